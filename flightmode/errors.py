@@ -1,0 +1,111 @@
+"""Every error a person or a program may meet, in one tree.
+
+    FlightmodeError
+    ├── StoreError            FM1xx  etcd
+    ├── PostgresError         FM2xx  the local PostgreSQL
+    ├── FenceError            FM3xx  the process that holds Postgres
+    ├── ConfigError           FM4xx  flightmode.toml and its files
+    ├── InterfaceError        FM5xx  command line and REST
+    └── AgentError            FM6xx  what a node refuses to do, and why
+
+Each class answers three questions: whose fault (its branch), may I try again
+(`retry`), and what now (`hint`, a command to type).  `code` is stable: scripts
+may match on it.  `exit_status` follows sysexits.h where it has a word for it.
+"""
+
+from typing import ClassVar
+
+
+class FlightmodeError(Exception):
+    """Base of all errors that Flightmode raises on purpose."""
+
+    code: ClassVar[str] = "FM000"
+    exit_status: ClassVar[int] = 70
+    retry: ClassVar[bool] = False
+    hint: ClassVar[str] = "flightmode logs"
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint_text = self.hint if hint is None else hint
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+# --------------------------------------------------------------------- FM1xx store
+
+
+class StoreError(FlightmodeError):
+    """Something about the store (etcd)."""
+
+    code = "FM100"
+    exit_status = 69
+    hint = "flightmode status"
+
+
+class StoreUnknown(StoreError):
+    """The outcome is unknown: a time-out, no leader, a broken connection.
+
+    The request may have been carried out, may be carried out later, or never.
+    Nothing follows from it (S1): whoever gets this waits or asks again.
+    """
+
+    code = "FM101"
+    retry = True
+    hint = "flightmode status"
+
+
+# --------------------------------------------------------------------- FM2xx Postgres
+
+
+class PostgresError(FlightmodeError):
+    """Something about the local PostgreSQL."""
+
+    code = "FM200"
+    exit_status = 75
+    hint = "flightmode logs --postgres"
+
+
+# --------------------------------------------------------------------- FM3xx fence
+
+
+class FenceError(FlightmodeError):
+    """Something about the fence, the process that is the parent of Postgres."""
+
+    code = "FM300"
+    exit_status = 69
+    hint = "flightmode status"
+
+
+# --------------------------------------------------------------------- FM4xx configuration
+
+
+class ConfigError(FlightmodeError):
+    """flightmode.toml, or a file it names, is not right."""
+
+    code = "FM400"
+    exit_status = 78
+    hint = "flightmode check"
+
+
+# --------------------------------------------------------------------- FM5xx interfaces
+
+
+class InterfaceError(FlightmodeError):
+    """A request of a person or a program that can't be served as asked."""
+
+    code = "FM500"
+    exit_status = 64
+    hint = "flightmode --help"
+
+
+# --------------------------------------------------------------------- FM6xx agent
+
+
+class AgentError(FlightmodeError):
+    """What a node refuses to do, and why."""
+
+    code = "FM600"
+    exit_status = 70
+    hint = "flightmode why"
