@@ -1,0 +1,63 @@
+"""What one node publishes of itself at `members/<node>`, and how others see it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from flightmode.model.lsn import Lsn
+from flightmode.model.server import Run, Slot
+from flightmode.model.timeline import History
+
+
+class NodeKind(StrEnum):
+    DATABASE = "database"
+    WITNESS = "witness"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node as flightmode.toml has it."""
+
+    name: str
+    kind: NodeKind
+    host: str
+    """The address at which the other nodes reach it."""
+    postgres_port: int = 5432
+    api_port: int = 8008
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What a node says of itself."""
+
+    name: str
+    kind: NodeKind
+    version: str
+    machine: str
+    """The host's machine id: two agents must not carry one name (R45)."""
+    term: int
+    """The term it last saw."""
+    run: Run
+    system_identifier: str | None
+    history: History | None
+    position: Lsn
+    replayed: Lsn
+    following: str | None
+    streaming: bool
+    slots: tuple[Slot, ...]
+    admits_clients: bool
+    job: str | None
+    problem: str | None
+    """`CODE: text` of what keeps the node from doing its part, if anything does."""
+    disk_free: float
+    fence_level: str
+    pending_restart: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MemberSeen:
+    """A member's record, with when its last change was first seen on the own clock."""
+
+    member: Member
+    revision: int
+    changed_s: float

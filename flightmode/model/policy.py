@@ -1,0 +1,54 @@
+"""The settings that a decision may depend on.  Times in seconds."""
+
+from dataclasses import dataclass
+
+from flightmode.model.member import Node, NodeKind
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """From flightmode.toml; equal on all nodes."""
+
+    nodes: tuple[Node, ...]
+    bootstrap: str
+    """The database node that makes the cluster when there is none yet."""
+    pg_major: int
+    ttl_s: float = 5.0
+    """How long a silent leader keeps its right to write."""
+    renew_every_s: float = 1.0
+    margin: float = 0.1
+    """The part of the ttl given away for clock drift and slow scheduling (I8)."""
+    standby_silent_s: float = 2.0
+    """A sync standby without a sign of life for so long makes the leader degrade to solo."""
+    stable_for_s: float = 1.0
+    """So long a standby streams before it enters the sync set …"""
+    stable_after_flap_s: float = 10.0
+    """… and so long when it was removed within the last `flap_window_s`."""
+    flap_window_s: float = 60.0
+    member_fresh_s: float = 3.0
+    """A member's record that has not changed for longer says nothing of the present."""
+    handover_patience_s: float = 2.0
+    """So long an offered handover waits for its claimant before the leader restarts in place."""
+    start_patience_s: float = 10.0
+    """So long a primary may take to start while a promotable standby is waiting."""
+    promote_patience_s: float = 5.0
+    switchover_patience_s: float = 10.0
+    """So long the leader tries to complete a switchover once Postgres is being stopped."""
+    stop_patience_s: float = 2.0
+    """A planned stop ends logical walsenders and archiver waits after this, then by SIGQUIT (S5)."""
+    crashes_max: int = 2
+    """So many failovers by a crash of Postgres within `crash_window_s`, then restarts in place."""
+    crash_window_s: float = 600.0
+    disk_floor: float = 0.02
+    """A node with less of its disk free is never promoted."""
+    job_retry_s: float = 5.0
+    """Pause after a failed clone or rewind."""
+    pause_grace_s: float = 60.0
+    """Others honour a pause so much longer than it lasts: wall clocks differ."""
+
+    def node(self, name: str) -> Node | None:
+        return next((node for node in self.nodes if node.name == name), None)
+
+    @property
+    def databases(self) -> tuple[str, ...]:
+        return tuple(node.name for node in self.nodes if node.kind is NodeKind.DATABASE)
