@@ -17,7 +17,8 @@ class SwapState:
     """Compare-and-swap the `state` key: the one act by which roles change (I4)."""
 
     purpose: str
-    """renew | create | claim | degrade | add | hand over | withdraw | switch over | pause | resume"""
+    """renew | create | claim | degrade | add | hand over | withdraw | hand back | switch over |
+    pause | resume"""
     expected_revision: int
     state: ClusterState
     history: HistoryEntry | None = None

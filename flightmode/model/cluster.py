@@ -50,6 +50,8 @@ class ClusterState:
     reason: str
     """Why this term began."""
     since_wall_s: float
+    previous: str | None = None
+    """Who led the term before."""
     handover: Handover | None = None
     pause: Pause | None = None
     crashes_wall_s: tuple[float, ...] = ()

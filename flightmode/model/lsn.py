@@ -22,3 +22,7 @@ class Lsn(int):
 
     def __repr__(self) -> str:
         return f"Lsn({self!s})"
+
+
+NOWHERE = Lsn(0)
+"""Before all WAL: nothing is known to be there."""

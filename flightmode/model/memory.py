@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 
+from flightmode.model.lsn import Lsn
+from flightmode.model.member import Member
+
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """Since when a standby streams without a break, and when it last spoke (own clock)."""
+    """A standby that streams from us: since when without a break, and when it last spoke."""
 
     name: str
     since_s: float
@@ -18,23 +21,25 @@ class Memory:
     """All of it may be lost at a restart of the agent without harm to safety."""
 
     term: int = 0
-    """The term that the rest of this value belongs to."""
-    led_as_primary: bool = False
-    """In this term Postgres has been seen running here as the leader's primary."""
-    admit_from: int | None = None
-    """A primary that was just started lets clients in once a holder has flushed this position (S8)."""
+    """The term that the rest of this value belongs to; a new term clears it."""
+    primary_since_s: float | None = None
+    """Since when Postgres has been seen running here as this term's primary."""
+    crashed: bool = False
+    """It ran as this term's primary and died: a promotable standby is asked to take over."""
     promoting_since_s: float | None = None
     starting_since_s: float | None = None
     offered_since_s: float | None = None
-    """When a handover was first offered."""
     watched: tuple[Watched, ...] = ()
     removed: tuple[tuple[str, float], ...] = ()
     """Standbys that were taken out of the sync set, and when: a flap has to wait (S2)."""
-    switching: str | None = None
-    """The id of the switchover request whose stop of Postgres was begun."""
-    switching_since_s: float | None = None
-    checkpointed: str | None = None
-    """The id of the request for which the checkpoint before the stop was made."""
+    admit_from: Lsn | None = None
+    """A primary started closed: clients come in once a holder has flushed this position (S8)."""
+    task: str | None = None
+    """The id of the request that is being carried out here …"""
+    task_since_s: float = 0.0
+    task_stage: str = ""
+    """… and how far: "checkpoint", "stop", "start"."""
+    published: Member | None = None
     published_s: float = -1e9
-    prepared_term: int = 0
-    """The term in which roles and slots were last ensured."""
+    astray_since_s: float | None = None
+    """Since when this standby should stream and does not."""

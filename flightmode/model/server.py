@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from flightmode.model.lsn import Lsn
+from flightmode.model.lsn import NOWHERE, Lsn
 from flightmode.model.timeline import History
 
 
@@ -100,9 +100,9 @@ class Server:
     data: DataDirectory | None = None
     history: History | None = None
     """Its timeline and where it came from (None when it is not known)."""
-    position: Lsn = Lsn(0)
+    position: Lsn = NOWHERE
     """How far WAL is flushed here: written by a primary; received, or replayed, by a standby."""
-    replayed: Lsn = Lsn(0)
+    replayed: Lsn = NOWHERE
     following: str | None = None
     """The member that the *effective* primary_conninfo names; None when it is empty."""
     receiver: Receiver | None = None

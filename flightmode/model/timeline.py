@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from flightmode.model.lsn import Lsn
+from flightmode.model.lsn import NOWHERE, Lsn
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class History:
         for switch in self.ancestors:
             if switch.timeline == timeline:
                 return switch.end
-        return Lsn(0)
+        return NOWHERE
 
     def contains(self, timeline: int, position: Lsn) -> bool:
         """Whether a server at `position` of `timeline` is an ancestor of (or on) this history."""

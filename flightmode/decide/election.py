@@ -1,0 +1,104 @@
+"""Whether this standby takes the lead, and in which order (S3).
+
+Why -> preconditions -> detach, verified -> one compare-and-swap.  Detaching is what
+makes the old primary unable to acknowledge anything more (I3): it waits for this node,
+and this node no longer listens.  Everything before the swap is undone by following
+again; after the swap the term is ours, or somebody changed the state first and nothing
+was lost.
+"""
+
+from dataclasses import replace
+
+from flightmode.decide.answer import SOON_S, answer
+from flightmode.decide.permission import state_of, swap
+from flightmode.decide.requests import wanted
+from flightmode.model.action import Detach, FinishRequest, SwapState
+from flightmode.model.cluster import HistoryEntry, Mode, Request, RequestKind
+from flightmode.model.decision import Decision
+from flightmode.model.server import Run
+from flightmode.model.view import View
+
+
+def election(view: View) -> Decision | None:
+    """The next step of a claim; None: this node has no reason, or no right, to claim."""
+    forced = _forced(view)
+    reason = _reason(view) if forced is None else _forced_reason(view, forced)
+    if reason is None or not _able(view):
+        return None
+    if view.server.following is not None or view.server.receiver is not None:
+        why = f"{reason}: first making sure that nothing more is acknowledged through this node"
+        return answer(view, "following: detach", why, Detach(view.memory.term), wake_s=SOON_S)
+    why = f"{reason}; detached at {view.server.position}: claiming the lead"
+    actions: tuple[SwapState | FinishRequest, ...] = (_claim(view, reason),)
+    if forced is not None:
+        actions = (*actions, FinishRequest(forced, True, f"{view.me.name} leads now"))
+    return answer(view, "following: claim", why, *actions, wake_s=SOON_S)
+
+
+def paused(view: View) -> bool:
+    """Others honour a pause longer than it lasts, because wall clocks differ (I7)."""
+    pause = state_of(view).pause
+    return pause is not None and view.wall_s < pause.until_wall_s + view.policy.pause_grace_s
+
+
+def silent_for_s(view: View) -> float:
+    """How long the state has not changed, by our own clock."""
+    return view.now_s - view.store.state_changed_s
+
+
+def _reason(view: View) -> str | None:
+    """S3.1, without the fast path; only for a node that the state calls promotable (I5)."""
+    state = state_of(view)
+    if state.mode is not Mode.SYNC or view.me.name not in state.sync or paused(view):
+        return None
+    if state.handover is not None and state.handover.to == view.me.name:
+        return state.handover.why
+    if silent_for_s(view) >= view.policy.ttl_s:
+        return f"{state.leader} has been silent for {silent_for_s(view):.1f} s"
+    return None
+
+
+def _able(view: View) -> bool:
+    """S3.2: what must hold of this node."""
+    state, data = state_of(view), view.server.data
+    ours = data is None or data.system_identifier == state.system_identifier
+    return (
+        view.server.run is Run.STANDBY
+        and view.job is None
+        and ours
+        and view.memory.term == state.term
+        and view.server.disk_free >= view.policy.disk_floor
+    )
+
+
+def _claim(view: View, reason: str) -> SwapState:
+    state = state_of(view)
+    claimed = replace(
+        state,
+        term=state.term + 1,
+        leader=view.me.name,
+        previous=state.leader,
+        mode=Mode.SOLO,
+        sync=(),
+        handover=None,
+        reason=reason,
+        since_wall_s=view.wall_s,
+    )
+    position = view.server.position
+    history = HistoryEntry(claimed.term, view.me.name, state.leader, reason, view.wall_s, position)
+    return replace(swap(view, "claim", claimed), history=history)
+
+
+def _forced(view: View) -> Request | None:
+    """A person accepted a loss and named this node."""
+    request = wanted(view, RequestKind.FAILOVER)
+    if request is None or request.node != view.me.name or request.expires_wall_s < view.wall_s:
+        return None
+    return request
+
+
+def _forced_reason(view: View, request: Request) -> str | None:
+    """Also a forced claim waits until the old leader's permission is certainly over."""
+    if silent_for_s(view) < view.policy.ttl_s:
+        return None
+    return f"{request.asked_by} accepted a loss of data"

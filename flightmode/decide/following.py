@@ -1,0 +1,259 @@
+"""The state names another node: this one is a standby of it, or becomes one."""
+
+from dataclasses import replace
+
+from flightmode.decide.answer import IDLE_S, SOON_S, answer, recently_failed
+from flightmode.decide.election import election, paused, silent_for_s
+from flightmode.decide.leading import fresh, wrong_data
+from flightmode.decide.permission import state_of
+from flightmode.decide.requests import own_task, wanted
+from flightmode.model.action import (
+    Clone,
+    FencePostgres,
+    FinishRequest,
+    Follow,
+    KillRemnants,
+    Rewind,
+    StartPostgres,
+    StopPostgres,
+)
+from flightmode.model.cluster import Mode, Request, RequestKind
+from flightmode.model.decision import Decision
+from flightmode.model.member import Member
+from flightmode.model.server import DataDirectory, Role, Run
+from flightmode.model.view import JobKind, View
+
+# A standby that should stream and has not for so long gets a person's attention.
+_ASTRAY_S = 30.0
+
+
+def following(view: View) -> Decision:
+    """What a node does that does not lead."""
+    if _plays_primary(view):
+        return _step_down(view)
+    if view.store.in_doubt is not None and view.server.run is Run.STANDBY:
+        return election(view) or _doubt(view)
+    match view.server.run:
+        case Run.STANDBY:
+            return election(view) or _request(view) or _standby(view)
+        case Run.DYING:
+            kill = KillRemnants(state_of(view).term)
+            why = "the postmaster is gone and some of its children are not: ending them"
+            return answer(view, "following: remnants", why, kill, wake_s=SOON_S)
+        case Run.STARTING:
+            return answer(
+                view, "following: starting", "waiting for Postgres to come up", wake_s=0.1
+            )
+        case Run.SILENT | Run.PRIMARY:
+            problem = "FM601: Postgres runs here and does not answer"
+            return answer(view, "following: silent", "Postgres does not answer", problem=problem)
+        case Run.STOPPED | Run.ABSENT:
+            return _down(view)
+
+
+def _doubt(view: View) -> Decision:
+    why = "a claim of ours has an unknown outcome: doing nothing until it is known"
+    return answer(view, "following: settle", why, wake_s=0.05)
+
+
+# ------------------------------------------------------------------ it is a primary
+
+
+def _plays_primary(view: View) -> bool:
+    as_primary = view.fence.reachable and view.fence.running and view.fence.role is Role.PRIMARY
+    return view.server.run is Run.PRIMARY or as_primary
+
+
+def _step_down(view: View) -> Decision:
+    """I1: only the leader may run a primary."""
+    state = state_of(view)
+    if state.pause is not None and view.wall_s < state.pause.until_wall_s:
+        problem = f"FM609: a primary runs here although {state.leader} leads; paused, so it stays"
+        return answer(view, "following: paused", "paused: nothing is fenced", problem=problem)
+    why = f"{state.leader} leads term {state.term}: this node must not run a primary"
+    return answer(view, "following: step down", why, FencePostgres(state.term, why), wake_s=SOON_S)
+
+
+# ------------------------------------------------------------------ it is a standby
+
+
+def _standby(view: View) -> Decision:
+    state = state_of(view)
+    leader = _ready_leader(view)
+    if view.job is not None:
+        return answer(view, "following: job", f"waiting for the job: {view.job.kind}", wake_s=0.1)
+    if leader is not None and _diverged(view, leader):
+        why = f"this standby has WAL that is not in {leader.name}'s history: it has to be rewound"
+        return _stop(view, "following: diverged", why)
+    if leader is not None and _slot_lost(view, leader):
+        why = f"{leader.name} no longer has the WAL that this standby needs: it has to be cloned"
+        return _stop(view, "following: slot lost", why)
+    if view.server.following != state.leader:
+        follow = Follow(state.term, state.leader)
+        why = f"{state.leader} leads term {state.term}: following it"
+        return answer(view, "following: follow", why, follow, wake_s=0.1)
+    return _settled(view)
+
+
+def _settled(view: View) -> Decision:
+    """Following the right node: nothing to do but to notice when it does not work."""
+    state, receiver = state_of(view), view.server.receiver
+    wake_s = _until_claim_s(view)
+    if receiver is not None and receiver.streaming:
+        memory = replace(view.memory, astray_since_s=None)
+        role = "promotable" if view.me.name in state.sync else "not promotable yet"
+        why = f"standby of {state.leader}, streaming, {role}"
+        return answer(view, "following: stream", why, memory=memory, wake_s=wake_s)
+    since_s = view.now_s if view.memory.astray_since_s is None else view.memory.astray_since_s
+    memory = replace(view.memory, astray_since_s=since_s)
+    away_s = view.now_s - since_s
+    why = f"standby of {state.leader}, not streaming for {away_s:.0f} s"
+    problem = None
+    if away_s > _ASTRAY_S and _ready_leader(view) is not None:
+        problem = f"FM610: {why} although it is up"
+    return answer(view, "following: wait", why, memory=memory, wake_s=wake_s, problem=problem)
+
+
+def _until_claim_s(view: View) -> float:
+    """When to look again: just when the leader's silence would reach the ttl."""
+    state = state_of(view)
+    if state.mode is not Mode.SYNC or view.me.name not in state.sync or paused(view):
+        return IDLE_S
+    return min(IDLE_S, max(SOON_S, view.policy.ttl_s - silent_for_s(view)))
+
+
+def _ready_leader(view: View) -> Member | None:
+    """The leader's record, if it is fresh and says that its Postgres is this term's primary."""
+    state = state_of(view)
+    member = view.store.member(state.leader)
+    if member is None or not fresh(view, state.leader):
+        return None
+    ready = member.run is Run.PRIMARY and member.term == state.term and member.history is not None
+    return member if ready else None
+
+
+def _diverged(view: View, leader: Member) -> bool:
+    mine, theirs = view.server.history, leader.history
+    if mine is None or theirs is None:
+        return False
+    return not theirs.contains(mine.timeline, view.server.position)
+
+
+def _slot_lost(view: View, leader: Member) -> bool:
+    return any(slot.name == view.me.name and slot.wal_status == "lost" for slot in leader.slots)
+
+
+def _stop(view: View, rule: str, why: str) -> Decision:
+    stop = StopPostgres(view.memory.term, fast=True, patience_s=view.policy.stop_patience_s)
+    return answer(view, rule, why, stop, wake_s=SOON_S)
+
+
+def _request(view: View) -> Decision | None:
+    request = wanted(view, RequestKind.REINIT)
+    if request is not None and request.node == view.me.name and view.job is None:
+        return _reinit(view, request)
+    return own_task(view)
+
+
+def _reinit(view: View, request: Request) -> Decision | None:
+    """Clone again from the leader; finished when a clone begun after the request has ended well."""
+    if view.memory.task != request.id:
+        if _ready_leader(view) is None:
+            return None
+        memory = replace(view.memory, task=request.id, task_stage="clone", task_since_s=view.now_s)
+        stop = StopPostgres(view.memory.term, fast=True, patience_s=view.policy.stop_patience_s)
+        why = f"{request.asked_by} asked to clone this node again"
+        return answer(view, "request: reinit", why, stop, memory=memory, wake_s=SOON_S)
+    if not _cloned(view):
+        return None
+    memory = replace(view.memory, task=None, task_stage="")
+    finish = FinishRequest(request, True, "cloned again; the old directory is kept beside")
+    return answer(view, "request: reinit done", "cloned as asked", finish, memory=memory)
+
+
+def _cloned(view: View) -> bool:
+    result = view.result(JobKind.CLONE)
+    return (
+        result is not None and result.error is None and result.ended_s >= view.memory.task_since_s
+    )
+
+
+# ------------------------------------------------------------------ it is down
+
+
+def _down(view: View) -> Decision:
+    """Bring it back as a standby: start, rewind or clone (S9)."""
+    state, data, leader = state_of(view), view.server.data, _ready_leader(view)
+    if view.job is not None:
+        return answer(view, "rejoin: job", f"waiting for the job: {view.job.kind}", wake_s=0.1)
+    if state.pause is not None and paused(view):
+        why = "paused: Postgres stays down until `flightmode resume`"
+        return answer(view, "rejoin: paused", why)
+    failed = recently_failed(view, JobKind.CLONE, JobKind.REWIND, JobKind.START)
+    if failed is not None:
+        why = "the last try to come back failed; trying again shortly"
+        return answer(view, "rejoin: failed", why, problem=failed)
+    if view.server.run is Run.ABSENT or _must_clone(view, data, leader):
+        return _clone(view, leader)
+    wrong = wrong_data(view, data)
+    if wrong is not None:
+        return answer(view, "rejoin: unusable data", "not touching this data", problem=wrong)
+    assert data is not None
+    return _rejoin(view, data, leader)
+
+
+def _must_clone(view: View, data: DataDirectory | None, leader: Member | None) -> bool:
+    """Its data are of no use: half made, too old for the leader's WAL, or asked to be replaced."""
+    state = state_of(view)
+    if data is None or data.system_identifier != state.system_identifier:
+        return False
+    rewind = view.result(JobKind.REWIND)
+    rewind_failed = rewind is not None and rewind.error is not None and rewind.term == state.term
+    lost = leader is not None and _slot_lost(view, leader) and not _cloned_this_term(view)
+    asked_for = view.memory.task_stage == "clone" and not _cloned(view)
+    return data.unfinished is not None or rewind_failed or lost or asked_for
+
+
+def _cloned_this_term(view: View) -> bool:
+    result = view.result(JobKind.CLONE)
+    return result is not None and result.error is None and result.term == state_of(view).term
+
+
+def _clone(view: View, leader: Member | None) -> Decision:
+    state = state_of(view)
+    if leader is None:
+        why = f"a copy of {state.leader}'s data is needed, and it is not a running primary now"
+        return answer(view, "rejoin: wait", why)
+    why = f"copying {leader.name}'s data; what was here before is kept beside"
+    return answer(view, "rejoin: clone", why, Clone(state.term, leader.name), wake_s=0.1)
+
+
+def _rejoin(view: View, data: DataDirectory, leader: Member | None) -> Decision:
+    state = state_of(view)
+    fits = leader is not None and leader.history is not None and _fits(data, leader)
+    if leader is not None and not fits:
+        why = f"this data directory parted from {leader.name}'s history: rewinding it"
+        return answer(view, "rejoin: rewind", why, Rewind(state.term, leader.name), wake_s=0.1)
+    if leader is None and data.was_primary:
+        why = f"this was a primary; waiting for {state.leader} to be one, to compare histories"
+        return answer(view, "rejoin: wait", why, wake_s=0.1)
+    start = StartPostgres(Role.STANDBY, state.term, None, state.leader)
+    why = f"starting Postgres as a standby of {state.leader}"
+    return answer(view, "rejoin: start", why, start, wake_s=0.1)
+
+
+def _fits(data: DataDirectory, leader: Member) -> bool:
+    """Whether the directory is an ancestor of the leader's history as it is.
+
+    A primary that was not stopped cleanly may hold WAL beyond what its control file says,
+    and one on the leader's own timeline cannot be told apart by positions.
+    """
+    assert leader.history is not None
+    if not data.was_primary:
+        return leader.history.contains(data.timeline, data.position)
+    # The position is where the shutdown checkpoint begins, so the history must go on beyond it.
+    end = leader.history.end_of(data.timeline)
+    return data.shut_down_cleanly and end is not None and data.position < end
+
+
+__all__ = ["following"]

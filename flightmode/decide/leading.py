@@ -1,0 +1,358 @@
+"""The state names this node: it leads, so its Postgres has to be the primary of this term.
+
+Each function answers one state of the local Postgres.  Renewals go on through all of
+them; whatever else happens in a look comes after the renewal is safe.
+"""
+
+from dataclasses import replace
+
+from flightmode.decide import switchover
+from flightmode.decide.answer import SOON_S, answer, before, recently_failed
+from flightmode.decide.permission import (
+    confirmed,
+    deadline_s,
+    fence_actions,
+    renew,
+    renewal_due,
+    solo_confirmed,
+    state_of,
+    swap,
+)
+from flightmode.decide.quorum import step
+from flightmode.decide.requests import by_leader, own_task
+from flightmode.model.action import (
+    Admit,
+    KillRemnants,
+    LiftFence,
+    Prepare,
+    Promote,
+    SetSyncNames,
+    StartPostgres,
+    StopPostgres,
+    SwapState,
+)
+from flightmode.model.cluster import Handover, Mode
+from flightmode.model.decision import Decision
+from flightmode.model.memory import Memory
+from flightmode.model.server import DataDirectory, Role, Run
+from flightmode.model.view import JobKind, View
+
+
+def leading(view: View) -> Decision:
+    """What the leader does."""
+    if view.store.in_doubt is not None:
+        why = "a change of the state has an unknown outcome: settling it before anything else"
+        return answer(view, "leading: settle", why, renew(view), wake_s=0.1)
+    urgent = by_leader(view)
+    decision = _by_run(view) if urgent is None else before(urgent, *fence_actions(view))
+    if any(isinstance(action, SwapState) for action in decision.actions):
+        return decision
+    if renewal_due(view):
+        return before(decision, renew(view))
+    return replace(decision, wake_s=min(decision.wake_s, _until_renewal_s(view)))
+
+
+def _until_renewal_s(view: View) -> float:
+    assert view.renewed is not None
+    due_s = view.renewed.sent_s + view.policy.renew_every_s
+    return max(SOON_S, due_s - view.now_s)
+
+
+def _by_run(view: View) -> Decision:
+    match view.server.run:
+        case Run.PRIMARY:
+            return _serving(view)
+        case Run.STANDBY:
+            return _taking_over(view)
+        case Run.STARTING:
+            return _starting(view)
+        case Run.SILENT:
+            problem = "FM601: Postgres runs here and does not answer"
+            why = "Postgres does not answer; the fence stops it if we lose our permission"
+            return answer(view, "leading: silent", why, *fence_actions(view), problem=problem)
+        case Run.DYING:
+            why = "the postmaster is gone and some of its children are not: ending them"
+            kill = KillRemnants(state_of(view).term)
+            return answer(view, "leading: remnants", why, kill, wake_s=SOON_S)
+        case Run.STOPPED:
+            return _stopped(view)
+        case Run.ABSENT:
+            problem = "FM602: this node leads and its data directory is gone"
+            why = "the data of the leader is missing; a person has to decide"
+            return answer(view, "leading: no data", why, problem=problem)
+
+
+# ------------------------------------------------------------------ Postgres is primary
+
+
+def _serving(view: View) -> Decision:
+    if not confirmed(view):
+        return answer(view, "leading: confirm", "confirming the term", renew(view), wake_s=SOON_S)
+    fence = fence_actions(view)
+    if state_of(view).handover is not None:
+        withdraw = swap(view, "withdraw", replace(state_of(view), handover=None))
+        why = "Postgres runs here, so the offered handover must not stand"
+        return answer(view, "leading: withdraw", why, withdraw, wake_s=SOON_S)
+    task = switchover.drive(view) or own_task(view)
+    if task is not None:
+        return before(task, *fence)
+    change = step(view)
+    if change is not None:
+        why, actions, memory = change
+        if any(isinstance(action, SwapState) for action in actions):
+            # An added standby needs the deadline that these actions set, not the lifted one.
+            fence = tuple(action for action in fence if not isinstance(action, LiftFence))
+        return answer(
+            view, "leading: sync set", why, *fence, *actions, memory=memory, wake_s=SOON_S
+        )
+    if not view.server.admits_clients:
+        return before(_admitting(view), *fence)
+    if _unprepared(view) and view.job is None and not recently_failed(view, JobKind.PREPARE):
+        why = "making sure of our roles and of a slot for each standby"
+        prepare = Prepare(state_of(view).term, _slots(view))
+        return answer(view, "leading: prepare", why, *fence, prepare)
+    return answer(view, "leading: serve", _how_it_serves(view), *fence)
+
+
+def _how_it_serves(view: View) -> str:
+    state = state_of(view)
+    if state.mode is Mode.SYNC:
+        return f"primary of term {state.term}; every commit waits for {', '.join(state.sync)}"
+    return f"primary of term {state.term}, alone: no standby holds every commit"
+
+
+def _admitting(view: View) -> Decision:
+    """S8: what crash recovery made visible must be held as recorded before clients see it."""
+    state = state_of(view)
+    admit = Admit(state.term)
+    if solo_confirmed(view):
+        return answer(view, "leading: admit", "clients may come in", admit, wake_s=SOON_S)
+    row = view.server.replica(state.sync[0]) if state.sync else None
+    from_ = view.memory.admit_from
+    if row is not None and row.streaming and from_ is not None and row.flushed >= from_:
+        why = f"{row.name} holds all that recovery brought back: clients may come in"
+        return answer(view, "leading: admit", why, admit, wake_s=SOON_S)
+    why = "clients wait until a standby holds what recovery brought back, or its loss is recorded"
+    return answer(view, "leading: closed", why, wake_s=0.05)
+
+
+def _slots(view: View) -> tuple[str, ...]:
+    return tuple(name for name in view.policy.databases if name != view.me.name)
+
+
+def _unprepared(view: View) -> bool:
+    have = {slot.name for slot in view.server.slots}
+    return not view.server.prepared or not have.issuperset(_slots(view))
+
+
+# ------------------------------------------------------------------ Postgres is a standby
+
+
+def _taking_over(view: View) -> Decision:
+    """The term is ours and Postgres still in recovery: promote it (S3.5)."""
+    state = state_of(view)
+    if not confirmed(view):
+        return answer(view, "leading: confirm", "confirming the term", renew(view), wake_s=SOON_S)
+    since_s = view.memory.promoting_since_s
+    if since_s is not None:
+        return _promoting(view, since_s)
+    if view.server.sync_names and solo_confirmed(view):
+        why = "the new primary must not wait for the old one: clearing what commits wait for"
+        return answer(view, "leading: promote", why, SetSyncNames(state.term, ()), wake_s=SOON_S)
+    memory = replace(view.memory, promoting_since_s=view.now_s)
+    actions = (*fence_actions(view), Promote(state.term))
+    why = f"term {state.term} is ours ({state.reason}): promoting Postgres"
+    return answer(view, "leading: promote", why, *actions, memory=memory, wake_s=SOON_S)
+
+
+def _promoting(view: View, since_s: float) -> Decision:
+    waited_s = view.now_s - since_s
+    state = state_of(view)
+    if waited_s < view.policy.promote_patience_s:
+        why = f"waiting for the promotion to end ({waited_s:.1f} s)"
+        return answer(view, "leading: promoting", why, *fence_actions(view), wake_s=SOON_S)
+    if _handback_target(view) is None:
+        memory = replace(view.memory, promoting_since_s=None)
+        why = "the promotion takes too long and nobody else could lead: asking once more"
+        problem = f"FM603: the promotion is not done after {waited_s:.0f} s"
+        return answer(view, "leading: promote again", why, memory=memory, problem=problem)
+    why = "the promotion takes too long: stopping, so that the old leader can have the term back"
+    stop = StopPostgres(state.term, fast=False, patience_s=0)
+    return answer(view, "leading: give up", why, stop, wake_s=0.1)
+
+
+def _handback_target(view: View) -> str | None:
+    """The old leader, if it is up and its data are as it left them (S3.6)."""
+    previous = state_of(view).previous
+    member = view.store.member(previous) if previous else None
+    if member is None or not fresh(view, member.name):
+        return None
+    sound = member.run in (Run.STOPPED, Run.STANDBY) and member.job is None
+    return previous if sound and member.problem is None else None
+
+
+def fresh(view: View, name: str) -> bool:
+    """Whether the member's record has changed within `member_fresh_s`, by our own clock."""
+    seen = next((s for s in view.store.members if s.member.name == name), None)
+    return seen is not None and view.now_s - seen.changed_s <= view.policy.member_fresh_s
+
+
+# ------------------------------------------------------------------ Postgres is starting
+
+
+def _starting(view: View) -> Decision:
+    since_s = view.memory.starting_since_s
+    waited_s = 0.0 if since_s is None else view.now_s - since_s
+    fence = fence_actions(view)
+    if waited_s > view.policy.start_patience_s and _successor(view) is not None:
+        memory = replace(view.memory, crashed=True, starting_since_s=None)
+        why = f"recovery has taken {waited_s:.0f} s and {_successor(view)} could serve at once"
+        stop = StopPostgres(state_of(view).term, fast=False, patience_s=0)
+        return answer(view, "leading: too slow", why, *fence, stop, memory=memory)
+    why = f"waiting for Postgres to come up ({waited_s:.1f} s)"
+    return answer(view, "leading: starting", why, *fence, wake_s=0.05)
+
+
+# ------------------------------------------------------------------ Postgres is stopped
+
+
+def _stopped(view: View) -> Decision:
+    state = state_of(view)
+    if view.job is not None:
+        why = f"waiting for the job: {view.job.kind}"
+        return answer(view, "leading: job", why, *fence_actions(view), wake_s=SOON_S)
+    if state.pause is not None:
+        problem = "FM604: Postgres is down here and the cluster is paused"
+        why = "paused: nothing is started and nobody takes over until `flightmode resume`"
+        return answer(view, "leading: paused", why, problem=problem)
+    if view.memory.promoting_since_s is not None:
+        return _promotion_ended(view)
+    switching = switchover.stopped(view)
+    if switching is not None:
+        return switching
+    if state.handover is not None:
+        return _offered(view, state.handover)
+    successor = _successor(view)
+    may_offer = view.memory.crashed and not _own_restart(view) and not _crash_looping(view)
+    if successor is not None and may_offer:
+        return _offer(view, successor)
+    return _start_in_place(view)
+
+
+def _own_restart(view: View) -> bool:
+    return view.memory.task is not None and view.memory.task_stage == "stop"
+
+
+def _successor(view: View) -> str | None:
+    """The promotable standby that is up, if there is one."""
+    for name in state_of(view).sync:
+        member = view.store.member(name)
+        if member is None or not fresh(view, name):
+            continue
+        roomy = member.disk_free >= view.policy.disk_floor
+        if member.run is Run.STANDBY and member.job is None and roomy:
+            return name
+    return None
+
+
+def _crash_looping(view: View) -> bool:
+    """S10: a query that kills Postgres will kill the next one too."""
+    since_s = view.wall_s - view.policy.crash_window_s
+    recent = [at_s for at_s in state_of(view).crashes_wall_s if at_s > since_s]
+    return len(recent) >= view.policy.crashes_max
+
+
+def _offer(view: View, successor: str) -> Decision:
+    state = state_of(view)
+    crashes = (*state.crashes_wall_s, view.wall_s)[-view.policy.crashes_max - 1 :]
+    handover = Handover(successor, f"Postgres on {view.me.name} died")
+    offer = swap(view, "hand over", replace(state, handover=handover, crashes_wall_s=crashes))
+    memory = replace(view.memory, offered_since_s=view.now_s)
+    why = f"Postgres died here and {successor} holds every acknowledged commit: handing over"
+    return answer(view, "leading: hand over", why, offer, memory=memory, wake_s=0.1)
+
+
+def _offered(view: View, handover: Handover) -> Decision:
+    since_s = view.memory.offered_since_s
+    if since_s is None:
+        memory = replace(view.memory, offered_since_s=view.now_s)
+        why = f"a handover to {handover.to} stands: waiting for it"
+        return answer(view, "leading: offered", why, memory=memory, wake_s=0.1)
+    waited_s = view.now_s - since_s
+    if waited_s < view.policy.handover_patience_s:
+        why = f"waiting for {handover.to} to take over ({waited_s:.1f} s)"
+        return answer(view, "leading: offered", why, wake_s=0.1)
+    memory = replace(view.memory, offered_since_s=None, crashed=False)
+    withdraw = swap(view, "withdraw", replace(state_of(view), handover=None))
+    why = f"{handover.to} did not take over in {waited_s:.1f} s: starting here again"
+    return answer(view, "leading: withdraw", why, withdraw, memory=memory, wake_s=SOON_S)
+
+
+def _promotion_ended(view: View) -> Decision:
+    """A promotion was begun here and Postgres is down now."""
+    data, previous = view.server.data, _handback_target(view)
+    memory: Memory = replace(view.memory, promoting_since_s=None)
+    if data is not None and data.standby_signal and previous is not None:
+        state = replace(
+            state_of(view),
+            term=state_of(view).term + 1,
+            leader=previous,
+            previous=view.me.name,
+            mode=Mode.SOLO,
+            sync=(),
+            handover=None,
+            reason=f"{view.me.name} could not be promoted",
+            since_wall_s=view.wall_s,
+        )
+        why = f"Postgres was never promoted here: {previous} gets the term back"
+        return answer(
+            view, "leading: hand back", why, swap(view, "hand back", state), memory=memory
+        )
+    return answer(
+        view, "leading: start over", "starting Postgres again", memory=memory, wake_s=SOON_S
+    )
+
+
+def _start_in_place(view: View) -> Decision:
+    state, data = state_of(view), view.server.data
+    wrong = wrong_data(view, data)
+    if wrong is not None:
+        why = "this node leads and cannot use its own data directory"
+        return answer(view, "leading: unusable data", why, problem=wrong)
+    assert data is not None
+    failed = recently_failed(view, JobKind.START)
+    if failed is not None:
+        why = "Postgres did not start; trying again shortly"
+        return answer(view, "leading: start failed", why, problem=failed)
+    role = Role.STANDBY if data.standby_signal else Role.PRIMARY
+    end_s = None if solo_confirmed(view) else deadline_s(view)
+    lacking = not solo_confirmed(view) and (end_s is None or end_s - view.now_s < 1.0)
+    if not confirmed(view) or lacking:
+        return answer(view, "leading: confirm", "confirming the term", renew(view), wake_s=SOON_S)
+    start = StartPostgres(role, state.term, end_s, following=None)
+    memory = replace(view.memory, crashed=False, starting_since_s=view.now_s)
+    why = f"this node leads term {state.term}: starting Postgres"
+    return answer(view, "leading: start", why, start, memory=memory, wake_s=0.05)
+
+
+def wrong_data(view: View, data: DataDirectory | None) -> str | None:
+    """Why this data directory must not be used here; None: it may."""
+    state = state_of(view)
+    if data is None:
+        return "FM605: the data directory cannot be read"
+    if data.system_identifier != state.system_identifier:
+        return (
+            f"FM606: the data directory belongs to another cluster (system identifier "
+            f"{data.system_identifier}, the cluster's is {state.system_identifier})"
+        )
+    if data.pg_major != view.policy.pg_major:
+        return (
+            f"FM607: the data directory is of Postgres {data.pg_major}, "
+            f"flightmode.toml says {view.policy.pg_major}"
+        )
+    if data.unfinished is not None:
+        return f"FM608: a {data.unfinished} was begun here and not finished"
+    return None
+
+
+__all__ = ["fresh", "leading", "wrong_data"]

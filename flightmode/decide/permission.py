@@ -1,0 +1,97 @@
+"""Until when this node may let Postgres run as primary (I8, S2, S6).
+
+Permission counts from when the last renewal that the store confirmed was *sent*:
+others start their own count when they see that renewal, which is never earlier.
+"""
+
+from dataclasses import replace
+
+from flightmode.model.action import Action, ExtendFence, LiftFence, SwapState
+from flightmode.model.cluster import ClusterState, Mode
+from flightmode.model.view import View
+
+# A deadline that moved by less is not worth a datagram.
+_WORTH_A_DATAGRAM_S = 0.05
+
+
+def state_of(view: View) -> ClusterState:
+    """The state, in situations that have one."""
+    assert view.store.state is not None
+    return view.store.state
+
+
+def confirmed(view: View) -> bool:
+    """The store confirmed a swap of ours in this term, and no later one is in doubt.
+
+    Until then a swap from before a restart of this agent may still be under way.
+    """
+    renewed = view.renewed
+    return (
+        renewed is not None and renewed.term == state_of(view).term and view.store.in_doubt is None
+    )
+
+
+def solo_confirmed(view: View) -> bool:
+    """Mode solo is recorded, and no swap of ours that says otherwise can still arrive."""
+    renewed = view.renewed
+    return (
+        state_of(view).mode is Mode.SOLO
+        and confirmed(view)
+        and renewed is not None
+        and renewed.solo
+    )
+
+
+def deadline_s(view: View) -> float | None:
+    """The boottime up to which Postgres may run as primary in mode sync; None: no permission yet."""
+    renewed = view.renewed
+    state = state_of(view)
+    if renewed is None or renewed.term != state.term:
+        return None
+    end_s = renewed.sent_s + view.policy.ttl_s * (1 - view.policy.margin)
+    if state.pause is not None:
+        # A pause is a long permission (I7): nobody claims before it is over, and grace with it.
+        end_s = max(end_s, view.now_s + state.pause.until_wall_s - view.wall_s)
+    return end_s
+
+
+def fence_actions(view: View, *, adding: bool = False) -> tuple[Action, ...]:
+    """Bring the fence to what this term allows.
+
+    `adding`: a swap to mode sync follows, so the deadline is set although solo is recorded.
+    """
+    term = state_of(view).term
+    fence = view.fence
+    if not fence.reachable:
+        return ()
+    if solo_confirmed(view) and not adding:
+        return () if fence.lifted and fence.term == term else (LiftFence(term),)
+    end_s = deadline_s(view)
+    if end_s is None or end_s <= view.now_s:
+        return ()
+    if (
+        fence.term == term
+        and not fence.lifted
+        and fence.deadline_s is not None
+        and abs(end_s - fence.deadline_s) < _WORTH_A_DATAGRAM_S
+    ):
+        return ()
+    return (ExtendFence(term, end_s),)
+
+
+def renewal_due(view: View) -> bool:
+    """Whether it is time to bump `state.renewal`."""
+    if not confirmed(view) or view.renewed is None:
+        return True
+    return view.now_s - view.renewed.sent_s >= view.policy.renew_every_s - 0.02
+
+
+def renew(view: View) -> SwapState:
+    """The renewal: nothing but a greater number (S1)."""
+    return swap(view, "renew", state_of(view))
+
+
+def swap(view: View, purpose: str, state: ClusterState) -> SwapState:
+    """A swap of the state as seen for `state`; every one of them is a renewal too."""
+    renewal = state_of(view).renewal + 1
+    return SwapState(purpose, view.store.state_revision, replace(state, renewal=renewal))

@@ -1,0 +1,81 @@
+"""What the node says of itself in the store, and when."""
+
+from dataclasses import replace
+
+from flightmode.model.action import Publish
+from flightmode.model.cluster import RequestKind
+from flightmode.model.decision import Decision
+from flightmode.model.lsn import NOWHERE
+from flightmode.model.member import Member
+from flightmode.model.view import View
+
+_DISK_ALERT = 0.2
+
+
+def publish(view: View, decision: Decision) -> Decision:
+    """Add the publication, when it is due or something of weight has changed."""
+    if not view.store.reachable:
+        return decision
+    member = _member(view, decision.problem)
+    memory = decision.memory
+    due = view.now_s - memory.published_s >= view.policy.renew_every_s
+    if not due and not _weighty(view, memory.published, member):
+        return decision
+    memory = replace(memory, published=member, published_s=view.now_s)
+    return replace(decision, actions=(*decision.actions, Publish(member)), memory=memory)
+
+
+def _weighty(view: View, before: Member | None, now: Member) -> bool:
+    """A change that others wait for; positions only while a switchover does."""
+    if before is None:
+        return True
+    if any(request.kind is RequestKind.SWITCHOVER for request in view.store.requests):
+        return before != now
+    return _shape(before) != _shape(now)
+
+
+def _shape(member: Member) -> Member:
+    """The record without what changes all the time."""
+    slots = tuple(replace(slot, active=False) for slot in member.slots)
+    return replace(
+        member, position=NOWHERE, replayed=NOWHERE, disk_free=0.0, warnings=(), slots=slots
+    )
+
+
+def _member(view: View, problem: str | None) -> Member:
+    server, data = view.server, view.server.data
+    return Member(
+        name=view.me.name,
+        kind=view.me.kind,
+        version=view.version,
+        machine=view.machine,
+        term=view.memory.term,
+        run=server.run,
+        system_identifier=None if data is None else data.system_identifier,
+        history=server.history,
+        position=server.position,
+        replayed=server.replayed,
+        following=server.following,
+        streaming=server.receiver is not None and server.receiver.streaming,
+        slots=server.slots,
+        admits_clients=server.admits_clients,
+        job=None if view.job is None else view.job.kind,
+        problem=problem,
+        disk_free=round(server.disk_free, 2),
+        fence_level=view.fence.level if view.fence.reachable else "none",
+        pending_restart=server.pending_restart,
+        warnings=_warnings(view),
+    )
+
+
+def _warnings(view: View) -> tuple[str, ...]:
+    warnings = [f"synchronous_commit is lowered for {who}" for who in view.server.lowered_commit]
+    if view.server.disk_free < _DISK_ALERT:
+        warnings.append(f"only {view.server.disk_free:.0%} of the disk is free")
+    if not view.fence.reachable and view.policy.node(view.me.name) in _databases(view):
+        warnings.append("the fence does not answer")
+    return tuple(warnings)
+
+
+def _databases(view: View) -> list[object]:
+    return [node for node in view.policy.nodes if node.name in view.policy.databases]

@@ -1,0 +1,142 @@
+"""The sync set: who besides the leader holds every acknowledged commit (S2).
+
+Two things must never part the wrong way: what Postgres waits for
+(synchronous_standby_names) and what the store says may be promoted (`state.sync`).
+Whoever may be promoted must be waited for, so the names are set and proven BEFORE the
+store records a standby, and cleared only AFTER the store has recorded its removal.
+(Patroni's quorum resolver and CloudNativePG's formula R + W > N say the same for
+larger sets; with one promotable standby it is this order and nothing more.)
+"""
+
+from dataclasses import replace
+
+from flightmode.decide.permission import (
+    deadline_s,
+    fence_actions,
+    solo_confirmed,
+    state_of,
+    swap,
+)
+from flightmode.model.action import Action, SetSyncNames
+from flightmode.model.cluster import Mode
+from flightmode.model.memory import Memory, Watched
+from flightmode.model.server import Run
+from flightmode.model.view import JobKind, View
+
+# A standby further behind than this is not asked to be waited for: commits would stall on it.
+_CAUGHT_UP_BYTES = 1 << 20
+# An added standby's swap needs this much permission left, or it waits for the next renewal.
+_PERMISSION_LEFT_S = 0.5
+
+Step = tuple[str, tuple[Action, ...], Memory] | None
+"""Why, what, and what to remember; None: the set is as it should be."""
+
+
+def step(view: View) -> Step:
+    """The next step towards the right sync set, on a leader whose Postgres is primary."""
+    if state_of(view).mode is Mode.SYNC:
+        return _keep(view)
+    return _grow(view)
+
+
+def _keep(view: View) -> Step:
+    (holder, *_) = state_of(view).sync
+    if not alive(view, holder) and not _just_started(view):
+        removed = tuple(pair for pair in view.memory.removed if pair[0] != holder)
+        memory = replace(view.memory, removed=(*removed, (holder, view.now_s)))
+        solo = replace(state_of(view), mode=Mode.SOLO, sync=())
+        why = f"{holder} is silent: recording that {view.me.name} alone holds what it acknowledges"
+        return why, (swap(view, "degrade", solo),), memory
+    if view.server.sync_names != (holder,) and view.job is None:
+        why = f"commits must wait for {holder}, and Postgres does not say so: setting it again"
+        return why, (SetSyncNames(state_of(view).term, (holder,)),), view.memory
+    return None
+
+
+def _grow(view: View) -> Step:
+    term = state_of(view).term
+    names = view.server.sync_names
+    candidate = _candidate(view)
+    if candidate is None:
+        if names and solo_confirmed(view) and view.job is None:
+            why = "nobody else holds every commit, and that is recorded: commits need not wait"
+            return why, (SetSyncNames(term, ()),), view.memory
+        return None
+    if names != (candidate,) or view.server.sync_since is None:
+        if view.job is not None or _failed_lately(view):
+            return None
+        return (
+            f"{candidate} streams and is caught up: commits are to wait for it",
+            (SetSyncNames(term, (candidate,)),),
+            view.memory,
+        )
+    if not _holds_everything(view, candidate) or not _permission_left(view):
+        return None
+    sync = replace(state_of(view), mode=Mode.SYNC, sync=(candidate,))
+    return (
+        f"{candidate} has flushed everything since commits wait for it: it becomes promotable",
+        (*fence_actions(view, adding=True), swap(view, "add", sync)),
+        view.memory,
+    )
+
+
+def alive(view: View, name: str) -> bool:
+    """Whether the standby streams and spoke within `standby_silent_s`."""
+    watched = _watched(view, name)
+    return watched is not None and view.now_s - watched.spoke_s < view.policy.standby_silent_s
+
+
+def _watched(view: View, name: str) -> Watched | None:
+    return next((w for w in view.memory.watched if w.name == name), None)
+
+
+def _just_started(view: View) -> bool:
+    """A primary that has just come up gives its standby the time to connect again."""
+    since_s = view.memory.primary_since_s
+    return since_s is None or view.now_s - since_s < view.policy.standby_silent_s
+
+
+def _candidate(view: View) -> str | None:
+    """The standby to wait for: the one already named if it still qualifies, else the first."""
+    fit = [name for name in view.policy.databases if name != view.me.name and _fit(view, name)]
+    named = [name for name in fit if name in view.server.sync_names]
+    return next(iter(named or fit), None)
+
+
+def _fit(view: View, name: str) -> bool:
+    watched, row = _watched(view, name), view.server.replica(name)
+    if watched is None or row is None or not alive(view, name):
+        return False
+    removed_s = dict(view.memory.removed).get(name)
+    flapped = removed_s is not None and view.now_s - removed_s < view.policy.flap_window_s
+    stable_s = view.policy.stable_after_flap_s if flapped else view.policy.stable_for_s
+    if view.now_s - watched.since_s < stable_s:
+        return False
+    member = view.store.member(name)
+    sound = member is not None and member.run is Run.STANDBY and member.problem is None
+    roomy = member is not None and member.disk_free >= view.policy.disk_floor
+    return sound and roomy and view.server.position - row.flushed <= _CAUGHT_UP_BYTES
+
+
+def _holds_everything(view: View, name: str) -> bool:
+    row, since = view.server.replica(name), view.server.sync_since
+    return (
+        row is not None
+        and since is not None
+        and row.sync_state in ("sync", "quorum")
+        and row.flushed >= since
+    )
+
+
+def _permission_left(view: View) -> bool:
+    end_s = deadline_s(view)
+    return end_s is not None and end_s - view.now_s >= _PERMISSION_LEFT_S
+
+
+def _failed_lately(view: View) -> bool:
+    result = view.result(JobKind.SYNC_NAMES)
+    return (
+        result is not None
+        and result.error is not None
+        and view.now_s - result.ended_s < view.policy.job_retry_s
+    )

@@ -1,0 +1,66 @@
+"""Bring what is remembered up to what is seen, before anything is decided.
+
+A new term clears everything but what is measured on standbys that stream now.
+"""
+
+from dataclasses import replace
+
+from flightmode.model.memory import Memory, Watched
+from flightmode.model.server import Replica, Run
+from flightmode.model.view import View
+
+
+def refresh(view: View) -> View:
+    """The view with its memory brought up to this moment."""
+    state = view.store.state
+    memory = view.memory
+    if state is not None and memory.term != state.term:
+        memory = Memory(term=state.term, published=memory.published, published_s=memory.published_s)
+    memory = replace(memory, watched=_watched(view, memory))
+    if state is not None and state.leader == view.me.name:
+        memory = _as_leader(view, memory)
+    return replace(view, memory=memory)
+
+
+def _as_leader(view: View, memory: Memory) -> Memory:
+    """When Postgres began to run as this term's primary, and whether it has died since."""
+    if view.server.run is Run.PRIMARY:
+        since_s = view.now_s if memory.primary_since_s is None else memory.primary_since_s
+        return replace(
+            memory,
+            primary_since_s=since_s,
+            crashed=False,
+            promoting_since_s=None,
+            starting_since_s=None,
+            admit_from=memory.admit_from or view.server.position,
+        )
+    gone = view.server.run in (Run.STOPPED, Run.DYING)
+    if gone and memory.primary_since_s is not None:
+        memory = replace(memory, primary_since_s=None, crashed=True, admit_from=None)
+    if view.server.run is Run.STARTING and memory.starting_since_s is None:
+        memory = replace(memory, starting_since_s=view.now_s)
+    return memory
+
+
+def _watched(view: View, memory: Memory) -> tuple[Watched, ...]:
+    """Each streaming standby, with since when it streams and when it last gave a sign of life.
+
+    A sign of life is a change of what it says; the time it writes in is its own clock's
+    and is only compared with itself.
+    """
+    if view.server.run is not Run.PRIMARY:
+        return ()
+    before = {watched.name: watched for watched in memory.watched}
+    return tuple(
+        _watch(row, before.get(row.name), view.now_s)
+        for row in view.server.replicas
+        if row.streaming
+    )
+
+
+def _watch(row: Replica, before: Watched | None, now_s: float) -> Watched:
+    marker = f"{row.reply_marker} {row.flushed}"
+    if before is None:
+        return Watched(row.name, now_s, now_s, marker)
+    spoke_s = now_s if marker != before.marker else before.spoke_s
+    return Watched(row.name, before.since_s, spoke_s, marker)

@@ -1,0 +1,149 @@
+"""A planned change of leader (S7), on the leader's side.
+
+Checkpoint -> stop Postgres cleanly -> see that the target has flushed the shutdown
+checkpoint -> swap the state to the target.  The target is promotable all the while, so
+the old leader's death in the middle is an ordinary failover.  A step that fails brings
+Postgres back up where it was.
+"""
+
+from dataclasses import replace
+
+from flightmode.decide.answer import SOON_S, answer
+from flightmode.decide.permission import confirmed, deadline_s, fence_actions, state_of, swap
+from flightmode.decide.quorum import alive
+from flightmode.decide.requests import asked
+from flightmode.model.action import Checkpoint, FinishRequest, StartPostgres, StopPostgres
+from flightmode.model.cluster import HistoryEntry, Mode, Request, RequestKind
+from flightmode.model.decision import Decision
+from flightmode.model.server import Role, Run
+from flightmode.model.view import JobKind, View
+
+
+def drive(view: View) -> Decision | None:
+    """The steps while Postgres still runs as primary."""
+    request = asked(view, RequestKind.SWITCHOVER)
+    if request is None:
+        return None
+    memory = view.memory
+    if request.node == view.me.name:
+        finish = FinishRequest(request, True, f"{view.me.name} leads")
+        return answer(view, "switchover: done", "it leads already", finish, wake_s=SOON_S)
+    if memory.task != request.id:
+        refusal = _refusal(view, request)
+        if refusal is not None:
+            finish = FinishRequest(request, False, refusal)
+            return answer(view, "switchover: refused", refusal, finish, wake_s=SOON_S)
+        memory = replace(memory, task=request.id, task_stage="checkpoint", task_since_s=view.now_s)
+        why = "a checkpoint first, so that the pause in writing stays short"
+        checkpoint = Checkpoint(state_of(view).term)
+        return answer(view, "switchover: checkpoint", why, checkpoint, memory=memory, wake_s=SOON_S)
+    if memory.task_stage == "checkpoint":
+        return _after_checkpoint(view, request)
+    return _stopping(view, request)
+
+
+def _refusal(view: View, request: Request) -> str | None:
+    """Why the switchover can't be begun; None: it can."""
+    state = state_of(view)
+    if state.pause is not None:
+        return "the cluster is paused; `flightmode resume` first"
+    if state.mode is not Mode.SYNC:
+        return "no standby holds every acknowledged commit now; `flightmode status` shows why"
+    target = _target(view, request)
+    if target not in state.sync:
+        return f"{target} does not hold every acknowledged commit; only {state.sync[0]} does"
+    if not alive(view, target):
+        return f"{target} does not answer its replication"
+    member = view.store.member(target)
+    if member is None or member.run is not Run.STANDBY:
+        return f"{target} is not a running standby"
+    if member.disk_free < view.policy.disk_floor:
+        return f"the disk of {target} is nearly full"
+    return None
+
+
+def _target(view: View, request: Request) -> str:
+    sync = state_of(view).sync
+    return request.node or (sync[0] if sync else "")
+
+
+def _after_checkpoint(view: View, request: Request) -> Decision | None:
+    result = view.result(JobKind.CHECKPOINT)
+    if view.job is not None or result is None or result.ended_s < view.memory.task_since_s:
+        return None
+    refusal = result.error or _refusal(view, request)
+    if refusal is not None:
+        memory = replace(view.memory, task=None, task_stage="")
+        finish = FinishRequest(request, False, refusal)
+        return answer(view, "switchover: refused", refusal, finish, memory=memory)
+    memory = replace(view.memory, task_stage="stop", task_since_s=view.now_s)
+    stop = StopPostgres(state_of(view).term, fast=True, patience_s=view.policy.stop_patience_s)
+    why = f"stopping Postgres so that {_target(view, request)} can take over"
+    return answer(view, "switchover: stop", why, stop, memory=memory, wake_s=SOON_S)
+
+
+def _stopping(view: View, request: Request) -> Decision | None:
+    """Postgres is still up: the stop is under way, or it was undone and the request is over."""
+    result = view.result(JobKind.STOP)
+    if view.job is None and result is not None and result.ended_s >= view.memory.task_since_s:
+        why = result.error or "Postgres came up again here; the switchover was given up"
+        memory = replace(view.memory, task=None, task_stage="")
+        return answer(
+            view, "switchover: failed", why, FinishRequest(request, False, why), memory=memory
+        )
+    why = "waiting for Postgres to stop"
+    return answer(view, "switchover: stopping", why, *fence_actions(view), wake_s=SOON_S)
+
+
+def stopped(view: View) -> Decision | None:
+    """The steps once Postgres is down: prove, then give the term away; or start again."""
+    request = asked(view, RequestKind.SWITCHOVER)
+    mine = request is not None and view.memory.task == request.id
+    if request is None or not mine or view.memory.task_stage != "stop":
+        return None
+    target, data = _target(view, request), view.server.data
+    waited_s = view.now_s - view.memory.task_since_s
+    if data is None or data.control_state != "shut down":
+        return _undo(view, request, "Postgres did not stop cleanly")
+    if target not in state_of(view).sync:
+        return _undo(view, request, f"{target} dropped out while Postgres was stopping")
+    member = view.store.member(target)
+    if member is not None and member.run is Run.STANDBY and member.position > data.position:
+        return _give_away(view, request, target)
+    if waited_s > view.policy.switchover_patience_s:
+        return _undo(view, request, f"{target} did not get the last of the WAL in time")
+    why = f"waiting until {target} has flushed all of the WAL, up to {data.position}"
+    return answer(view, "switchover: prove", why, *fence_actions(view), wake_s=SOON_S)
+
+
+def _give_away(view: View, request: Request, target: str) -> Decision:
+    state, data = state_of(view), view.server.data
+    assert data is not None
+    reason = f"switchover asked for by {request.asked_by}"
+    given = replace(
+        state,
+        term=state.term + 1,
+        leader=target,
+        previous=view.me.name,
+        mode=Mode.SOLO,
+        sync=(),
+        handover=None,
+        reason=reason,
+        since_wall_s=view.wall_s,
+    )
+    history = HistoryEntry(given.term, target, view.me.name, reason, view.wall_s, data.position)
+    swapped = replace(swap(view, "switch over", given), history=history)
+    finish = FinishRequest(request, True, f"{target} leads term {given.term}")
+    why = f"{target} has flushed everything: the term goes to it"
+    return answer(view, "switchover: give away", why, swapped, finish, wake_s=SOON_S)
+
+
+def _undo(view: View, request: Request, why: str) -> Decision:
+    """Back to where it was: Postgres starts here again, and the request ends with the reason."""
+    memory = replace(view.memory, task=None, task_stage="", crashed=False)
+    finish = FinishRequest(request, False, f"{why}; Postgres was started again on {view.me.name}")
+    actions: list[FinishRequest | StartPostgres] = [finish]
+    end_s = deadline_s(view)
+    if confirmed(view) and end_s is not None and end_s - view.now_s > 1.0:
+        actions.append(StartPostgres(Role.PRIMARY, state_of(view).term, end_s, following=None))
+    return answer(view, "switchover: undo", why, *actions, memory=memory, wake_s=SOON_S)
