@@ -1,0 +1,243 @@
+"""Carry out what was decided: one match over every verb.
+
+Before an act the world is asked again whether the act still fits: the term may have
+changed since the view was taken.  When one action of a decision fails, the ones after
+it are left out; the next look decides anew.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import assert_never
+
+import structlog
+
+from flightmode.agent.hands import Hands
+from flightmode.agent.job import JobRunner
+from flightmode.agent.stopping import stop_postgres
+from flightmode.agent.tracker import Tracker
+from flightmode.errors import AgentError, FlightmodeError, StoreUnknown
+from flightmode.fence.port import Fence, StartRequest
+from flightmode.model import action as verbs
+from flightmode.model.action import Action
+from flightmode.model.cluster import Mode, Outcome
+from flightmode.model.decision import Decision
+from flightmode.model.server import Role
+from flightmode.model.view import JobKind, Renewed
+from flightmode.postgres.port import Postgres
+from flightmode.store import codec, keys
+from flightmode.store.port import Compare, Delete, Put
+
+_log = structlog.get_logger("agent.act")
+
+
+class Stale(AgentError):
+    """The term changed between the decision and the act."""
+
+    code = "FM621"
+    retry = True
+
+
+class Lost(AgentError):
+    """Somebody else changed the state first: nothing was written."""
+
+    code = "FM622"
+    retry = True
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of one action: error None, it was carried out (a job: begun)."""
+
+    action: Action
+    error: str | None
+
+
+class Executor:
+    """The hands' one user."""
+
+    def __init__(self, me: str, hands: Hands, tracker: Tracker, jobs: JobRunner) -> None:
+        self._me = me
+        self._hands = hands
+        self._tracker = tracker
+        self._jobs = jobs
+        self.reload_settings: Callable[[], Awaitable[None]] | None = None
+
+    async def act(self, decision: Decision) -> tuple[Done, ...]:
+        """Each action in order, up to the first that fails."""
+        outcomes: list[Done] = []
+        for action in decision.actions:
+            try:
+                await self._one(action)
+            except FlightmodeError as failure:
+                outcomes.append(Done(action, str(failure)))
+                _log.info("not done", action=type(action).__name__, why=str(failure))
+                break
+            outcomes.append(Done(action, None))
+        return tuple(outcomes)
+
+    async def _one(self, action: Action) -> None:
+        match action:
+            case verbs.SwapState():
+                await self._swap(action)
+            case verbs.Publish():
+                key = keys.member(self._hands.cluster, self._me)
+                await self._hands.store.commit((), (Put(key, codec.encode(action.member)),))
+            case verbs.FinishRequest():
+                await self._finish(action)
+            case verbs.ExtendFence():
+                await self._fence.extend(action.term, action.deadline_s)
+            case verbs.LiftFence():
+                await self._fence.lift(action.term)
+            case verbs.FencePostgres():
+                _log.warning("fencing Postgres", why=action.why, term=action.term)
+                await self._fence.void()
+            case verbs.KillRemnants():
+                await self._fence.kill()
+            case verbs.Promote():
+                await self._promote(action)
+            case verbs.Detach():
+                self._still(action.term)
+                await self._postgres.detach()
+            case verbs.Follow():
+                self._still(action.term)
+                await self._postgres.follow(action.leader)
+            case verbs.Admit():
+                self._leading(action.term)
+                await self._postgres.admit()
+            case verbs.ApplySettings():
+                if self.reload_settings is not None:
+                    await self.reload_settings()
+                await self._postgres.apply_settings()
+            case verbs.SetSyncNames(names=()):
+                self._leading(action.term)
+                await self._postgres.set_sync_names(())
+            case _:
+                self._begin(action)
+
+    def _begin(self, action: Action) -> None:
+        """The verbs that take long: a job each."""
+        postgres = self._postgres
+        match action:
+            case verbs.Initdb():
+                self._jobs.begin(JobKind.INITDB, 0, postgres.initdb())
+            case verbs.StartPostgres():
+                self._still(action.term)
+                self._jobs.begin(JobKind.START, action.term, self._start(action))
+            case verbs.StopPostgres():
+                work = stop_postgres(action, postgres, self._fence, self._hands.clock)
+                self._jobs.begin(JobKind.STOP, action.term, work)
+            case verbs.SetSyncNames():
+                self._leading(action.term)
+                work_ = postgres.set_sync_names(action.names)
+                self._jobs.begin(JobKind.SYNC_NAMES, action.term, work_)
+            case verbs.Prepare():
+                self._leading(action.term)
+                self._jobs.begin(JobKind.PREPARE, action.term, postgres.prepare(action.slots))
+            case verbs.Checkpoint():
+                self._jobs.begin(JobKind.CHECKPOINT, action.term, postgres.checkpoint())
+            case verbs.Clone():
+                self._still(action.term)
+                self._jobs.begin(JobKind.CLONE, action.term, postgres.clone(action.leader))
+            case verbs.Rewind():
+                self._still(action.term)
+                self._jobs.begin(JobKind.REWIND, action.term, postgres.rewind(action.leader))
+            case (
+                verbs.SwapState()
+                | verbs.Publish()
+                | verbs.FinishRequest()
+                | verbs.ExtendFence()
+                | verbs.LiftFence()
+                | verbs.FencePostgres()
+                | verbs.KillRemnants()
+                | verbs.Promote()
+                | verbs.Detach()
+                | verbs.Follow()
+                | verbs.Admit()
+                | verbs.ApplySettings()
+            ):
+                raise AssertionError(f"{type(action).__name__} is no job")
+            case never:
+                assert_never(never)
+
+    # -------------------------------------------------------------- preconditions
+
+    def _still(self, term: int) -> None:
+        state = self._tracker.state
+        if state is None or state.term != term:
+            raise Stale(f"decided in term {term}, which is over")
+
+    def _leading(self, term: int) -> None:
+        self._still(term)
+        state = self._tracker.state
+        if state is None or state.leader != self._me:
+            raise Stale(f"{self._me} does not lead term {term}")
+
+    @property
+    def _postgres(self) -> Postgres:
+        if self._hands.postgres is None:
+            raise AgentError("this node has no database")
+        return self._hands.postgres
+
+    @property
+    def _fence(self) -> Fence:
+        if self._hands.fence is None:
+            raise AgentError("this node has no database, so no fence")
+        return self._hands.fence
+
+    # -------------------------------------------------------------- the store
+
+    async def _swap(self, action: verbs.SwapState) -> None:
+        """One compare-and-swap; what it wrote is known to this node as soon as it is confirmed."""
+        state, cluster = action.state, self._hands.cluster
+        key = keys.state(cluster)
+        ops: list[Put | Delete] = [Put(key, codec.encode(state))]
+        if action.history is not None:
+            ops.append(Put(keys.history(cluster, state.term), codec.encode(action.history)))
+        sent_s = self._hands.clock.now_s()
+        compare = Compare(key, action.expected_revision)
+        try:
+            txn = await self._hands.store.commit((compare,), tuple(ops))
+        except StoreUnknown:
+            self._tracker.doubted(action.expected_revision)
+            raise
+        if not txn.succeeded:
+            raise Lost(f"{action.purpose}: the state was changed by somebody else")
+        if state.leader == self._me:
+            self._tracker.renewed = Renewed(state.term, sent_s, state.mode is Mode.SOLO)
+        if action.purpose != "renew":
+            _log.info("state changed", purpose=action.purpose, term=state.term, leader=state.leader)
+
+    async def _finish(self, action: verbs.FinishRequest) -> None:
+        request, cluster = action.request, self._hands.cluster
+        wall_s = self._hands.clock.wall_s()
+        outcome = Outcome(
+            request.id, request.kind, request.node, action.ok, action.why, wall_s
+        )
+        event = keys.event(cluster, request.kind, request.node)
+        ops = (
+            Delete(keys.request(cluster, request.kind, request.node)),
+            Put(event, codec.encode(outcome)),
+        )
+        await self._hands.store.commit((), ops)
+        _log.info("request ended", kind=request.kind, ok=action.ok, why=action.why)
+
+    # -------------------------------------------------------------- Postgres
+
+    async def _promote(self, action: verbs.Promote) -> None:
+        self._leading(action.term)
+        await self._fence.set_role(Role.PRIMARY, action.term)
+        await self._postgres.promote()
+
+    async def _start(self, action: verbs.StartPostgres) -> None:
+        self._still(action.term)
+        command = await self._postgres.configure(
+            action.role, following=action.following, admit=action.role is Role.STANDBY
+        )
+        self._still(action.term)
+        lifted = action.deadline_s is None
+        if action.role is Role.PRIMARY:
+            self._leading(action.term)
+            if lifted:
+                await self._fence.lift(action.term)
+        request = StartRequest(command, action.role, action.term, action.deadline_s)
+        await self._fence.start(request)

@@ -1,0 +1,23 @@
+"""What wakes the loop before its time: a watch, an exit of the postmaster, the end of a job."""
+
+import asyncio
+
+
+class Bell:
+    """Rung from anywhere in the event loop; a ring is never lost, many rings are one."""
+
+    def __init__(self) -> None:
+        self._rung = asyncio.Event()
+
+    def ring(self) -> None:
+        self._rung.set()
+
+    async def wait(self, timeout_s: float) -> None:
+        """Until rung, or for `timeout_s` at the longest."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._rung.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._rung.clear()

@@ -1,0 +1,101 @@
+"""The main path: observe, decide, act, write it down; again."""
+
+import asyncio
+from dataclasses import replace
+
+import structlog
+
+from flightmode.agent.act import Done, Executor
+from flightmode.agent.bell import Bell
+from flightmode.agent.hands import Hands
+from flightmode.agent.job import JobRunner
+from flightmode.agent.journal import Journal
+from flightmode.agent.observe import Identity, Observer
+from flightmode.agent.tracker import Tracker
+from flightmode.decide import decide
+from flightmode.errors import FenceError, StoreError
+from flightmode.model.action import Publish
+from flightmode.model.decision import Decision
+from flightmode.model.memory import Memory
+from flightmode.model.policy import Policy
+from flightmode.model.view import View
+from flightmode.store import keys
+
+_log = structlog.get_logger("agent.loop")
+
+# A listener that broke is set up again after so long; it only wakes the loop earlier.
+_RELISTEN_S = 0.2
+
+
+class Agent:
+    """One node's loop."""
+
+    def __init__(self, identity: Identity, policy: Policy, hands: Hands, journal: Journal) -> None:
+        self._hands = hands
+        self._journal = journal
+        self._me = identity.node.name
+        self.bell = Bell()
+        self.jobs = JobRunner(hands.clock, self.bell)
+        self.tracker = Tracker(hands.store, hands.cluster, hands.clock)
+        self.observer = Observer(identity, policy, hands, self.tracker, self.jobs)
+        self.executor = Executor(self._me, hands, self.tracker, self.jobs)
+        self.memory = Memory()
+        self.view: View | None = None
+        self.decision: Decision | None = None
+
+    async def run(self) -> None:
+        """Until cancelled.  Postgres goes on without us: the fence holds it."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._listen_to_store())
+                tasks.create_task(self._listen_to_fence())
+                while True:
+                    decision = await self.step()
+                    await self.bell.wait(decision.wake_s)
+        finally:
+            await self.jobs.cancel()
+
+    async def step(self) -> Decision:
+        """One look, one decision, carried out."""
+        view = await self.observer.view(self.memory)
+        decision = decide(view)
+        outcomes = await self.executor.act(decision)
+        self._journal.write(view, decision, outcomes)
+        self.memory = _remembered(view, decision, outcomes)
+        self.view, self.decision = view, decision
+        if any(done.error is not None for done in outcomes):
+            return replace(decision, wake_s=min(decision.wake_s, 0.1))
+        return decision
+
+    async def _listen_to_store(self) -> None:
+        """A change in the store wakes the loop; it is never evidence (S1)."""
+        prefix = keys.prefix(self._hands.cluster)
+        while True:
+            try:
+                async for _ in self._hands.store.watch(prefix, 0):
+                    self.bell.ring()
+            except StoreError as failure:
+                _log.info("watch ended", why=str(failure))
+            await asyncio.sleep(_RELISTEN_S)
+
+    async def _listen_to_fence(self) -> None:
+        """An exit of the postmaster wakes the loop at once."""
+        while self._hands.fence is not None:
+            try:
+                async for event in self._hands.fence.events():
+                    _log.info("the fence says", event=str(event))
+                    self.bell.ring()
+            except FenceError as failure:
+                _log.info("the fence does not answer", why=str(failure))
+            await asyncio.sleep(_RELISTEN_S)
+
+
+def _remembered(view: View, decision: Decision, outcomes: tuple[Done, ...]) -> Memory:
+    """What was decided is remembered only as far as it was done."""
+    failed = [done.action for done in outcomes if done.error is not None]
+    if not failed:
+        return decision.memory
+    published, published_s = view.memory.published, view.memory.published_s
+    if all(isinstance(action, Publish) for action in failed):
+        return replace(decision.memory, published=published, published_s=published_s)
+    return view.memory

@@ -1,0 +1,69 @@
+"""Build a View: the store, the fence and Postgres, looked at together."""
+
+import asyncio
+from dataclasses import dataclass
+
+from flightmode.agent.hands import Hands
+from flightmode.agent.job import JobRunner
+from flightmode.agent.tracker import Tracker
+from flightmode.errors import FenceError
+from flightmode.model.member import Node
+from flightmode.model.memory import Memory
+from flightmode.model.policy import Policy
+from flightmode.model.server import FenceView, Run, Server
+from flightmode.model.view import View
+
+_NO_FENCE = FenceView(reachable=False)
+_NO_SERVER = Server(Run.ABSENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this node is."""
+
+    node: Node
+    machine: str
+    version: str
+
+
+class Observer:
+    """Looks; never changes anything, never raises for a sick world."""
+
+    def __init__(
+        self, identity: Identity, policy: Policy, hands: Hands, tracker: Tracker, jobs: JobRunner
+    ) -> None:
+        self._identity = identity
+        self._hands = hands
+        self._tracker = tracker
+        self._jobs = jobs
+        self.policy = policy
+
+    async def view(self, memory: Memory) -> View:
+        """This moment, with what is remembered."""
+        store, (fence, server) = await asyncio.gather(self._tracker.read(), self._local())
+        clock = self._hands.clock
+        return View(
+            now_s=clock.now_s(),
+            wall_s=clock.wall_s(),
+            me=self._identity.node,
+            machine=self._identity.machine,
+            version=self._identity.version,
+            policy=self.policy,
+            store=store,
+            server=server,
+            fence=fence,
+            renewed=self._tracker.renewed,
+            job=self._jobs.running,
+            results=self._jobs.results,
+            memory=memory,
+        )
+
+    async def _local(self) -> tuple[FenceView, Server]:
+        fence, postgres = self._hands.fence, self._hands.postgres
+        if fence is None or postgres is None:
+            return _NO_FENCE, _NO_SERVER
+        try:
+            seen = await fence.status()
+        except FenceError:
+            seen = _NO_FENCE
+        return seen, await postgres.observe(seen)

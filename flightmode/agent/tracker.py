@@ -1,0 +1,104 @@
+"""What this node knows of the store's content, and since when by its own clock.
+
+Every decision rests on one linearizable read (S1); what a read does not tell is kept
+here: when a revision was first seen, and which swap of ours has an unknown outcome.
+"""
+
+from flightmode.agent.clock import Clock
+from flightmode.errors import StoreError
+from flightmode.model.cluster import ClusterState, Request
+from flightmode.model.member import Member, MemberSeen
+from flightmode.model.view import Renewed, StoreView
+from flightmode.store import codec, keys
+from flightmode.store.port import Snapshot, Store
+
+
+class Tracker:
+    """Reads the cluster's keys and remembers what the store can't know."""
+
+    def __init__(self, store: Store, cluster: str, clock: Clock) -> None:
+        self._store = store
+        self._cluster = cluster
+        self._clock = clock
+        self._view = StoreView(False, -1.0, None, 0, clock.now_s(), None)
+        self._seen: dict[str, MemberSeen] = {}
+        self._revision = 0
+        self._doubt: int | None = None
+        self.renewed: Renewed | None = None
+
+    @property
+    def state(self) -> ClusterState | None:
+        """The state as last read."""
+        return self._view.state
+
+    def doubted(self, expected_revision: int) -> None:
+        """A swap that compared with this revision has an unknown outcome."""
+        self._doubt = expected_revision
+
+    async def read(self) -> StoreView:
+        """One linearizable read.  Never raises: a store that does not answer is in the view."""
+        sent_s = self._clock.now_s()
+        try:
+            snapshot = await self._store.read(keys.prefix(self._cluster))
+            if snapshot.revision < self._revision:
+                raise StoreError("the store answered with something older than before")
+            self._view = self._take(snapshot, sent_s)
+        except StoreError:
+            self._view = _unreachable(self._view)
+        return self._view
+
+    def _take(self, snapshot: Snapshot, sent_s: float) -> StoreView:
+        self._revision = snapshot.revision
+        entry = snapshot.entries.get(keys.state(self._cluster))
+        revision = 0 if entry is None else entry.mod_revision
+        state = None if entry is None else codec.decode(ClusterState, entry.value)
+        now_s = self._clock.now_s()
+        unchanged = self._view.read_s >= 0 and revision == self._view.state_revision
+        if self._doubt is not None and self._doubt != revision:
+            self._doubt = None
+        return StoreView(
+            reachable=True,
+            read_s=sent_s,
+            state=state,
+            state_revision=revision,
+            state_changed_s=self._view.state_changed_s if unchanged else now_s,
+            in_doubt=self._doubt,
+            members=self._members(snapshot, now_s),
+            requests=self._requests(snapshot),
+        )
+
+    def _members(self, snapshot: Snapshot, now_s: float) -> tuple[MemberSeen, ...]:
+        seen: dict[str, MemberSeen] = {}
+        for key, entry in snapshot.entries.items():
+            if not key.startswith(keys.members(self._cluster)):
+                continue
+            before = self._seen.get(key)
+            if before is not None and before.revision == entry.mod_revision:
+                seen[key] = before
+                continue
+            member = codec.decode(Member, entry.value)
+            # What was there before this agent's first look says nothing of the present.
+            changed_s = now_s if before is not None or self._view.read_s >= 0 else -1e9
+            seen[key] = MemberSeen(member, entry.mod_revision, changed_s)
+        self._seen = seen
+        return tuple(seen[key] for key in sorted(seen))
+
+    def _requests(self, snapshot: Snapshot) -> tuple[Request, ...]:
+        return tuple(
+            codec.decode(Request, entry.value)
+            for key, entry in sorted(snapshot.entries.items())
+            if key.startswith(keys.requests(self._cluster))
+        )
+
+
+def _unreachable(view: StoreView) -> StoreView:
+    return StoreView(
+        reachable=False,
+        read_s=view.read_s,
+        state=view.state,
+        state_revision=view.state_revision,
+        state_changed_s=view.state_changed_s,
+        in_doubt=view.in_doubt,
+        members=view.members,
+        requests=view.requests,
+    )
