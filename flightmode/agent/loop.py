@@ -72,8 +72,9 @@ class Agent:
         prefix = keys.prefix(self._hands.cluster)
         while True:
             try:
-                async for _ in self._hands.store.watch(prefix, 0):
-                    self.bell.ring()
+                if self.tracker.revision:
+                    async for _ in self._hands.store.watch(prefix, self.tracker.revision + 1):
+                        self.bell.ring()
             except StoreError as failure:
                 _log.info("watch ended", why=str(failure))
             await asyncio.sleep(_RELISTEN_S)

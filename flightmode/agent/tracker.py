@@ -22,7 +22,8 @@ class Tracker:
         self._clock = clock
         self._view = StoreView(False, -1.0, None, 0, clock.now_s(), None)
         self._seen: dict[str, MemberSeen] = {}
-        self._revision = 0
+        self.revision = 0
+        """The store's revision as of the last answered read; 0: none was answered yet."""
         self._doubt: int | None = None
         self.renewed: Renewed | None = None
 
@@ -40,7 +41,7 @@ class Tracker:
         sent_s = self._clock.now_s()
         try:
             snapshot = await self._store.read(keys.prefix(self._cluster))
-            if snapshot.revision < self._revision:
+            if snapshot.revision < self.revision:
                 raise StoreError("the store answered with something older than before")
             self._view = self._take(snapshot, sent_s)
         except StoreError:
@@ -48,7 +49,7 @@ class Tracker:
         return self._view
 
     def _take(self, snapshot: Snapshot, sent_s: float) -> StoreView:
-        self._revision = snapshot.revision
+        self.revision = snapshot.revision
         entry = snapshot.entries.get(keys.state(self._cluster))
         revision = 0 if entry is None else entry.mod_revision
         state = None if entry is None else codec.decode(ClusterState, entry.value)
