@@ -81,7 +81,7 @@ class Executor:
                 await self._swap(action)
             case verbs.Publish():
                 key = keys.member(self._hands.cluster, self._me)
-                await self._hands.store.commit((), (Put(key, codec.encode(action.member)),))
+                await self._hands.store.commit((), (Put(key, codec.dump(action.member)),))
             case verbs.FinishRequest():
                 await self._finish(action)
             case verbs.ExtendFence():
@@ -190,9 +190,9 @@ class Executor:
         """One compare-and-swap; what it wrote is known to this node as soon as it is confirmed."""
         state, cluster = action.state, self._hands.cluster
         key = keys.state(cluster)
-        ops: list[Put | Delete] = [Put(key, codec.encode(state))]
+        ops: list[Put | Delete] = [Put(key, codec.dump(state))]
         if action.history is not None:
-            ops.append(Put(keys.history(cluster, state.term), codec.encode(action.history)))
+            ops.append(Put(keys.history(cluster, state.term), codec.dump(action.history)))
         sent_s = self._hands.clock.now_s()
         compare = Compare(key, action.expected_revision)
         try:
@@ -216,7 +216,7 @@ class Executor:
         event = keys.event(cluster, request.kind, request.node)
         ops = (
             Delete(keys.request(cluster, request.kind, request.node)),
-            Put(event, codec.encode(outcome)),
+            Put(event, codec.dump(outcome)),
         )
         await self._hands.store.commit((), ops)
         _log.info("request ended", kind=request.kind, ok=action.ok, why=action.why)

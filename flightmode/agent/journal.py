@@ -98,7 +98,7 @@ class FileJournal:
         self._directory.mkdir(parents=True, exist_ok=True)
         while (record := self._queue.get()) is not None:
             try:
-                self._append(codec.encode(record))
+                self._append(codec.dump(record))
             except OSError:
                 self.dropped += 1
 

@@ -30,7 +30,7 @@ def records(path: Path) -> Iterator[tuple[int, Record]]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.endswith(b"\n"):
-                yield number, codec.decode(Record, line)
+                yield number, codec.load(Record, line)
 
 
 def replay(path: Path) -> Iterator[Replayed]:

@@ -52,7 +52,7 @@ class Tracker:
         self.revision = snapshot.revision
         entry = snapshot.entries.get(keys.state(self._cluster))
         revision = 0 if entry is None else entry.mod_revision
-        state = None if entry is None else codec.decode(ClusterState, entry.value)
+        state = None if entry is None else codec.load(ClusterState, entry.value)
         now_s = self._clock.now_s()
         unchanged = self._view.read_s >= 0 and revision == self._view.state_revision
         if self._doubt is not None and self._doubt != revision:
@@ -77,7 +77,7 @@ class Tracker:
             if before is not None and before.revision == entry.mod_revision:
                 seen[key] = before
                 continue
-            member = codec.decode(Member, entry.value)
+            member = codec.load(Member, entry.value)
             # What was there before this agent's first look says nothing of the present.
             changed_s = now_s if before is not None or self._view.read_s >= 0 else -1e9
             seen[key] = MemberSeen(member, entry.mod_revision, changed_s)
@@ -86,7 +86,7 @@ class Tracker:
 
     def _requests(self, snapshot: Snapshot) -> tuple[Request, ...]:
         return tuple(
-            codec.decode(Request, entry.value)
+            codec.load(Request, entry.value)
             for key, entry in sorted(snapshot.entries.items())
             if key.startswith(keys.requests(self._cluster))
         )
