@@ -56,6 +56,26 @@ class StoreUnknown(StoreError):
     hint = "flightmode status"
 
 
+class StoreRefused(StoreUnknown):
+    """TLS: etcd's certificate is not ours to trust, or etcd does not trust ours.
+
+    A kind of unknown (nothing follows from it), but trying again won't help.
+    """
+
+    code = "FM102"
+    exit_status = 77
+    retry = False
+    hint = "flightmode check"
+
+
+class RecordUnreadable(StoreError):
+    """A record in the store, or a line of a journal, is not what this version understands."""
+
+    code = "FM110"
+    exit_status = 65
+    hint = "flightmode --version"
+
+
 # --------------------------------------------------------------------- FM2xx Postgres
 
 
@@ -87,6 +107,44 @@ class ConfigError(FlightmodeError):
     code = "FM400"
     exit_status = 78
     hint = "flightmode check"
+
+
+class ConfigMissing(ConfigError):
+    """There is no flightmode.toml where it was looked for, or it can't be read."""
+
+    code = "FM401"
+    exit_status = 66
+    hint = "flightmode init --help"
+
+
+class ConfigInvalid(ConfigError):
+    """flightmode.toml holds mistakes; the message lists all of them."""
+
+    code = "FM402"
+    hint = "flightmode check"
+
+
+class FileUnsafe(ConfigError):
+    """A key or a password can be read by others than its owner."""
+
+    code = "FM410"
+    exit_status = 77
+    hint = "chmod 600 FILE"
+
+
+class FileMissing(ConfigError):
+    """A certificate, key or password that flightmode.toml points to is not there."""
+
+    code = "FM411"
+    exit_status = 66
+    hint = "flightmode init --help"
+
+
+class CertificateInvalid(ConfigError):
+    """A certificate has expired, does not fit its key, or is not signed by the cluster's CA."""
+
+    code = "FM412"
+    hint = "flightmode init --renew"
 
 
 # --------------------------------------------------------------------- FM5xx interfaces

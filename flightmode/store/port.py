@@ -100,3 +100,20 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Release sockets and tasks.  May be repeated."""
+
+
+MAX_OPS = 128
+"""etcd's default `--max-txn-ops`: more comparisons or operations than this are refused."""
+
+
+def check_txn(compares: tuple[Compare, ...], ops: tuple[Op, ...]) -> None:
+    """Raise ValueError for a transaction that every store would refuse: a bug of the caller.
+
+    etcd refuses to write one key twice in a transaction ("duplicate key given").
+    """
+    if len(compares) > MAX_OPS or len(ops) > MAX_OPS:
+        raise ValueError(f"a transaction holds at most {MAX_OPS} comparisons and operations")
+    if len({op.key for op in ops}) != len(ops):
+        raise ValueError("a transaction writes each key at most once")
+    if not all(item.key for item in (*compares, *ops)):
+        raise ValueError("a key is not empty")

@@ -1,0 +1,138 @@
+"""The store's promises kept in memory: for the simulator, and for tests of a single process.
+
+One `MemoryCluster` is the store; each client of it is a `MemoryStore`.  There is
+no clock and no chance in it: the same calls in the same order give the same
+revisions and the same events.  Revisions count as etcd's do: an empty store is
+at 1, each transaction that changes something adds one, and all of its keys get
+that revision.
+"""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+
+from flightmode.errors import StoreUnknown
+from flightmode.store.port import Change, Compare, Delete, Entry, Op, Put, Snapshot, Txn, check_txn
+
+
+class MemoryCluster:
+    """The shared keys and their history."""
+
+    def __init__(self) -> None:
+        self.revision = 1
+        self.compacted = 0
+        self._entries: dict[str, Entry] = {}
+        self._changes: list[Change] = []
+        self._listeners: dict[asyncio.Event, None] = {}  # a dict: woken in a fixed order
+
+    def snapshot(self, prefix: str) -> Snapshot:
+        """Everything under `prefix` now, in the order of keys (by their bytes, as etcd does)."""
+        keys = sorted((k for k in self._entries if k.startswith(prefix)), key=str.encode)
+        return Snapshot(self.revision, {key: self._entries[key] for key in keys})
+
+    def commit(self, compares: tuple[Compare, ...], ops: tuple[Op, ...]) -> Txn:
+        """All or nothing, at once."""
+        check_txn(compares, ops)
+        if not all(self._holds(compare) for compare in compares):
+            return Txn(False, self.revision)
+        changes = [change for op in ops if (change := self._apply(op)) is not None]
+        if changes:
+            self.revision += 1
+            self._changes += changes
+            self._wake()
+        return Txn(True, self.revision)
+
+    def _holds(self, compare: Compare) -> bool:
+        entry = self._entries.get(compare.key)
+        return compare.mod_revision == (0 if entry is None else entry.mod_revision)
+
+    def _apply(self, op: Op) -> Change | None:
+        """Carry out `op` as part of the next revision; None if it changes nothing."""
+        revision = self.revision + 1
+        match op:
+            case Put(key, value):
+                self._entries[key] = Entry(key, value, revision)
+                return Change(key, value, revision)
+            case Delete(key):
+                gone = self._entries.pop(key, None)
+                return None if gone is None else Change(key, None, revision)
+
+    def compact(self, revision: int) -> None:
+        """Forget the changes before `revision`; watches that still need them get an empty tuple."""
+        if not self.compacted < revision <= self.revision:
+            raise ValueError(f"can't compact at {revision}: at {self.compacted}..{self.revision}")
+        self.compacted = revision
+        self._changes = [change for change in self._changes if change.mod_revision >= revision]
+        self._wake()
+
+    def changes(self, prefix: str, from_revision: int) -> tuple[tuple[Change, ...], ...]:
+        """The known changes from `from_revision` on, one tuple per revision."""
+        wanted = (
+            change
+            for change in self._changes
+            if change.mod_revision >= from_revision and change.key.startswith(prefix)
+        )
+        return tuple(
+            tuple(group) for _, group in itertools.groupby(wanted, lambda c: c.mod_revision)
+        )
+
+    def listen(self, event: asyncio.Event) -> None:
+        """Set `event` at each change until `forget`."""
+        self._listeners[event] = None
+
+    def forget(self, event: asyncio.Event) -> None:
+        """The opposite of `listen`.  May be repeated."""
+        self._listeners.pop(event, None)
+
+    def _wake(self) -> None:
+        for event in self._listeners:
+            event.set()
+
+
+class MemoryStore:
+    """One client of a `MemoryCluster`; a `Store`."""
+
+    def __init__(self, cluster: MemoryCluster) -> None:
+        self._cluster = cluster
+        self._closed = False
+        self._watches: dict[asyncio.Event, None] = {}
+
+    async def read(self, prefix: str) -> Snapshot:
+        self._check_open()
+        return self._cluster.snapshot(prefix)
+
+    async def commit(self, compares: tuple[Compare, ...], ops: tuple[Op, ...]) -> Txn:
+        self._check_open()
+        return self._cluster.commit(compares, ops)
+
+    async def watch(self, prefix: str, from_revision: int) -> AsyncIterator[tuple[Change, ...]]:
+        if from_revision < 1:
+            raise ValueError("a watch starts at revision 1 or later")
+        news = asyncio.Event()
+        self._watches[news] = None
+        self._cluster.listen(news)
+        try:
+            while not self._closed:
+                news.clear()
+                if from_revision < self._cluster.compacted:
+                    from_revision = self._cluster.compacted
+                    yield ()
+                    continue
+                # One revision a turn: while the consumer is busy, a compaction may pass it by.
+                for changes in self._cluster.changes(prefix, from_revision)[:1]:
+                    from_revision = changes[0].mod_revision + 1
+                    news.set()
+                    yield changes
+                await news.wait()
+        finally:
+            self._cluster.forget(news)
+            self._watches.pop(news, None)
+
+    async def close(self) -> None:
+        self._closed = True
+        for news in self._watches:
+            news.set()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnknown("the client of the store is closed")
