@@ -123,6 +123,11 @@ class ConfigInvalid(ConfigError):
     code = "FM402"
     hint = "flightmode check"
 
+    def __init__(self, name: str, problems: tuple[str, ...]) -> None:
+        count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
+        super().__init__("\n  ".join((f"{name} has {count}:", *problems)))
+        self.problems = problems
+
 
 class FileUnsafe(ConfigError):
     """A key or a password can be read by others than its owner."""
@@ -156,6 +161,14 @@ class InterfaceError(FlightmodeError):
     code = "FM500"
     exit_status = 64
     hint = "flightmode --help"
+
+
+class RehearsalFailed(InterfaceError):
+    """The demo could not build its hosts, or could not damage them as it should."""
+
+    code = "FM580"
+    exit_status = 71
+    hint = "./dev clean"
 
 
 # --------------------------------------------------------------------- FM6xx agent
