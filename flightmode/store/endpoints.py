@@ -52,12 +52,12 @@ class Endpoints:
     def turns(self, now_s: float, alone_s: float) -> Iterator[tuple[str, float]]:
         """Endless: whom to ask a read next, and how long to wait before asking another one too.
 
-        Now and then the preferred endpoint comes first, together with the best: if it is
-        back, it answers first, being the nearest, and so becomes the best again.
+        Now and then the preferred endpoint comes first, with half of the time to itself (it has to
+        connect anew): if it is back, it answers, and so becomes the best again.
         """
         if self._best != self.urls[0] and now_s >= self._probe_at_s:
             self._probe_at_s = now_s + self._probe_every_s
-            yield self.urls[0], 0.0
+            yield self.urls[0], alone_s / 2
         while True:
             for url in self.order():
                 yield url, alone_s

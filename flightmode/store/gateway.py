@@ -9,14 +9,20 @@ only; all of etcd's calls are POST, so it never does.
 import asyncio
 import io
 import json
+import socket
 import ssl
+import weakref
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
+from typing import Any
 
 import aiohttp
 
 from flightmode.store.wire import Json, Malformed, error_text
+
+AddressInfo = tuple[Any, ...]
+"""One row of `socket.getaddrinfo`."""
 
 WATCH_HEADERS = {
     # The member ends the stream when it has lost its leader, instead of going on in silence.
@@ -45,6 +51,7 @@ class Gateway:
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
         self._waits: set[asyncio.Timeout] = set()
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self.closed = asyncio.Event()
 
     @asynccontextmanager
@@ -81,7 +88,7 @@ class Gateway:
             raise Failed("the client of the store is closed", sent=False)
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
+                connector=aiohttp.TCPConnector(limit=0, socket_factory=self._new_socket),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"Content-Type": "application/json"},
             )
@@ -94,6 +101,12 @@ class Gateway:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_s),
         )
 
+    def _new_socket(self, address: AddressInfo) -> socket.socket:
+        family, kind, protocol = address[:3]
+        new = socket.socket(family, kind, protocol)
+        self._sockets.add(new)
+        return new
+
     async def close(self) -> None:
         """End all exchanges: those under way fail.  May be repeated."""
         self.closed.set()
@@ -101,6 +114,19 @@ class Gateway:
             wait.reschedule(asyncio.get_running_loop().time())
         if self._session is not None:
             await self._session.close()
+        await self._hang_up()
+
+    async def _hang_up(self) -> None:
+        """End the connections that still wait for a frozen member to say TLS's goodbye."""
+        for turn in range(10):
+            left = [each for each in self._sockets if each.fileno() >= 0]
+            if not left:
+                break
+            if turn == 0:
+                for each in left:
+                    with suppress(OSError):  # It may have ended in this very moment.
+                        each.shutdown(socket.SHUT_RDWR)
+            await asyncio.sleep(0)
 
 
 class Stream:

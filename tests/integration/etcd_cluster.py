@@ -18,6 +18,7 @@ import ssl
 import subprocess
 import tempfile
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -84,10 +85,12 @@ class EtcdCluster:
         """A fresh context with a client certificate; None without TLS."""
         return self.tls_of(self.ca) if self.tls else None
 
-    def tls_of(self, issuer: trustme.CA | None) -> ssl.SSLContext:
-        """Trusts the cluster's CA, and shows a certificate of `issuer` (None: shows none)."""
+    def tls_of(
+        self, issuer: trustme.CA | None, *, trust: trustme.CA | None = None
+    ) -> ssl.SSLContext:
+        """Trusts `trust` (the cluster's CA), and shows a certificate of `issuer` (None: none)."""
         context = ssl.create_default_context()
-        self.ca.configure_trust(context)
+        (trust or self.ca).configure_trust(context)
         if issuer is not None:
             issuer.issue_cert("client.test").configure_cert(context)
         return context
@@ -163,9 +166,7 @@ class EtcdCluster:
 
     async def close(self) -> None:
         """End everything.  May be repeated."""
-        for link in self._links:
-            await link.close()
-        self._links.clear()
+        await self.close_links()
         for i in list(self._processes):
             self.kill(i)
         shutil.rmtree(self._home, ignore_errors=True)
@@ -213,11 +214,28 @@ class EtcdCluster:
 
         await eventually(path, done)
 
-    def link(self, i: int) -> "Link":
-        """A forwarder in front of member `i`'s client port, closed with the cluster."""
+    async def link(self, i: int) -> "Link":
+        """A forwarder in front of member `i`'s client port; see `close_links`."""
         link = Link(self._client_ports[i], self._scheme)
         self._links.append(link)
-        return link
+        return await link.start()
+
+    async def close_links(self) -> None:
+        """A link lives in the event loop that it was started in, so it is closed there."""
+        for link in self._links:
+            await link.close()
+        self._links.clear()
+
+    async def repair(self) -> None:
+        """Undo every fault: all members run, none is frozen, no link is left."""
+        await self.close_links()
+        for i in range(self.size):
+            if i in self._processes:
+                self.cont(i)
+            else:
+                self._spawn(i, "existing", range(self.size))
+        for i in range(self.size):
+            await self.wait_healthy(i)
 
     # ------------------------------------------------------------- etcd's view
 
@@ -306,6 +324,7 @@ class Link:
         self._server: asyncio.Server | None = None
         self._pipes: set[asyncio.Task[None]] = set()
         self.port = 0
+        self.requested_bytes = 0
 
     async def start(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
@@ -345,15 +364,14 @@ class Link:
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, open_: asyncio.Event
     ) -> None:
         try:
-            while data := await source.read(65536):
-                await open_.wait()
-                sink.write(data)
-                await sink.drain()
-            await open_.wait()
+            with suppress(OSError):  # That a side is gone is news too, and has to wait as well.
+                while data := await source.read(65536):
+                    await open_.wait()
+                    self.requested_bytes += len(data) if open_ is self.requests else 0
+                    sink.write(data)
+                    await sink.drain()
             await self.requests.wait()
             await self.answers.wait()
-        except OSError:
-            pass  # One side is gone: the finally tells the other one.
         finally:
             sink.transport.abort()
 
