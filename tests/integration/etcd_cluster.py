@@ -60,6 +60,7 @@ class EtcdCluster:
         self._client_ports = [free_port() for _ in range(size)]
         self._peer_ports = [free_port() for _ in range(size)]
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._stopped: set[int] = set()
         self._links: list[Link] = []
         self.ca = trustme.CA()
         self._write_certificates()
@@ -175,17 +176,27 @@ class EtcdCluster:
 
     def kill(self, i: int) -> None:
         """kill -9, and wait for its end.  Also ends a stopped one.  May be repeated."""
+        self._stopped.discard(i)
         process = self._processes.pop(i, None)
         if process is not None:
             process.kill()
             process.wait()
 
     def stop(self, i: int) -> None:
-        """Freeze (SIGSTOP): the kernel goes on accepting connections for it."""
-        os.kill(self._processes[i].pid, signal.SIGSTOP)
+        """Freeze (SIGSTOP), and wait until all of its threads stand still.  May be repeated.
+
+        The kernel goes on accepting connections for it.
+        """
+        if i not in self._stopped:
+            pid = self._processes[i].pid
+            os.kill(pid, signal.SIGSTOP)
+            os.waitpid(pid, os.WUNTRACED)
+            self._stopped.add(i)
 
     def cont(self, i: int) -> None:
+        """Thaw.  May be repeated."""
         os.kill(self._processes[i].pid, signal.SIGCONT)
+        self._stopped.discard(i)
 
     def running(self, i: int) -> bool:
         return i in self._processes
