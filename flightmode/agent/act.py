@@ -210,9 +210,7 @@ class Executor:
     async def _finish(self, action: verbs.FinishRequest) -> None:
         request, cluster = action.request, self._hands.cluster
         wall_s = self._hands.clock.wall_s()
-        outcome = Outcome(
-            request.id, request.kind, request.node, action.ok, action.why, wall_s
-        )
+        outcome = Outcome(request.id, request.kind, request.node, action.ok, action.why, wall_s)
         event = keys.event(cluster, request.kind, request.node)
         ops = (
             Delete(keys.request(cluster, request.kind, request.node)),

@@ -70,11 +70,13 @@ class Agent:
     async def _listen_to_store(self) -> None:
         """A change in the store wakes the loop; it is never evidence (S1)."""
         prefix = keys.prefix(self._hands.cluster)
+        own = keys.member(self._hands.cluster, self._me)
         while True:
             try:
                 if self.tracker.revision:
-                    async for _ in self._hands.store.watch(prefix, self.tracker.revision + 1):
-                        self.bell.ring()
+                    async for changes in self._hands.store.watch(prefix, self.tracker.revision + 1):
+                        if not changes or any(change.key != own for change in changes):
+                            self.bell.ring()
             except StoreError as failure:
                 _log.info("watch ended", why=str(failure))
             await asyncio.sleep(_RELISTEN_S)

@@ -24,7 +24,9 @@ class NotStopped(AgentError):
     hint = "flightmode logs --postgres"
 
 
-async def stop_postgres(action: StopPostgres, postgres: Postgres, fence: Fence, clock: Clock) -> None:
+async def stop_postgres(
+    action: StopPostgres, postgres: Postgres, fence: Fence, clock: Clock
+) -> None:
     """Until nothing of Postgres runs.  Raises NotStopped."""
     if not action.fast:
         await _stop(fence, clock, "immediate", _KILLED_AFTER_S)

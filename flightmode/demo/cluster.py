@@ -1,0 +1,256 @@
+"""A whole cluster in a lab: its files, its processes, and what it says of itself."""
+
+import asyncio
+import os
+import pwd
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from flightmode.config import Config, etcd_endpoints, parse, policy_of
+from flightmode.config.derive import locations_of
+from flightmode.demo.etcd import member_argv
+from flightmode.demo.lab import Lab
+from flightmode.errors import RehearsalFailed, StoreError
+from flightmode.model.cluster import ClusterState, Mode
+from flightmode.model.member import Member, NodeKind
+from flightmode.model.policy import Policy
+from flightmode.model.server import Run
+from flightmode.pki import Authority, client_context, make_secrets, read_secret
+from flightmode.store import codec, keys
+from flightmode.store.etcd import EtcdStore
+
+DATABASES = ("ams", "fra")
+WITNESS = "wit"
+NODES = (*DATABASES, WITNESS)
+
+_SETTLE_S = 60.0
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """The cluster as its store tells it."""
+
+    state: ClusterState
+    members: dict[str, Member]
+
+    @property
+    def standby(self) -> str:
+        """The database node that does not lead."""
+        return next(name for name in DATABASES if name != self.state.leader)
+
+    @property
+    def whole(self) -> bool:
+        """The leader serves, and the other one is a streaming, promotable standby of it."""
+        leader, standby = self.members.get(self.state.leader), self.members.get(self.standby)
+        return (
+            self.state.mode is Mode.SYNC
+            and self.state.sync == (self.standby,)
+            and leader is not None
+            and leader.run is Run.PRIMARY
+            and leader.admits_clients
+            and leader.term == self.state.term
+            and standby is not None
+            and standby.run is Run.STANDBY
+            and standby.streaming
+            and standby.term == self.state.term
+        )
+
+
+class DemoCluster:
+    """Two database nodes and a witness in `lab`, with everything a real one has."""
+
+    def __init__(self, lab: Lab, bin_dir: Path, timing: dict[str, float], guards: dict[str, int]):
+        self.lab = lab
+        self.directory = lab.scratch / "cluster"
+        self._user = pwd.getpwnam("postgres") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
+        self._toml = self.directory / "flightmode.toml"
+        self._write_files(bin_dir, timing, guards)
+        self.config: Config = parse(self._toml.read_text(), base=self.directory)
+        self.policy: Policy = policy_of(self.config)
+        self._store = EtcdStore(
+            etcd_endpoints(self.config),
+            client_context(self.directory / "operator", "client"),
+            clock=time.monotonic,
+        )
+        self._processes: dict[str, list[asyncio.subprocess.Process]] = {}
+
+    # ---------------------------------------------------------------- files
+
+    def _write_files(self, bin_dir: Path, timing: dict[str, float], guards: dict[str, int]) -> None:
+        self.directory.mkdir(parents=True)
+        self.directory.chmod(0o755)
+        hosts = self.lab.hosts
+        lines = [
+            '[cluster]\nname = "demo"\n',
+            *(
+                f'[nodes.{name}]\nkind = "{_kind(name)}"\nhost = "{hosts[name].address}"\n'
+                for name in NODES
+            ),
+            f'[postgres]\ndata_dir = "{{node}}/data"\nsocket_dir = "{{node}}/run"\n'
+            f'bin_dir = "{bin_dir}"\nuser = "{self._user.pw_name}"\n'
+            'parameters = { shared_buffers = "64MB", max_connections = 60 }\n'
+            '[[postgres.hba]]\ntype = "hostssl"\naddress = "0.0.0.0/0"\n',
+            '[tls]\ndirectory = "{node}/tls"\n[secrets]\ndirectory = "{node}/secrets"\n'
+            '[paths]\nrun_dir = "{node}/run"\nstate_dir = "{node}/state"\n',
+            "[timing]\n" + "".join(f"{key} = {value}\n" for key, value in timing.items()),
+            "[guards]\n" + "".join(f"{key} = {value}\n" for key, value in guards.items()),
+        ]
+        self._toml.write_text("\n".join(lines))
+        authority = Authority.create("demo")
+        shared = self.directory / "secrets"
+        make_secrets(shared)
+        for name in NODES:
+            home = self.directory / name
+            for room in ("", "run", "state", "etcd"):
+                (home / room).mkdir(mode=0o700)
+            authority.issue_node(name, [hosts[name].address]).save(home / "tls", "node")
+            shutil.copytree(shared, home / "secrets")
+            self._give_away(home)
+        authority.issue_client("operator").save(self.directory / "operator", "client")
+        shutil.copytree(shared, self.directory / "operator" / "secrets")
+
+    def _give_away(self, home: Path) -> None:
+        """The node's own files belong to the user that its agent and Postgres run as."""
+        if os.geteuid() != 0:
+            return
+        for path in (home, *home.rglob("*")):
+            os.chown(path, self._user.pw_uid, self._user.pw_gid)
+
+    def operator_toml(self) -> Path:
+        """A flightmode.toml for commands of a person, with the operator's certificate."""
+        text = self._toml.read_text().replace('"{node}/tls"', '"operator"')
+        path = self.directory / "operator.toml"
+        path.write_text(text.replace('"{node}/secrets"', '"operator/secrets"'))
+        return path
+
+    # ---------------------------------------------------------------- processes
+
+    async def start(self) -> None:
+        """Everything on every host; returns when the cluster is whole."""
+        await asyncio.gather(*(self.start_host(name) for name in NODES))
+        await self.until(lambda picture: picture.whole, "the cluster to come up")
+
+    async def start_host(self, name: str) -> None:
+        """What systemd would start at boot: etcd, the fence, the agent."""
+        home = self.directory / name
+        tls = locations_of(self.config, name).tls_dir
+        etcd = [*self._as_user(), *member_argv(self.config, name, home / "etcd", tls)]
+        await self._spawn(name, "etcd", etcd)
+        if self.config.nodes[name].kind is NodeKind.DATABASE:
+            await self._spawn(name, "fence", self._flightmode("fence", name))
+        await self.start_agent(name)
+
+    async def start_agent(self, name: str) -> asyncio.subprocess.Process:
+        """The agent alone, as after an upgrade of it."""
+        argv = [*self._as_user(reads_all=True), *self._flightmode("agent", name)]
+        return await self._spawn(name, "agent", argv)
+
+    async def power_on(self, name: str) -> None:
+        """The host is back: its cable, and what starts at boot."""
+        await self.lab.power_on(name)
+        await self.start_host(name)
+
+    async def _spawn(self, name: str, what: str, argv: list[str]) -> asyncio.subprocess.Process:
+        log = self.directory / name / f"{what}.log"
+        process = await self.lab.spawn(name, argv, log=log)
+        self._processes.setdefault(name, []).append(process)
+        return process
+
+    def _flightmode(self, verb: str, node: str) -> list[str]:
+        options = ["--config", str(self._toml), "--node", node]
+        return [sys.executable, "-m", "flightmode.cli.main", verb, *options]
+
+    def _as_user(self, *, reads_all: bool = False) -> list[str]:
+        """Argv that gives up root.  An agent may read all files: the checkout may be root's own."""
+        if os.geteuid() != 0:
+            return []
+        argv = ["setpriv", f"--reuid={self._user.pw_uid}", f"--regid={self._user.pw_gid}"]
+        argv.append("--clear-groups")
+        if reads_all:
+            argv += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+        return argv
+
+    # ---------------------------------------------------------------- what it says
+
+    async def picture(self) -> Picture | None:
+        """The state and the members now; None when there is no state yet, or no answer."""
+        prefix = keys.prefix("demo")
+        try:
+            snapshot = await self._store.read(prefix)
+        except StoreError:
+            return None
+        entry = snapshot.entries.get(keys.state("demo"))
+        if entry is None:
+            return None
+        members = (
+            codec.load(Member, record.value)
+            for key, record in snapshot.entries.items()
+            if keys.node_of("demo", key) is not None
+        )
+        return Picture(codec.load(ClusterState, entry.value), {m.name: m for m in members})
+
+    async def until(
+        self, holds: Callable[[Picture], bool], what: str, within_s: float = _SETTLE_S
+    ) -> Picture:
+        """Wait until the picture is as wanted.  Raises RehearsalFailed with what it is instead."""
+        until_s = time.monotonic() + within_s
+        picture: Picture | None = None
+        while time.monotonic() < until_s:
+            picture = await self.picture() or picture
+            if picture is not None and holds(picture):
+                return picture
+            await asyncio.sleep(_POLL_S)
+        raise RehearsalFailed(f"waited {within_s:.0f} s for {what}; {_told(picture)}")
+
+    def conninfo(self, host: str, dbname: str = "postgres") -> str:
+        """How a client reaches the Postgres of one node, as the application's user."""
+        settings = self.config.nodes[host]
+        ca = self.directory / "operator" / "ca.crt"
+        return (
+            f"host={settings.host} port={settings.postgres_port} dbname={dbname} user=app "
+            f"sslmode=verify-full sslrootcert={ca}"
+        )
+
+    @property
+    def app_password(self) -> str:
+        return read_secret(self.directory / "secrets", "app")
+
+    def postmaster(self, name: str) -> int:
+        """The pid of the node's postmaster, from the file it keeps.  Raises RehearsalFailed."""
+        path = locations_of(self.config, name).data_dir / "postmaster.pid"
+        pid = int(path.read_text().splitlines()[0])
+        if not os.path.samefile(f"/proc/{pid}/exe", self.postgres_binary):
+            raise RehearsalFailed(f"process {pid} of {path} is not a Postgres")
+        return pid
+
+    @property
+    def postgres_binary(self) -> Path:
+        bin_dir = self.config.postgres.bin_dir
+        assert bin_dir is not None
+        return bin_dir / "postgres"
+
+    async def close(self) -> None:
+        """Let go of the store; the lab ends the processes."""
+        await self._store.close()
+
+
+def _kind(name: str) -> str:
+    return "witness" if name == WITNESS else "database"
+
+
+def _told(picture: Picture | None) -> str:
+    """What the cluster says of itself, for a message."""
+    if picture is None:
+        return "the store has no state to show"
+    state = picture.state
+    members = "; ".join(
+        f"{m.name}: {m.run}{' streaming' if m.streaming else ''}"
+        f"{f', job {m.job}' if m.job else ''}{f', {m.problem}' if m.problem else ''}"
+        for m in picture.members.values()
+    )
+    return f"term {state.term}, leader {state.leader}, {state.mode} {state.sync}; {members}"
