@@ -117,6 +117,9 @@ def _settled(view: View) -> Decision:
 def _until_claim_s(view: View) -> float:
     """When to look again: just when the leader's silence would reach the ttl."""
     state = state_of(view)
+    if any(request.kind is RequestKind.SWITCHOVER for request in view.store.requests):
+        # The leader waits for our position to pass its last one (S7).
+        return SOON_S
     if state.mode is not Mode.SYNC or view.me.name not in state.sync or paused(view):
         return IDLE_S
     return min(IDLE_S, max(SOON_S, view.policy.ttl_s - silent_for_s(view)))
