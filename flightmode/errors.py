@@ -171,6 +171,81 @@ class RehearsalFailed(InterfaceError):
     hint = "./dev clean"
 
 
+class NotAllowed(InterfaceError):
+    """To change something, show a certificate of the cluster or its token."""
+
+    code = "FM501"
+    exit_status = 77
+    hint = "flightmode check"
+
+
+class RequestWrong(InterfaceError):
+    """The request names no such node, or lacks something."""
+
+    code = "FM502"
+    hint = "flightmode status"
+
+
+class RequestOpen(InterfaceError):
+    """Another request of that kind is not finished yet."""
+
+    code = "FM503"
+    exit_status = 75
+    retry = True
+    hint = "flightmode status"
+
+
+class RequestUnknown(InterfaceError):
+    """No request of that id is open or was the last of its kind."""
+
+    code = "FM504"
+    exit_status = 69
+    hint = "flightmode status"
+
+
+class RequestRefused(InterfaceError):
+    """The cluster could not do what was asked for; the message says why."""
+
+    code = "FM505"
+    exit_status = 1
+    hint = "flightmode why"
+
+
+class RequestUnfinished(InterfaceError):
+    """It was asked for, and has not ended in the time that was waited; it may still be done."""
+
+    code = "FM506"
+    exit_status = 75
+    retry = True
+    hint = "flightmode status"
+
+
+class AgentUnseen(InterfaceError):
+    """The agent runs and has not looked at its node yet, or its loop stands still."""
+
+    code = "FM510"
+    exit_status = 69
+    retry = True
+    hint = "flightmode logs"
+
+
+class PortTaken(InterfaceError):
+    """The agent's API can't listen where flightmode.toml says."""
+
+    code = "FM511"
+    exit_status = 69
+    hint = "ss -ltnp"
+
+
+class NodeUnreachable(InterfaceError):
+    """No node answered, or the one that was named did not."""
+
+    code = "FM520"
+    exit_status = 69
+    retry = True
+    hint = "flightmode check"
+
+
 # --------------------------------------------------------------------- FM6xx agent
 
 
