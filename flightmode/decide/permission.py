@@ -43,7 +43,7 @@ def solo_confirmed(view: View) -> bool:
 
 
 def deadline_s(view: View) -> float | None:
-    """The boottime up to which Postgres may run as primary in mode sync; None: no permission yet."""
+    """Up to when (boottime) Postgres may run as primary in mode sync; None: no permission yet."""
     renewed = view.renewed
     state = state_of(view)
     if renewed is None or renewed.term != state.term:
