@@ -35,7 +35,7 @@ class Policy:
     switchover_patience_s: float = 10.0
     """So long the leader tries to complete a switchover once Postgres is being stopped."""
     stop_patience_s: float = 2.0
-    """A planned stop ends logical walsenders and archiver waits after this, then by SIGQUIT (S5)."""
+    """A planned stop ends waits for logical walsenders after this, then SIGQUIT (S5)."""
     crashes_max: int = 2
     """So many failovers by a crash of Postgres within `crash_window_s`, then restarts in place."""
     crash_window_s: float = 600.0

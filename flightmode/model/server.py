@@ -109,7 +109,7 @@ class Server:
     sync_names: tuple[str, ...] = ()
     """The members in the *effective* synchronous_standby_names (pg_settings), sorted."""
     sync_since: Lsn | None = None
-    """Since which position every commit is known to wait for `sync_names` (S2); None: not proven."""
+    """Since which position every commit is known to wait for `sync_names`; None: not proven."""
     replicas: tuple[Replica, ...] = ()
     slots: tuple[Slot, ...] = ()
     admits_clients: bool = True
