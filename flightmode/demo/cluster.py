@@ -6,12 +6,14 @@ import pwd
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from flightmode.config import Config, etcd_endpoints, parse, policy_of
 from flightmode.config.derive import locations_of
+from flightmode.demo.command import run_beside
 from flightmode.demo.etcd import member_argv
 from flightmode.demo.lab import Lab
 from flightmode.errors import RehearsalFailed, StoreError
@@ -64,7 +66,15 @@ class Picture:
 class DemoCluster:
     """Two database nodes and a witness in `lab`, with everything a real one has."""
 
-    def __init__(self, lab: Lab, bin_dir: Path, timing: dict[str, float], guards: dict[str, int]):
+    def __init__(
+        self,
+        lab: Lab,
+        bin_dir: Path,
+        *,
+        timing: Mapping[str, float] = MappingProxyType({}),
+        guards: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        """`timing` and `guards`: settings of flightmode.toml other than the defaults."""
         self.lab = lab
         self.directory = lab.scratch / "cluster"
         self._user = pwd.getpwnam("postgres") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
@@ -81,7 +91,9 @@ class DemoCluster:
 
     # ---------------------------------------------------------------- files
 
-    def _write_files(self, bin_dir: Path, timing: dict[str, float], guards: dict[str, int]) -> None:
+    def _write_files(
+        self, bin_dir: Path, timing: Mapping[str, float], guards: Mapping[str, float]
+    ) -> None:
         self.directory.mkdir(parents=True)
         self.directory.chmod(0o755)
         hosts = self.lab.hosts
@@ -207,17 +219,26 @@ class DemoCluster:
             await asyncio.sleep(_POLL_S)
         raise RehearsalFailed(f"waited {within_s:.0f} s for {what}; {_told(picture)}")
 
-    def conninfo(self, host: str, dbname: str = "postgres") -> str:
+    async def make_database(self) -> None:
+        """The application's own database, made as a person would: locally, as the superuser."""
+        picture = await self.until(lambda picture: picture.whole, "the cluster to be whole")
+        where = locations_of(self.config, picture.state.leader).socket_dir
+        psql = [str(self.postgres_binary.with_name("psql")), f"--host={where}", "--no-psqlrc"]
+        make = "CREATE DATABASE ledger OWNER app"
+        who = ["--username=postgres", "--dbname=postgres", f"--command={make}"]
+        await run_beside([*self._as_user(), *psql, *who])
+
+    def conninfo(self, host: str) -> str:
         """How a client reaches the Postgres of one node, as the application's user."""
         settings = self.config.nodes[host]
         ca = self.directory / "operator" / "ca.crt"
         return (
-            f"host={settings.host} port={settings.postgres_port} dbname={dbname} user=app "
-            f"sslmode=verify-full sslrootcert={ca}"
+            f"host={settings.host} port={settings.postgres_port} dbname=ledger user=app "
+            f"password={self._app_password} sslmode=verify-full sslrootcert={ca}"
         )
 
     @property
-    def app_password(self) -> str:
+    def _app_password(self) -> str:
         return read_secret(self.directory / "secrets", "app")
 
     def postmaster(self, name: str) -> int:
@@ -227,6 +248,13 @@ class DemoCluster:
         if not os.path.samefile(f"/proc/{pid}/exe", self.postgres_binary):
             raise RehearsalFailed(f"process {pid} of {path} is not a Postgres")
         return pid
+
+    def postmaster_or_none(self, name: str) -> int | None:
+        """The same, None when there is none any more."""
+        try:
+            return self.postmaster(name)
+        except (FileNotFoundError, ProcessLookupError):
+            return None
 
     @property
     def postgres_binary(self) -> Path:

@@ -1,0 +1,132 @@
+"""`./dev demo`: three nodes on this machine, rehearsed failures, and the ledger at the end."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from flightmode.agent.clock import SystemClock
+from flightmode.demo.cluster import NODES, DemoCluster
+from flightmode.demo.lab import Lab
+from flightmode.demo.ledger import Verdict, check
+from flightmode.demo.loopback import LoopbackLab
+from flightmode.demo.namespaces import NamespaceLab
+from flightmode.demo.picture import LivePicture
+from flightmode.demo.rehearsals import (
+    KILL,
+    PARTITION,
+    POWER,
+    SWITCHOVER,
+    Rehearsal,
+    Result,
+    Stage,
+    rehearse,
+)
+from flightmode.demo.report import show
+from flightmode.demo.sweep import sweep
+from flightmode.demo.workload import Workload
+from flightmode.errors import FlightmodeError
+
+CLIENTS = 16
+_INTERRUPTED = 130
+_DEFAULT_BIN = Path("/usr/lib/postgresql/15/bin")
+
+
+def main(
+    keep: Annotated[
+        bool, typer.Option(help="Leave the cluster up at the end; `./dev clean` removes it.")
+    ] = False,
+    namespaces: Annotated[
+        bool, typer.Option(help="A network of its own for each node (needs root).")
+    ] = True,
+    clients: Annotated[int, typer.Option(min=1, max=200, help="How many clients write.")] = CLIENTS,
+    postgres: Annotated[Path, typer.Option(help="Where initdb and postgres are.")] = _DEFAULT_BIN,
+) -> None:
+    """Three nodes on this machine, four failures, and whether anything was lost.
+
+    Exit status: 0 every acknowledged row is there; 1 a promise was broken or a rehearsal failed;
+    130 interrupted.
+    """
+    console = Console()
+    for run in sweep():
+        console.print(f"removed what an earlier run left: {run.run_id}")
+    missing = NamespaceLab.missing() if namespaces else "not wanted"
+    lab: Lab = NamespaceLab(NODES) if missing is None else LoopbackLab(NODES)
+    if missing is not None:
+        console.print(f"on loopback, without the partition rehearsal ({missing})")
+    try:
+        sys.exit(asyncio.run(_interruptible(lab, console, clients, postgres, keep=keep)))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        console.print("interrupted; everything was removed")
+        sys.exit(_INTERRUPTED)
+    except FlightmodeError as error:
+        console.print(f"[red]{error}[/red]\n  hint: {error.hint_text}", highlight=False)
+        sys.exit(1)
+
+
+async def _interruptible(
+    lab: Lab, console: Console, clients: int, postgres: Path, *, keep: bool
+) -> int:
+    """SIGTERM ends the demo as Ctrl-C does: everything is taken down on the way out."""
+    task = asyncio.current_task()
+    assert task is not None
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, task.cancel)
+    async with lab:
+        verdict = await _demo(lab, console, clients, postgres, keep=keep)
+    return 0 if verdict.sound else 1
+
+
+async def _demo(lab: Lab, console: Console, clients: int, postgres: Path, *, keep: bool) -> Verdict:
+    clock = SystemClock()
+    cluster = DemoCluster(lab, postgres)
+    async with LivePicture(console, clock) as picture:
+        picture.say(f"starting three nodes; their files are in {cluster.directory}")
+        await cluster.start()
+        await cluster.make_database()
+        nodes = {name: cluster.conninfo(name) for name in cluster.policy.databases}
+        async with Workload(nodes, clients=clients, clock=clock) as workload:
+            await workload.prepare()
+            workload.start()
+            picture.watch(cluster, workload)
+            stage = Stage(cluster, workload, clock, picture.say)
+            results = [await rehearse(each, stage) for each in _programme(lab)]
+            await workload.stop()
+            picture.say("counting the ledger")
+            verdict = check(
+                workload.history, await workload.rows(), imbalance=await workload.imbalance()
+            )
+    _close(console, cluster, lab, results, verdict, keep=keep)
+    await cluster.close()
+    return verdict
+
+
+def _close(
+    console: Console,
+    cluster: DemoCluster,
+    lab: Lab,
+    results: list[Result],
+    verdict: Verdict,
+    *,
+    keep: bool,
+) -> None:
+    show(console, results, verdict)
+    if keep:
+        lab.keep()
+        toml = cluster.operator_toml()
+        console.print(f"kept: ./dev run flightmode status --config {toml}")
+        console.print("`./dev clean` removes it")
+
+
+def _programme(lab: Lab) -> list[Rehearsal]:
+    all_of_them = [SWITCHOVER, KILL, POWER, PARTITION]
+    return [each for each in all_of_them if lab.partitions or each is not PARTITION]
+
+
+if __name__ == "__main__":
+    typer.run(main)
