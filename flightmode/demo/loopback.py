@@ -92,7 +92,7 @@ class LoopbackLab:
 def no_cables() -> RehearsalFailed:
     """The answer to every verb about cables."""
     return RehearsalFailed(
-        "a lab on loopback has no cables to cut", hint="run the demo as root: sudo ./dev demo"
+        "a lab on loopback has no cables to cut", hint="sudo ./dev demo"
     )
 
 
