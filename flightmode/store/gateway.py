@@ -111,7 +111,8 @@ class Gateway:
         """End all exchanges: those under way fail.  May be repeated."""
         self.closed.set()
         for wait in self._waits:
-            wait.reschedule(asyncio.get_running_loop().time())
+            if not wait.expired():
+                wait.reschedule(asyncio.get_running_loop().time())
         if self._session is not None:
             await self._session.close()
         await self._hang_up()

@@ -26,7 +26,9 @@ from typing import Any, Self
 import aiohttp
 import trustme
 
-ETCD = shutil.which("etcd")
+ETCD = os.environ.get("FLIGHTMODE_TEST_ETCD") or shutil.which("etcd")
+"""The program under test: set the variable to try another version of etcd."""
+
 START_S = 30.0
 
 
@@ -147,7 +149,7 @@ class EtcdCluster:
             *("--initial-advertise-peer-urls", self.peer_url(i)),
             *("--initial-cluster", peers, "--initial-cluster-state", state),
             *("--pre-vote", "--heartbeat-interval", "100", "--election-timeout", "1000"),
-            *("--snapshot-count", "10000", "--logger", "zap", *self._args),
+            *("--logger", "zap", *self._args),
         ]
         if self.tls:
             for flags in (("", "--client-cert-auth"), ("peer-", "--peer-client-cert-auth")):
@@ -336,6 +338,7 @@ class Link:
         self._pipes: set[asyncio.Task[None]] = set()
         self.port = 0
         self.requested_bytes = 0
+        self.connections = 0
 
     async def start(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
@@ -358,6 +361,7 @@ class Link:
             pipe.cancel()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._upstream_port)
         except OSError:

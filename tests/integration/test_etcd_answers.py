@@ -202,6 +202,21 @@ async def test_of_two_reads_at_once_the_older_answer_may_arrive_last(
     assert (await first).revision == 42
 
 
+async def test_closing_the_client_ends_the_calls_that_are_under_way(liars: list[Liar]) -> None:
+    for liar in liars:
+        liar.will(hangs)
+    store = EtcdStore(
+        tuple(liar.url for liar in liars), None, clock=time.monotonic, deadline_s=30.0
+    )
+    calls = [asyncio.create_task(call) for call in (store.read("k"), store.commit(COMPARES, OPS))]
+    while liars[0].asked < 2:  # noqa: ASYNC110 - the server has no event for it
+        await asyncio.sleep(0.001)
+    await store.close()
+    async with asyncio.timeout(5):
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [StoreUnknown, StoreUnknown]
+
+
 # ------------------------------------------------------------------- watches
 
 
