@@ -21,6 +21,11 @@ class Locations:
     run_dir: Path
     state_dir: Path
 
+    @property
+    def fence_socket(self) -> Path:
+        """Where the fence listens for the agent."""
+        return self.run_dir / "fence.sock"
+
 
 def locations_of(config: Config, node: str) -> Locations:
     """The paths with `{node}` filled in."""

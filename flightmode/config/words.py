@@ -22,7 +22,7 @@ def allowed(field: FieldInfo | None) -> str:
     """What may stand there."""
     if field is None:
         return "something else"
-    kind = _plain(field.annotation)
+    kind = plain_type(field.annotation)
     low, high = _limits(field)
     if kind in (int, float):
         noun = "a whole number" if kind is int else "a number"
@@ -51,14 +51,14 @@ def _one_of(words: Sequence[str]) -> str:
     return "one of " + ", ".join(f'"{word}"' for word in words)
 
 
-def _plain(annotation: Any) -> Any:
+def plain_type(annotation: Any) -> Any:
     """Without `Annotated` and `| None`."""
     if get_origin(annotation) is Annotated:
-        return _plain(get_args(annotation)[0])
+        return plain_type(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
         rest = [each for each in get_args(annotation) if each is not type(None)]
         if len(rest) == 1:
-            return _plain(rest[0])
+            return plain_type(rest[0])
     return annotation
 
 
@@ -74,8 +74,8 @@ def _number(value: Any) -> str:
 
 def section_of(field: FieldInfo) -> type[BaseModel] | None:
     """The table that a field holds, or holds many of."""
-    kind = _plain(field.annotation)
-    candidates = [kind, *(_plain(each) for each in get_args(kind))]
+    kind = plain_type(field.annotation)
+    candidates = [kind, *(plain_type(each) for each in get_args(kind))]
     for each in candidates:
         if isinstance(each, type) and issubclass(each, BaseModel):
             return each
@@ -86,7 +86,7 @@ def field_at(path: Sequence[str | int]) -> FieldInfo | None:
     """The field that a path of flightmode.toml leads to; None: there is none."""
     field = FieldInfo(annotation=Config)
     for part in path:
-        kind = _plain(field.annotation)
+        kind = plain_type(field.annotation)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             known = kind.model_fields.get(str(part))
             if known is None:

@@ -17,7 +17,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from flightmode.errors import CertificateInvalid
-from flightmode.pki.files import check_present, check_private, write_private, write_public
+from flightmode.pki.files import (
+    check_present,
+    check_private,
+    make_directory,
+    write_private,
+    write_public,
+)
 
 CA_DAYS: Final = 3653
 LEAF_DAYS: Final = 825
@@ -38,7 +44,8 @@ class Leaf:
     authority: bytes
 
     def save(self, directory: Path, stem: str) -> None:
-        """Write `ca.crt`, `<stem>.crt` and `<stem>.key` (0600)."""
+        """Write `ca.crt`, `<stem>.crt` and `<stem>.key` (0600); make the directory if need be."""
+        make_directory(directory)
         write_public(directory / "ca.crt", self.authority)
         write_private(directory / f"{stem}.key", self.key)
         write_public(directory / f"{stem}.crt", self.certificate)
@@ -80,7 +87,8 @@ class Authority:
         return cls(certificate, key)
 
     def save(self, directory: Path) -> None:
-        """Write `ca.crt` and `ca.key` (0600)."""
+        """Write `ca.crt` and `ca.key` (0600); make the directory if need be."""
+        make_directory(directory)
         write_private(directory / "ca.key", _key_pem(self.key))
         write_public(directory / "ca.crt", self.pem)
 
