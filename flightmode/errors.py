@@ -98,6 +98,26 @@ class FenceError(FlightmodeError):
     hint = "flightmode status"
 
 
+class FenceUnreachable(FenceError):
+    """The fence did not answer: what was asked for may or may not have been done."""
+
+    code = "FM301"
+    retry = True
+    hint = "systemctl status flightmode-fence"
+
+
+class FenceRefused(FenceError):
+    """The fence did not do what was asked; `reason` is stable, for programs."""
+
+    code = "FM302"
+    exit_status = 77
+    hint = "flightmode why"
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason = reason
+
+
 # --------------------------------------------------------------------- FM4xx configuration
 
 
@@ -142,6 +162,14 @@ class FileMissing(ConfigError):
 
     code = "FM411"
     exit_status = 66
+    hint = "flightmode init --help"
+
+
+class AlreadyThere(ConfigError):
+    """`flightmode init` never overwrites what it finds."""
+
+    code = "FM403"
+    exit_status = 73
     hint = "flightmode init --help"
 
 
@@ -246,6 +274,61 @@ class NodeUnreachable(InterfaceError):
     hint = "flightmode check"
 
 
+class WrongAnswer(InterfaceError):
+    """Something answers where a node's API should, and it is not one."""
+
+    code = "FM521"
+    exit_status = 76
+    hint = "flightmode check"
+
+
+class NodeUnnamed(InterfaceError):
+    """A command needs to know which node it is about."""
+
+    code = "FM522"
+    hint = "flightmode status"
+
+
+class NotConfirmed(InterfaceError):
+    """The question was not answered with the word that was asked for; nothing was done."""
+
+    code = "FM523"
+    exit_status = 1
+    hint = "flightmode status"
+
+
+class NotNeeded(InterfaceError):
+    """The cluster is well enough to do it without loss; nothing was done."""
+
+    code = "FM524"
+    exit_status = 1
+    hint = "flightmode switchover"
+
+
+class ProgramMissing(InterfaceError):
+    """A program that Flightmode starts is not installed."""
+
+    code = "FM525"
+    exit_status = 69
+    hint = "flightmode check"
+
+
+class CheckFailed(InterfaceError):
+    """`flightmode check` found something that has to be put right first."""
+
+    code = "FM526"
+    exit_status = 78
+    hint = "flightmode check"
+
+
+class ReplayDiffers(InterfaceError):
+    """Today's rules decide differently from those that wrote the journal."""
+
+    code = "FM527"
+    exit_status = 1
+    hint = "flightmode replay --help"
+
+
 # --------------------------------------------------------------------- FM6xx agent
 
 
@@ -255,3 +338,23 @@ class AgentError(FlightmodeError):
     code = "FM600"
     exit_status = 70
     hint = "flightmode why"
+
+
+# --------------------------------------------------------------------- all of them
+
+
+def every_error() -> tuple[type[FlightmodeError], ...]:
+    """The whole tree, in the order of the codes."""
+
+    def below(kind: type[FlightmodeError]) -> list[type[FlightmodeError]]:
+        return [kind, *(each for child in kind.__subclasses__() for each in below(child))]
+
+    return tuple(sorted(below(FlightmodeError), key=lambda kind: kind.code))
+
+
+def from_answer(code: str, message: str, hint: str) -> FlightmodeError:
+    """The error of that code, as another node told it."""
+    kind = next((each for each in every_error() if each.code == code), FlightmodeError)
+    failure = FlightmodeError.__new__(kind)
+    FlightmodeError.__init__(failure, message, hint=hint)
+    return failure

@@ -1,0 +1,148 @@
+"""`flightmode init`: a new cluster's file, certificates and passwords, in one directory."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flightmode.cli.options import place
+from flightmode.cli.show import as_json, out
+from flightmode.config import Config, parse
+from flightmode.config.reference import sample
+from flightmode.errors import AlreadyThere, RequestWrong
+from flightmode.model.member import NodeKind
+from flightmode.pki import Authority, make_secrets
+
+_TOML = "flightmode.toml"
+
+
+def init(
+    directory: Annotated[
+        Path, typer.Argument(help="Where to put everything; made if need be.")
+    ] = Path("flightmode-cluster"),
+    name: Annotated[str, typer.Option("--name", help="What the cluster is called.")] = "main",
+    database: Annotated[
+        list[str] | None,
+        typer.Option("--database", metavar="NAME=HOST", help="A database node; say it twice."),
+    ] = None,
+    witness: Annotated[
+        str, typer.Option("--witness", metavar="NAME=HOST", help="The witness.")
+    ] = "wit=10.0.0.3",
+    adopt: Annotated[
+        Path | None,
+        typer.Option(
+            "--adopt",
+            metavar="DATA_DIR",
+            help="Take over the stopped PostgreSQL of this data directory, on the first database "
+            "node. Refused, with the reason, when that can't be done safely.",
+        ),
+    ] = None,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="Issue new certificates from the authority in here.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
+) -> None:
+    """Write a commented flightmode.toml, and make the cluster's certificates and passwords.
+
+    Never overwrites anything. Afterwards: edit the file, copy nodes/NAME/ to /etc/flightmode/ of
+    each node, and keep ca/ and operator/ to yourself: whoever has ca.key can be any node.
+    """
+    if renew:
+        config = place(directory / _TOML).config
+    else:
+        databases = database or ["ams=10.0.0.1", "fra=10.0.0.2"]
+        config = _begin(directory, name, _nodes(databases, witness), _adopted(adopt))
+    _certificates(directory, config, renew=renew)
+    _share(directory, config)
+    steps = _next_steps(directory, config)
+    if json:
+        as_json({"directory": str(directory), "nodes": list(config.nodes), "next": steps})
+        return
+    out.print(f"{directory} holds the cluster [bold]{config.cluster.name}[/bold]. What now:")
+    for number, step in enumerate(steps, start=1):
+        out.print(f"  {number}. {step}", soft_wrap=True)
+
+
+def _nodes(databases: list[str], witness: str) -> dict[str, dict[str, Any]]:
+    nodes: dict[str, dict[str, Any]] = {}
+    pairs = [(each, NodeKind.DATABASE) for each in databases]
+    if len(databases) < 3:
+        pairs.append((witness, NodeKind.WITNESS))
+    for text, kind in pairs:
+        name, equals, host = text.partition("=")
+        if not (equals and name and host):
+            raise RequestWrong(f"{text!r} is not NAME=HOST", hint="flightmode init --help")
+        nodes[name] = {"kind": kind.value, "host": host}
+    return nodes
+
+
+def _adopted(data_dir: Path | None) -> dict[str, dict[str, Any]]:
+    """What flightmode.toml has to say so that this data directory is taken over."""
+    if data_dir is None:
+        return {}
+    # Imported here: only adopting needs PostgreSQL's programs.
+    from flightmode.postgres.adopt import inspect
+
+    found = inspect(data_dir)
+    return {
+        "cluster": {"postgres_major": found.pg_major},
+        "postgres": {"data_dir": str(data_dir.absolute()), "parameters": dict(found.parameters)},
+    }
+
+
+def _begin(
+    directory: Path, name: str, nodes: Mapping[str, Any], adopted: Mapping[str, dict[str, Any]]
+) -> Config:
+    path = directory / _TOML
+    if path.exists():
+        raise AlreadyThere(f"{path} is already there", hint=f"flightmode check --config {path}")
+    given = {
+        "cluster": {"name": name, **adopted.get("cluster", {})},
+        "nodes": nodes,
+        "postgres": adopted.get("postgres", {}),
+    }
+    text = sample(given)
+    config = parse(text, name="the settings given")
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.write_text(text)
+    return config
+
+
+def _certificates(directory: Path, config: Config, *, renew: bool) -> None:
+    """The authority is made once; every node's and the operator's certificate is issued by it."""
+    home = directory / "ca"
+    if renew or (home / "ca.key").exists():
+        authority = Authority.load(home)
+    else:
+        authority = Authority.create(config.cluster.name)
+        authority.save(home)
+    for name, node in config.nodes.items():
+        authority.issue_node(name, [node.host]).save(directory / "nodes" / name / "tls", "node")
+    authority.issue_client("operator").save(directory / "operator", "client")
+
+
+def _share(directory: Path, config: Config) -> None:
+    """The same file and the same passwords for every node."""
+    shared = directory / "secrets"
+    make_secrets(shared)
+    for name in config.nodes:
+        home = directory / "nodes" / name
+        shutil.copytree(shared, home / "secrets", dirs_exist_ok=True)
+        shutil.copy(directory / _TOML, home / _TOML)
+
+
+def _next_steps(directory: Path, config: Config) -> list[str]:
+    path = directory / _TOML
+    copies = ", ".join(
+        f"{directory}/nodes/{name}/ to {node.host}:/etc/flightmode/"
+        for name, node in config.nodes.items()
+    )
+    return [
+        f"look at {path}, then: flightmode check --file-only --config {path}",
+        f"after a change of a node's name or host: flightmode init {directory} --renew",
+        f"copy, as root and with their modes, {copies}",
+        "on each node: flightmode check, then start etcd, the fence and the agent",
+        f"from here: flightmode status --config {path}",
+    ]

@@ -1,0 +1,88 @@
+"""`flightmode agent` and `fence`: what systemd starts on a node."""
+
+import logging
+import os
+import pwd
+import shutil
+import sys
+from pathlib import Path
+
+import structlog
+
+from flightmode.cli.fencing import BINARY, fence_argv
+from flightmode.cli.options import DEFAULT_CONFIG, ConfigPath, NodeName, place
+from flightmode.errors import ConfigInvalid, ProgramMissing
+from flightmode.pki.files import make_directory
+
+
+def agent(config: ConfigPath = DEFAULT_CONFIG, node: NodeName = None) -> None:
+    """Run the agent of this node until it is told to end. Started by systemd.
+
+    Ending it leaves Postgres running: the fence holds it, and the next agent goes on.
+    """
+    # Imported here: the other verbs work where etcd's or Postgres' libraries do not.
+    from flightmode.daemon import run_agent
+
+    here = place(config)
+    name = here.node(node)
+    _log_as_json()
+    run_agent(here.config, name)
+
+
+def _log_as_json() -> None:
+    """One JSON object a line on standard error, where journald takes it."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def fence(config: ConfigPath = DEFAULT_CONFIG, node: NodeName = None) -> None:
+    """Run the fence of this node: the parent of Postgres, which stops it when it must.
+
+    Becomes the program `flightmode-fence`, with the options that flightmode.toml asks for.
+    """
+    here = place(config)
+    name = here.node(node)
+    root = os.geteuid() == 0
+    uid = _uid_of(here.config.postgres.user) if root else None
+    argv = fence_argv(here, name, root=root, postgres_uid=uid)
+    program = find_fence()
+    _make_run_dir(here.locations(name).run_dir, uid)
+    os.execv(program, [str(program), *argv[1:]])
+
+
+def _make_run_dir(run_dir: Path, uid: int | None) -> None:
+    """A new one belongs to the user that the agent and Postgres run as: they need the socket."""
+    if run_dir.is_dir():
+        return
+    make_directory(run_dir)
+    if uid is not None:
+        os.chown(run_dir, uid, -1)
+
+
+def find_fence() -> Path:
+    """The binary beside this interpreter, else on the PATH.  Raises ProgramMissing."""
+    beside = Path(sys.executable).parent / BINARY
+    if os.access(beside, os.X_OK):
+        return beside
+    found = shutil.which(BINARY)
+    if found is None:
+        raise ProgramMissing(f"the program {BINARY} is not installed", hint=f"which {BINARY}")
+    return Path(found)
+
+
+def _uid_of(user: str) -> int:
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        text = f"postgres.user: there is no user {user!r} on this machine"
+        raise ConfigInvalid("flightmode.toml", (text,)) from None
