@@ -87,6 +87,73 @@ class PostgresError(FlightmodeError):
     hint = "flightmode logs --postgres"
 
 
+class PostgresCommandFailed(PostgresError):
+    """A program of Postgres (initdb, pg_basebackup, pg_rewind, …) ended with an error."""
+
+    code = "FM201"
+    hint = "flightmode logs --postgres"
+
+
+class DataUnreadable(PostgresError):
+    """The data directory is not one, or its control file can't be read."""
+
+    code = "FM202"
+    exit_status = 74
+    hint = "flightmode check"
+
+
+class DataInTheWay(PostgresError):
+    """A new database was to be made where something is already."""
+
+    code = "FM203"
+    exit_status = 73
+    hint = "flightmode init --adopt DATA_DIR"
+
+
+class DataModes(PostgresError):
+    """The data directory can be entered by others than its owner; Postgres would refuse it."""
+
+    code = "FM204"
+    exit_status = 77
+    hint = "chmod 700 DATA_DIR"
+
+
+class ServerSilent(PostgresError):
+    """Postgres runs, or seems to, and did not answer in time."""
+
+    code = "FM210"
+    retry = True
+
+
+class ServerUnwilling(PostgresError):
+    """Postgres answered, and refused: it is starting up, shutting down, or full."""
+
+    code = "FM211"
+    retry = True
+
+
+class SyncNamesUnproven(PostgresError):
+    """A setting was written and could not be shown to be in force."""
+
+    code = "FM212"
+    retry = True
+
+
+class SourceNotReady(PostgresError):
+    """The node to copy or rewind from can't be used for that now."""
+
+    code = "FM213"
+    retry = True
+
+
+class NotAdoptable(PostgresError):
+    """An existing data directory can't be run safely as it is; the message says why."""
+
+    code = "FM220"
+    exit_status = 65
+    hint = "flightmode init --help"
+
+
 # --------------------------------------------------------------------- FM3xx fence
 
 

@@ -8,6 +8,7 @@ disk must not stall decisions, so what can't be written in time is dropped, and 
 
 import queue
 import threading
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +23,7 @@ _QUIET_S = 10.0
 _FILE_BYTES = 16 << 20
 _FILES = 4
 _WAITING = 1000
+_RECENT = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class FileJournal:
         self._queue: queue.Queue[Record | None] = queue.Queue(_WAITING)
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self.dropped = 0
+        self.recent: deque[Record] = deque(maxlen=_RECENT)
+        """The last ones, for whoever asks this process."""
         self._thread.start()
 
     @property
@@ -84,6 +88,7 @@ class FileJournal:
         if self._silence.hides(view, decision, outcomes):
             return
         record = Record(view, decision, tuple(done.error for done in outcomes))
+        self.recent.append(record)
         try:
             self._queue.put_nowait(record)
         except queue.Full:

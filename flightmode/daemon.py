@@ -1,0 +1,191 @@
+"""Where a node is put together: the one place that names the real hands."""
+
+import asyncio
+import contextlib
+import pwd
+import signal
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from flightmode import __version__
+from flightmode.agent.clock import Clock, SystemClock
+from flightmode.agent.hands import Hands
+from flightmode.agent.journal import FileJournal
+from flightmode.agent.loop import Agent
+from flightmode.agent.observe import Identity
+from flightmode.api import Access, ApiServer, Told, bind, make_app, told
+from flightmode.config import Config, etcd_endpoints, locations_of, policy_of
+from flightmode.config.derive import Locations
+from flightmode.config.schema import HbaRule
+from flightmode.errors import ConfigInvalid, FileMissing
+from flightmode.fence.client import FenceClient
+from flightmode.model.decision import Decision
+from flightmode.model.member import Node, NodeKind
+from flightmode.model.view import View
+from flightmode.pki import client_context, read_secret, server_context
+from flightmode.postgres.server import PostgresServer
+from flightmode.postgres.settings import Peer, PostgresConfig
+from flightmode.store.etcd import EtcdStore
+
+_log = structlog.get_logger("daemon")
+
+FENCE_SOCKET = "fence.sock"
+_MACHINE_ID = Path("/etc/machine-id")
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """The running agent as its API shows it."""
+
+    agent: Agent
+    journal: FileJournal
+    clock: Clock
+
+    @property
+    def view(self) -> View | None:
+        return self.agent.view
+
+    @property
+    def decision(self) -> Decision | None:
+        return self.agent.decision
+
+    def now_s(self) -> float:
+        return self.clock.now_s()
+
+    def wall_s(self) -> float:
+        return self.clock.wall_s()
+
+    def told(self, count: int) -> Sequence[Told]:
+        last = list(self.journal.recent)[-count:] if count > 0 else []
+        return [told(each.view.wall_s, each.decision, each.errors) for each in last]
+
+
+def run_agent(config: Config, node: str) -> None:
+    """Run the node's agent until SIGTERM or SIGINT.  Raises FlightmodeError when it can't start."""
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(_run_until_told(config, node))
+
+
+async def _run_until_told(config: Config, node: str) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    await serve(config, node)
+
+
+async def serve(config: Config, node: str) -> None:
+    """The agent and its API, side by side; when one of them breaks, so does the other."""
+    places = locations_of(config, node)
+    me = next(each for each in policy_of(config).nodes if each.name == node)
+    tls = server_context(places.tls_dir, client_required=False)
+    listening = bind(me.host, me.api_port)
+    clock = SystemClock()
+    journal = FileJournal(places.state_dir)
+    async with _hands(config, me, places, clock) as hands:
+        identity = Identity(me, _machine_id(), __version__)
+        agent = Agent(identity, policy_of(config), hands, journal)
+        access = Access(_token(places))
+        face = Face(agent, journal, clock)
+        api = ApiServer(make_app(face, hands.store, config.cluster.name, access), listening, tls)
+        _log.info("agent begins", node=node, version=__version__)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(agent.run(), name="agent")
+                tasks.create_task(api.run(), name="api")
+        finally:
+            journal.close()
+
+
+@contextlib.asynccontextmanager
+async def _hands(config: Config, me: Node, places: Locations, clock: Clock) -> AsyncIterator[Hands]:
+    """The real ones; given up at the end, without a word to Postgres."""
+    endpoints = etcd_endpoints(config)
+    own = f"https://{me.host}:{config.nodes[me.name].etcd_client_port}"
+    local_first = tuple(sorted(endpoints, key=lambda url: url != own))
+    timing = config.timing
+    store = EtcdStore(
+        local_first,
+        client_context(places.tls_dir),
+        clock=clock.now_s,
+        deadline_s=min(1.0, timing.ttl_s / 5),
+    )
+    postgres = fence = None
+    if me.kind is NodeKind.DATABASE:
+        postgres = make_postgres(config, me.name)
+        fence = FenceClient(places.run_dir / FENCE_SOCKET)
+    try:
+        yield Hands(clock, store, config.cluster.name, postgres, fence)
+    finally:
+        if postgres is not None:
+            await postgres.close()
+        await store.close()
+
+
+def make_postgres(config: Config, node: str) -> PostgresServer:
+    """The hand of this node's PostgreSQL.  Raises KeyError when its system user is missing."""
+    places, me = locations_of(config, node), config.nodes[node]
+    user = pwd.getpwnam(config.postgres.user)
+    peers = tuple(
+        Peer(name, each.host, each.postgres_port)
+        for name, each in config.nodes.items()
+        if name != node and each.kind is NodeKind.DATABASE
+    )
+    return PostgresServer(
+        PostgresConfig(
+            name=node,
+            host=me.host,
+            port=me.postgres_port,
+            data_dir=places.data_dir,
+            bin_dir=find_bin_dir(config),
+            socket_dir=places.socket_dir,
+            secrets_dir=places.secrets_dir,
+            tls_dir=places.tls_dir if config.postgres.tls else None,
+            peers=peers,
+            parameters=tuple(
+                (name, _as_setting(value)) for name, value in config.postgres.parameters.items()
+            ),
+            hba=tuple(_hba_line(rule) for rule in config.postgres.hba),
+            user=user.pw_name,
+            uid=user.pw_uid,
+            gid=user.pw_gid,
+            pg_major=config.cluster.postgres_major,
+        )
+    )
+
+
+def find_bin_dir(config: Config) -> Path:
+    """Where this major version's programs are.  Raises ConfigInvalid."""
+    major = config.cluster.postgres_major
+    wanted = config.postgres.bin_dir or Path(f"/usr/lib/postgresql/{major}/bin")
+    if not (wanted / "postgres").exists():
+        problem = f"postgres.bin_dir: there is no PostgreSQL {major} in {wanted}"
+        raise ConfigInvalid("flightmode.toml", (problem,))
+    return wanted
+
+
+def _as_setting(value: str | bool | float) -> str:
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)
+
+
+def _hba_line(rule: HbaRule) -> str:
+    parts = (rule.type, rule.database, rule.user, rule.address, rule.method)
+    return " ".join(part for part in parts if part)
+
+
+def _machine_id() -> str:
+    """This machine's id, so that two agents under one name are noticed."""
+    return _MACHINE_ID.read_text().strip() if _MACHINE_ID.exists() else f"unknown-{time.time():.0f}"
+
+
+def _token(places: Locations) -> str | None:
+    """The API's token; without the file only certificates are let in."""
+    try:
+        return read_secret(places.secrets_dir, "api-token")
+    except FileMissing:
+        return None

@@ -1,0 +1,63 @@
+"""Argv of every program of Postgres that we run.  Pure; no password ever stands in one."""
+
+from pathlib import Path
+
+from flightmode.postgres.settings import REWIND, SUPERUSER, PostgresConfig, conninfo, slot_name
+
+
+def postgres(config: PostgresConfig) -> tuple[str, ...]:
+    """The postmaster."""
+    return (str(config.bin_dir / "postgres"), "-D", str(config.data_dir))
+
+
+def initdb(config: PostgresConfig, into: Path, password_file: Path) -> tuple[str, ...]:
+    """A new cluster with checksums; nobody keeps the superuser's password: it enters locally."""
+    return (
+        str(config.bin_dir / "initdb"),
+        f"--pgdata={into}",
+        f"--username={SUPERUSER}",
+        f"--pwfile={password_file}",
+        "--data-checksums",
+        "--encoding=UTF8",
+        "--locale=C.UTF-8",
+        "--auth-local=peer",
+        "--auth-host=scram-sha-256",
+    )
+
+
+def controldata(config: PostgresConfig) -> tuple[str, ...]:
+    return (str(config.bin_dir / "pg_controldata"), f"--pgdata={config.data_dir}")
+
+
+def slot(config: PostgresConfig, member: str, verb: str) -> tuple[str, ...]:
+    """`verb`: drop-slot or create-slot, of this node's slot on `member`."""
+    return (
+        str(config.bin_dir / "pg_receivewal"),
+        f"--dbname={conninfo(config, member)}",
+        f"--slot={slot_name(config.name)}",
+        f"--{verb}",
+        "--no-password",
+        *(("--if-not-exists",) if verb == "create-slot" else ()),
+    )
+
+
+def basebackup(config: PostgresConfig, member: str, into: Path) -> tuple[str, ...]:
+    """A copy of `member`, with the WAL it needs, held back by our slot."""
+    return (
+        str(config.bin_dir / "pg_basebackup"),
+        f"--pgdata={into}",
+        f"--dbname={conninfo(config, member)}",
+        f"--slot={slot_name(config.name)}",
+        "--wal-method=stream",
+        "--checkpoint=fast",
+        "--no-password",
+    )
+
+
+def rewind(config: PostgresConfig, member: str) -> tuple[str, ...]:
+    """Recovery of an uncleanly stopped target is done by pg_rewind itself."""
+    return (
+        str(config.bin_dir / "pg_rewind"),
+        f"--target-pgdata={config.data_dir}",
+        f"--source-server={conninfo(config, member, REWIND, dbname=SUPERUSER)}",
+    )

@@ -1,0 +1,80 @@
+"""Every SQL text, with where it looks.  Names are qualified: search_path is pinned anyway."""
+
+from typing import Final
+
+OBSERVE: Final = """
+SELECT json_build_object(
+  'started', pg_postmaster_start_time()::text,
+  'recovery', r.recovery,
+  'system', (SELECT system_identifier::text FROM pg_control_system()),
+  'major', current_setting('server_version_num')::int / 10000,
+  'position', CASE WHEN r.recovery
+     THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())::text
+     ELSE pg_current_wal_flush_lsn()::text END,
+  'replayed', CASE WHEN r.recovery THEN pg_last_wal_replay_lsn()::text
+     ELSE pg_current_wal_flush_lsn()::text END,
+  'timeline', CASE WHEN r.recovery
+     THEN greatest((SELECT timeline_id FROM pg_control_checkpoint()),
+                   (SELECT min_recovery_end_timeline FROM pg_control_recovery()))
+     ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int END,
+  'settings', (SELECT json_object_agg(name, setting) FROM pg_settings
+     WHERE name IN ('primary_conninfo', 'synchronous_standby_names')),
+  'receiver', (SELECT json_build_object('status', status, 'host', sender_host,
+       'flushed', flushed_lsn::text, 'timeline', received_tli) FROM pg_stat_wal_receiver),
+  'receiving', EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'walreceiver'),
+  'replicas', (SELECT json_agg(json_build_object('name', application_name, 'state', state,
+       'sync_state', sync_state, 'sent', sent_lsn::text, 'flushed', flush_lsn::text,
+       'replayed', replay_lsn::text, 'reply', reply_time::text)) FROM pg_stat_replication),
+  'slots', (SELECT json_agg(json_build_object('name', slot_name, 'active', active,
+       'wal_status', wal_status)) FROM pg_replication_slots WHERE slot_type = 'physical'
+       AND NOT temporary),
+  'pending_restart', (SELECT json_agg(name ORDER BY name) FROM pg_settings WHERE pending_restart)
+)::text
+FROM (SELECT pg_is_in_recovery() AS recovery) AS r
+"""
+"""pg_stat_wal_receiver, pg_stat_replication, pg_replication_slots, pg_settings, control file.
+
+A primary's timeline comes from the WAL it writes: the control file follows at the next
+checkpoint only.
+"""
+
+LOWERED_COMMIT: Final = """
+SELECT coalesce(d.datname, '*') || '/' || coalesce(r.rolname, '*')
+FROM pg_db_role_setting s
+LEFT JOIN pg_database d ON d.oid = s.setdatabase
+LEFT JOIN pg_roles r ON r.oid = s.setrole
+CROSS JOIN LATERAL unnest(s.setconfig) AS c(setting)
+WHERE c.setting ILIKE 'synchronous_commit=%'
+  AND lower(split_part(c.setting, '=', 2)) NOT IN ('on', 'true', 'yes', '1', 'remote_apply')
+"""
+
+SETTING: Final = "SELECT setting FROM pg_settings WHERE name = %s"
+FLUSHED: Final = "SELECT pg_current_wal_flush_lsn()::text"
+STARTED: Final = "SELECT pg_postmaster_start_time()::text"
+RELOAD: Final = "SELECT pg_reload_conf()"
+PROMOTE: Final = "SELECT pg_promote(false)"
+CHECKPOINT: Final = "CHECKPOINT"
+
+TIMELINES: Final = """
+SELECT (SELECT timeline_id FROM pg_control_checkpoint()),
+  ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int
+"""
+"""The control file's timeline and the one being written."""
+
+ROLES: Final = "SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)"
+SLOTS: Final = """
+SELECT slot_name, active, wal_status FROM pg_replication_slots
+WHERE slot_type = 'physical' AND NOT temporary
+"""
+CREATE_SLOT: Final = "SELECT pg_create_physical_replication_slot(%s, true)"
+DROP_SLOT: Final = "SELECT pg_drop_replication_slot(%s)"
+
+REWIND_GRANTS: Final = (
+    "GRANT EXECUTE ON FUNCTION pg_catalog.pg_ls_dir(text, boolean, boolean) TO flightmode_rewind",
+    "GRANT EXECUTE ON FUNCTION pg_catalog.pg_stat_file(text, boolean) TO flightmode_rewind",
+    "GRANT EXECUTE ON FUNCTION pg_catalog.pg_read_binary_file(text) TO flightmode_rewind",
+    "GRANT EXECUTE ON FUNCTION pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean)"
+    " TO flightmode_rewind",
+)
+"""What pg_rewind needs of a role that is no superuser (manual, pg_rewind, Notes)."""
+MONITOR_GRANT: Final = "GRANT pg_monitor TO flightmode_monitor"

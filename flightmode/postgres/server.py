@@ -1,0 +1,342 @@
+"""The real hand: one local PostgreSQL, its data directory, and what this node remembers of it."""
+
+import asyncio
+import os
+import shutil
+import time
+from dataclasses import dataclass, replace
+
+import psutil
+
+from flightmode.errors import (
+    DataModes,
+    DataUnreadable,
+    PostgresError,
+    ServerSilent,
+    SyncNamesUnproven,
+)
+from flightmode.model.lsn import Lsn
+from flightmode.model.server import FenceView, Role, Run, Server
+from flightmode.model.timeline import History
+from flightmode.postgres import commands, copying, files, history, queries, roles, settings, status
+from flightmode.postgres.connection import Connection, abort, fetch, local, open_local
+from flightmode.postgres.data import DataReader
+from flightmode.postgres.port import StartCommand
+from flightmode.postgres.settings import Changing, PostgresConfig
+
+_LOOK_S = 0.4
+_ACT_S = 5.0
+_EFFECTIVE_S = 10.0
+_POLL_S = 0.01
+_DISK_EVERY_S = 5.0
+_LOWERED_EVERY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """Since `since`, in this life of the postmaster, every commit waits for `names`."""
+
+    names: tuple[str, ...]
+    since: Lsn
+    started: str
+
+
+class PostgresServer:
+    """Implements `port.Postgres`."""
+
+    def __init__(self, config: PostgresConfig) -> None:
+        self._config = config
+        self._data = DataReader(config)
+        self._looking: Connection | None = None
+        self._answered = ""
+        """The start time of the postmaster that last answered."""
+        self._proof: _Proof | None = None
+        self._prepared = ""
+        self._histories: dict[int, History] = {}
+        self._disk = (-1e9, 1.0)
+        self._lowered: tuple[float, tuple[str, ...]] = (-1e9, ())
+
+    # ---------------------------------------------------------------- looking
+
+    async def observe(self, fence: FenceView) -> Server:
+        disk_free = await self._disk_free()
+        if fence.reachable and not fence.running:
+            seen = await self._stopped(fence)
+        else:
+            seen = await self._running(fence)
+        return replace(seen, disk_free=disk_free)
+
+    async def _stopped(self, fence: FenceView) -> Server:
+        await self._drop()
+        self._answered = ""
+        if not fence.tree_empty:
+            return Server(Run.DYING)
+        try:
+            data = await self._data.read()
+        except DataUnreadable:
+            return Server(Run.STOPPED)
+        if data is None:
+            return Server(Run.ABSENT)
+        known = await asyncio.to_thread(history.read, self._config.data_dir, data.timeline)
+        return Server(Run.STOPPED, data=data, history=known, position=data.position)
+
+    async def _running(self, fence: FenceView) -> Server:
+        try:
+            answer = await self._look()
+        except ServerSilent:
+            await self._drop()
+            return Server(Run.SILENT if self._answered else Run.STARTING)
+        except PostgresError:
+            await self._drop()
+            return Server(Run.STARTING if fence.running else await self._without_fence())
+        self._answered = status.started(answer)
+        seen = status.server(answer, self._config, self._history)
+        return replace(
+            seen,
+            sync_since=self._proven(seen.sync_names),
+            admits_clients=await asyncio.to_thread(self._admits),
+            lowered_commit=await self._lowered_commit(),
+            prepared=self._prepared == f"{self._answered} {seen.run}",
+        )
+
+    async def _without_fence(self) -> Run:
+        """The fence does not answer: Postgres dies with it, and may not have yet."""
+        lives = await asyncio.to_thread(_postmaster_lives, self._config)
+        return Run.SILENT if lives else Run.DYING
+
+    async def _look(self) -> str:
+        """One query over the kept connection.  Raises ServerSilent, ServerUnwilling."""
+        if self._looking is None:
+            self._looking = await open_local(self._config, within_s=_LOOK_S)
+        rows = await fetch(self._looking, queries.OBSERVE, within_s=_LOOK_S)
+        return str(rows[0][0])
+
+    async def _drop(self) -> None:
+        if self._looking is not None:
+            abort(self._looking)
+            await self._looking.close()
+            self._looking = None
+
+    def _history(self, timeline: int) -> History | None:
+        """Cached: a history file never changes once it is there."""
+        if timeline not in self._histories:
+            found = history.read(self._config.data_dir, timeline)
+            if found is None:
+                return None
+            self._histories = {timeline: found}
+        return self._histories[timeline]
+
+    def _proven(self, names: tuple[str, ...]) -> Lsn | None:
+        proof = self._proof
+        fits = proof is not None and (proof.names, proof.started) == (names, self._answered)
+        return proof.since if proof is not None and fits else None
+
+    def _admits(self) -> bool:
+        path = self._config.data_dir / settings.HBA
+        return path.exists() and settings.admits(path.read_text())
+
+    async def _disk_free(self) -> float:
+        """The free part; a file system that does not answer at once keeps its last figure."""
+        now_s = time.monotonic()
+        if now_s - self._disk[0] < _DISK_EVERY_S:
+            return self._disk[1]
+        parent = self._config.data_dir.parent
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                usage = await asyncio.to_thread(shutil.disk_usage, parent)
+            self._disk = (now_s, usage.free / usage.total)
+        except (TimeoutError, OSError):
+            self._disk = (now_s, self._disk[1])
+        return self._disk[1]
+
+    async def _lowered_commit(self) -> tuple[str, ...]:
+        now_s = time.monotonic()
+        if self._looking is not None and now_s - self._lowered[0] >= _LOWERED_EVERY_S:
+            try:
+                rows = await fetch(self._looking, queries.LOWERED_COMMIT, within_s=_LOOK_S)
+                self._lowered = (now_s, tuple(str(row[0]) for row in rows))
+            except PostgresError:
+                await self._drop()
+        return self._lowered[1]
+
+    # ---------------------------------------------------------------- settings
+
+    async def configure(self, role: Role, *, following: str | None, admit: bool) -> StartCommand:
+        await asyncio.to_thread(self._configure, role, following, admit)
+        self._proof = None
+        config = self._config
+        return StartCommand(
+            argv=commands.postgres(config),
+            environment=(("LC_ALL", "C.UTF-8"), ("PATH", os.environ.get("PATH", "/usr/bin:/bin"))),
+            uid=config.uid,
+            gid=config.gid,
+            directory=config.data_dir,
+            log=config.socket_dir.parent / "postgres.log",
+        )
+
+    def _configure(self, role: Role, following: str | None, admit: bool) -> None:
+        config, data_dir = self._config, self._config.data_dir
+        if data_dir.stat().st_mode & 0o077:
+            raise DataModes(f"{data_dir} can be entered by others than its owner")
+        config.socket_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.own(config, config.socket_dir)
+        self._write_passwords()
+        for name, text in (
+            ("postgresql.conf", settings.with_include),
+            ("postgresql.auto.conf", settings.without_ours),
+        ):
+            path = data_dir / name
+            files.write(config, path, text(path.read_text() if path.exists() else ""))
+        files.write(config, data_dir / settings.IDENT, settings.ident(config))
+        files.write(config, data_dir / settings.HBA, settings.hba(config, admit=admit))
+        names = self._sync_names() if role is Role.PRIMARY else ()
+        self._write_conf(Changing(following if role is Role.STANDBY else None, names))
+        if role is Role.STANDBY:
+            files.write(config, data_dir / settings.SIGNAL, "")
+        else:
+            files.remove(data_dir / settings.SIGNAL)
+
+    def _write_passwords(self) -> None:
+        files.write(self._config, self._config.passfile, roles.password_file(self._config))
+
+    def _write_conf(self, changing: Changing) -> None:
+        usage = shutil.disk_usage(self._config.data_dir)
+        keep_mb = settings.slot_keep_mb(usage.total, usage.free)
+        text = settings.conf(self._config, changing, keep_mb)
+        files.write(self._config, self._config.data_dir / settings.CONF, text)
+
+    def _changing(self) -> Changing:
+        """What flightmode.conf says now."""
+        path = self._config.data_dir / settings.CONF
+        return settings.changing_of(path.read_text() if path.exists() else "", self._config)
+
+    def _sync_names(self) -> tuple[str, ...]:
+        return self._changing().sync_names
+
+    async def _change(self, changing: Changing) -> None:
+        """Write and reload.  Raises PostgresError."""
+        await asyncio.to_thread(self._write_conf, changing)
+        await self._reload()
+
+    async def _reload(self) -> None:
+        async with local(self._config) as connection:
+            await fetch(connection, queries.RELOAD, within_s=_ACT_S)
+
+    async def _until_effective(self, name: str, wanted: str) -> None:
+        """Until a connection opened after the reload has the value.
+
+        The postmaster signals its children before it forks again, so by then every process
+        has been told.  Raises SyncNamesUnproven.
+        """
+        until_s = time.monotonic() + _EFFECTIVE_S
+        while time.monotonic() < until_s:
+            async with local(self._config) as connection:
+                rows = await fetch(connection, queries.SETTING, (name,), within_s=_ACT_S)
+            if rows and rows[0][0] == wanted:
+                return
+            await asyncio.sleep(_POLL_S)
+        raise SyncNamesUnproven(f"{name} did not become {wanted!r} within {_EFFECTIVE_S:g} s")
+
+    async def detach(self) -> None:
+        await self._change(Changing(None, ()))
+        await self._until_effective("primary_conninfo", "")
+
+    async def follow(self, member: str) -> None:
+        await asyncio.to_thread(self._write_passwords)
+        await self._change(Changing(member, ()))
+
+    async def apply_settings(self) -> None:
+        await self._change(await asyncio.to_thread(self._changing))
+
+    async def admit(self) -> None:
+        text = settings.hba(self._config, admit=True)
+        path = self._config.data_dir / settings.HBA
+        await asyncio.to_thread(files.write, self._config, path, text)
+        await self._reload()
+
+    async def set_sync_names(self, names: tuple[str, ...]) -> Lsn:
+        changing = await asyncio.to_thread(self._changing)
+        await self._change(replace(changing, sync_names=tuple(sorted(names))))
+        await self._until_effective(
+            "synchronous_standby_names", settings.sync_names_text(tuple(sorted(names)))
+        )
+        async with local(self._config) as connection:
+            started = str((await fetch(connection, queries.STARTED, within_s=_ACT_S))[0][0])
+            if not names:
+                return Lsn(0)
+            await fetch(connection, queries.CHECKPOINT, within_s=None)
+            since = Lsn.parse((await fetch(connection, queries.FLUSHED, within_s=_ACT_S))[0][0])
+        self._proof = _Proof(tuple(sorted(names)), since, started)
+        return since
+
+    # ---------------------------------------------------------------- acts
+
+    async def promote(self) -> None:
+        async with local(self._config) as connection:
+            await fetch(connection, queries.PROMOTE, within_s=_ACT_S)
+
+    async def checkpoint(self) -> None:
+        async with local(self._config) as connection:
+            await fetch(connection, queries.CHECKPOINT, within_s=None)
+
+    async def prepare(self, slots: tuple[str, ...]) -> None:
+        async with local(self._config) as connection:
+            await roles.make_slots(connection, slots)
+            await roles.make_roles(connection, self._config)
+            rows = await fetch(connection, queries.TIMELINES, within_s=_ACT_S)
+            if rows[0][0] != rows[0][1]:
+                # Whoever rewinds against us compares control files: ours must tell our timeline.
+                await fetch(connection, queries.CHECKPOINT, within_s=None)
+            started = str((await fetch(connection, queries.STARTED, within_s=_ACT_S))[0][0])
+        self._prepared = f"{started} {Run.PRIMARY}"
+
+    async def end_walsenders(self, keep: tuple[str, ...]) -> None:
+        await asyncio.to_thread(_end_walsenders, self._config, keep)
+
+    async def initdb(self) -> None:
+        await copying.initdb(self._config)
+
+    async def clone(self, member: str) -> None:
+        await asyncio.to_thread(self._write_passwords)
+        await copying.clone(self._config, member)
+
+    async def rewind(self, member: str) -> None:
+        await asyncio.to_thread(self._write_passwords)
+        await copying.rewind(self._config, member)
+
+    async def close(self) -> None:
+        await self._drop()
+
+
+def _postmaster(config: PostgresConfig) -> psutil.Process | None:
+    """The process that postmaster.pid names, if it is a postmaster of this directory."""
+    try:
+        lines = (config.data_dir / "postmaster.pid").read_text().splitlines()
+        process = psutil.Process(int(lines[0]))
+        # A pid alone is soon somebody else's: the file also holds when it was started.
+        same = abs(process.create_time() - float(lines[2])) < 5
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except (OSError, ValueError, IndexError, psutil.Error):
+        return None
+
+
+def _postmaster_lives(config: PostgresConfig) -> bool:
+    return _postmaster(config) is not None
+
+
+def _end_walsenders(config: PostgresConfig, keep: tuple[str, ...]) -> None:
+    """By their titles: a server that is shutting down answers no query.
+
+    Ours carry our role; a kept one also carries its peer's address.
+    """
+    postmaster = _postmaster(config)
+    if postmaster is None:
+        return
+    kept = tuple(config.peer(name).host for name in keep)
+    for child in postmaster.children():
+        try:
+            title = " ".join(child.cmdline())
+            if "walsender" in title and not any(f" {host}(" in title for host in kept):
+                child.terminate()
+        except psutil.Error:
+            continue
