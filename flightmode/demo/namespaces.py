@@ -28,6 +28,7 @@ from flightmode.demo.killing import alive, kill_until_none
 from flightmode.demo.lab import Host
 from flightmode.demo.record import Record
 from flightmode.demo.spawning import spawn
+from flightmode.errors import RehearsalFailed
 
 FIREWALL = """
 table bridge lab {
@@ -129,7 +130,7 @@ class NamespaceLab:
         if os.geteuid() != 0:
             return "network namespaces need root"
         lacking = [tool for tool in ("ip", "nft", "nsenter") if shutil.which(tool) is None]
-        return f"not installed: {', '.join(lacking)}" if lacking else None
+        return f"not installed: {', '.join(lacking)}" if lacking else refusal()
 
     @property
     def hosts(self) -> Mapping[str, Host]:
@@ -147,8 +148,7 @@ class NamespaceLab:
         self._cgroups = Cgroups(self._record.run_id, self._names)
         self._blocked: set[str] = set()
         try:
-            run_all(self._wiring.build())
-            run([*self._wiring.enter(self._wiring.switch), "nft", "-f", "-"], stdin=FIREWALL)
+            carry_out(self._wiring)
             self._cgroups.make()
         except BaseException:
             self.close()
@@ -211,6 +211,27 @@ class NamespaceLab:
 
     def _kill_all_of(self, host: str) -> None:
         kill_until_none(partial(pids_in, self._wiring.namespace(host)))
+
+
+def carry_out(wiring: Wiring) -> None:
+    """Make the namespaces, links and rules of a run."""
+    run_all(wiring.build())
+    run([*wiring.enter(wiring.switch), "nft", "-f", "-"], stdin=FIREWALL)
+
+
+def refusal() -> str | None:
+    """What the kernel says when a switch without hosts is made; None when it makes one.
+
+    Root of a container may not make namespaces, and a small kernel may lack bridges.
+    """
+    record = Record.claim("namespaces")
+    try:
+        carry_out(Wiring(record.number, ()))
+    except RehearsalFailed as error:
+        return error.message
+    finally:
+        tear_down(record)
+    return None
 
 
 def pids_in(namespace: str) -> list[int]:

@@ -24,9 +24,8 @@ from flightmode.errors import RehearsalFailed
 
 pytestmark = pytest.mark.integration
 
-needs_root = pytest.mark.skipif(
-    NamespaceLab.missing() is not None, reason=str(NamespaceLab.missing())
-)
+MISSING = NamespaceLab.missing()
+needs_root = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 labs = pytest.mark.parametrize(
     "make",
     [
