@@ -1,12 +1,10 @@
 """The command `flightmode`."""
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
 
-import click
 import typer
 
 from flightmode import __version__
@@ -24,8 +22,6 @@ from flightmode.cli.commands import (
 )
 from flightmode.cli.show import err
 from flightmode.errors import FlightmodeError
-
-_INTERRUPTED = 130
 
 app = typer.Typer(
     name="flightmode",
@@ -73,29 +69,16 @@ def flightmode(
 
 
 def run(argv: Sequence[str] | None = None) -> None:
-    """Carry out a command line and exit as documented in docs/reference/exit-codes.md."""
+    """Carry out a command line and exit as documented in docs/reference/exit-codes.md.
+
+    Words that make no sense end with 2, Ctrl-C with 130: that is typer's part.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
-    sys.exit(_status_of(words))
-
-
-def _status_of(words: list[str]) -> int:
     try:
-        result = app(args=words, prog_name="flightmode", standalone_mode=False)
+        app(args=words, prog_name="flightmode")
     except FlightmodeError as failure:
         _tell(failure, as_json="--json" in words)
-        return failure.exit_status
-    except click.exceptions.Exit as ended:
-        return ended.exit_code
-    except click.ClickException as wrong:
-        wrong.show()
-        return wrong.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        return _INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone; nothing more may be written, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return result if isinstance(result, int) else 0
+        sys.exit(failure.exit_status)
 
 
 def _tell(failure: FlightmodeError, *, as_json: bool) -> None:
