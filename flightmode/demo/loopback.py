@@ -91,9 +91,7 @@ class LoopbackLab:
 
 def no_cables() -> RehearsalFailed:
     """The answer to every verb about cables."""
-    return RehearsalFailed(
-        "a lab on loopback has no cables to cut", hint="sudo ./dev demo"
-    )
+    return RehearsalFailed("a lab on loopback has no cables to cut", hint="sudo ./dev demo")
 
 
 def tear_down(record: Record) -> None:

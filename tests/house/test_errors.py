@@ -16,9 +16,7 @@ BRANCHES = {
     "AgentError": "FM6",
 }
 # A command of ours, or of Debian, that a person can type as it stands.
-COMMAND = re.compile(
-    r"^(sudo )?(flightmode|\./dev|systemctl|ls|df|ss|chmod)\b"
-)
+COMMAND = re.compile(r"^(sudo )?(flightmode|\./dev|systemctl|ls|df|ss|chmod)\b")
 
 
 def every() -> list[type[FlightmodeError]]:
