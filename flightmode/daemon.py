@@ -33,7 +33,6 @@ from flightmode.store.etcd import EtcdStore
 
 _log = structlog.get_logger("daemon")
 
-FENCE_SOCKET = "fence.sock"
 _MACHINE_ID = Path("/etc/machine-id")
 
 
@@ -118,7 +117,7 @@ async def _hands(config: Config, me: Node, places: Locations, clock: Clock) -> A
     postgres = fence = None
     if me.kind is NodeKind.DATABASE:
         postgres = make_postgres(config, me.name)
-        fence = FenceClient(places.run_dir / FENCE_SOCKET)
+        fence = FenceClient(places.fence_socket)
     try:
         yield Hands(clock, store, config.cluster.name, postgres, fence)
     finally:

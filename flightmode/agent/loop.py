@@ -86,7 +86,7 @@ class Agent:
         while self._hands.fence is not None:
             try:
                 async for event in self._hands.fence.events():
-                    _log.info("the fence says", event=str(event))
+                    _log.info("the fence says", news=str(event))
                     self.bell.ring()
             except FenceError as failure:
                 _log.info("the fence does not answer", why=str(failure))

@@ -33,6 +33,8 @@ from flightmode.errors import FlightmodeError
 
 CLIENTS = 16
 _INTERRUPTED = 130
+_PAPER = 130
+"""Columns, when the output is not a terminal."""
 _DEFAULT_BIN = Path("/usr/lib/postgresql/15/bin")
 
 
@@ -51,7 +53,7 @@ def main(
     Exit status: 0 every acknowledged row is there; 1 a promise was broken or a rehearsal failed;
     130 interrupted.
     """
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=_PAPER)
     for run in sweep():
         console.print(f"removed what an earlier run left: {run.run_id}")
     missing = NamespaceLab.missing() if namespaces else "not wanted"
@@ -78,6 +80,8 @@ async def _interruptible(
     for number in (signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, task.cancel)
     async with lab:
+        if keep:
+            lab.keep()
         verdict = await _demo(lab, console, clients, postgres, keep=keep)
     return 0 if verdict.sound else 1
 
@@ -101,7 +105,7 @@ async def _demo(lab: Lab, console: Console, clients: int, postgres: Path, *, kee
             verdict = check(
                 workload.history, await workload.rows(), imbalance=await workload.imbalance()
             )
-    _close(console, cluster, lab, results, verdict, keep=keep)
+    _close(console, cluster, results, verdict, keep=keep)
     await cluster.close()
     return verdict
 
@@ -109,7 +113,6 @@ async def _demo(lab: Lab, console: Console, clients: int, postgres: Path, *, kee
 def _close(
     console: Console,
     cluster: DemoCluster,
-    lab: Lab,
     results: list[Result],
     verdict: Verdict,
     *,
@@ -117,7 +120,6 @@ def _close(
 ) -> None:
     show(console, results, verdict)
     if keep:
-        lab.keep()
         toml = cluster.operator_toml()
         console.print(f"kept: ./dev run flightmode status --config {toml}")
         console.print("`./dev clean` removes it")

@@ -4,6 +4,8 @@ Source: kernel documentation, "Control Group v2", `cgroup.kill` (Linux 5.14).
 """
 
 from functools import partial
+import errno
+import time
 from pathlib import Path
 
 from flightmode.demo.killing import alive, kill_until_none
@@ -66,5 +68,19 @@ class Cgroups:
         kill_until_none(partial(self.pids, root))
         below = [path for path in root.rglob("*") if path.is_dir()]
         for directory in sorted(below, key=lambda path: -len(path.parts)):
+            _remove_when_empty(directory)
+        _remove_when_empty(root)
+
+
+def _remove_when_empty(directory: Path, *, within_s: float = 5.0) -> None:
+    """A process that is still on its way out keeps its cgroup for a moment longer."""
+    until_s = time.monotonic() + within_s
+    while True:
+        try:
             directory.rmdir()
-        root.rmdir()
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > until_s:
+                raise
+            time.sleep(0.01)
+        else:
+            return

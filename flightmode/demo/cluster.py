@@ -110,7 +110,8 @@ class DemoCluster:
             '[tls]\ndirectory = "{node}/tls"\n[secrets]\ndirectory = "{node}/secrets"\n'
             '[paths]\nrun_dir = "{node}/run"\nstate_dir = "{node}/state"\n',
             "[timing]\n" + "".join(f"{key} = {value}\n" for key, value in timing.items()),
-            "[guards]\n" + "".join(f"{key} = {value}\n" for key, value in guards.items()),
+            "[fence]\ncgroup = false\n[guards]\n"
+            + "".join(f"{key} = {value}\n" for key, value in guards.items()),
         ]
         self._toml.write_text("\n".join(lines))
         authority = Authority.create("demo")
