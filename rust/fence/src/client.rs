@@ -43,11 +43,7 @@ impl Listener {
         fchownat(None, path, owner, None::<Gid>, AtFlags::AT_SYMLINK_NOFOLLOW)?;
         listen(&fd, Backlog::new(32)?)?;
         let path = path.to_owned();
-        Ok(Self {
-            fd,
-            path,
-            _lock: lock,
-        })
+        Ok(Self { fd, path, _lock: lock })
     }
 
     /// The next caller, if there is one: its uid and its connection.

@@ -1,22 +1,22 @@
 //! What each request does, and when it is refused.
 
-use std::os::fd::RawFd;
 use std::path::Path;
 
 use serde_json::{json, Value};
 
+use crate::client::Client;
 use crate::deadline::{Grant, Why};
 use crate::kernel;
 use crate::log;
 use crate::netcut::NetCut;
 use crate::protocol::{self, Answer, Command, Refused, Request, Role, Start};
 use crate::spawn;
-use crate::supervisor::{Postmaster, Starting, Supervisor};
+use crate::supervisor::{Postmaster, Starting, Supervisor, Token};
 use crate::tree;
 
 impl Supervisor {
     /// The reply, unless it has to wait (for an exec).
-    pub fn carry_out(&mut self, from: RawFd, request: Request) -> Option<Value> {
+    pub fn carry_out(&mut self, from: Token, request: Request) -> Option<Value> {
         let id = request.id;
         if let Command::Start(start) = request.command {
             return match self.start(&start, from, id) {
@@ -32,14 +32,11 @@ impl Supervisor {
 
     fn refuse(&self, id: u64, refused: Refused) -> Value {
         let term = self.permission.term();
-        log::info(format_args!(
-            "refused in term {term}: {}: {}",
-            refused.code, refused.message
-        ));
+        log::info(format_args!("refused in term {term}: {}: {}", refused.code, refused.message));
         protocol::reply(id, Err(refused))
     }
 
-    fn obey(&mut self, from: RawFd, command: Command) -> Answer {
+    fn obey(&mut self, from: Token, command: Command) -> Answer {
         match command {
             Command::Start(_) => unreachable!("carried out by `start`"),
             Command::Extend { term, deadline_s } => {
@@ -94,10 +91,7 @@ impl Supervisor {
             return Err(Refused::new("not_running", "no postmaster runs"));
         };
         if term < known {
-            return Err(Refused::new(
-                "older_term",
-                format!("term {known} is known here"),
-            ));
+            return Err(Refused::new("older_term", format!("term {known} is known here")));
         }
         match (running.role, role) {
             (Role::Primary, Role::Standby) => {
@@ -107,15 +101,13 @@ impl Supervisor {
             (_, Role::Primary) if !allowed => Err(no_permission(term)),
             _ => {
                 running.role = role;
-                log::info(format_args!(
-                    "term {term}: the running Postgres is {role:?}"
-                ));
+                log::info(format_args!("term {term}: the running Postgres is {role:?}"));
                 Ok(())
             }
         }
     }
 
-    fn start(&mut self, start: &Start, from: RawFd, id: u64) -> Result<(), Refused> {
+    fn start(&mut self, start: &Start, from: Token, id: u64) -> Result<(), Refused> {
         self.startable(start)?;
         self.permit(start)?;
         let user = self.fittings.change_user.then_some(&self.fittings.user);
@@ -138,11 +130,7 @@ impl Supervisor {
             start_ticks: tree::start_ticks(spawned.pid),
             started_s: kernel::now_s(),
             role: start.role,
-            starting: Some(Starting {
-                outcome: spawned.outcome,
-                client: from,
-                id,
-            }),
+            starting: Some(Starting { outcome: spawned.outcome, client: from, id }),
             failed: false,
         });
         if let Err(errno) = watched {
@@ -162,15 +150,8 @@ impl Supervisor {
             let words = format!("this fence starts processes of uid {} alone", user.uid);
             return Err(Refused::new("wrong_user", words));
         }
-        if !start
-            .argv
-            .first()
-            .is_some_and(|program| program.starts_with('/'))
-        {
-            return Err(Refused::new(
-                "bad_request",
-                "the program's path is not absolute",
-            ));
+        if !start.argv.first().is_some_and(|program| program.starts_with('/')) {
+            return Err(Refused::new("bad_request", "the program's path is not absolute"));
         }
         if let Some(running) = &self.postmaster {
             let words = format!("postmaster {} runs already", running.pid);
@@ -192,9 +173,7 @@ impl Supervisor {
         let places: Vec<&Path> = arguments.chain([start.directory.as_path()]).collect();
         self.strangers = tree::strangers(&places);
         for (pid, _) in &self.strangers {
-            log::warning(format_args!(
-                "process {pid} is a Postgres in this directory, not ours"
-            ));
+            log::warning(format_args!("process {pid} is a Postgres in this directory, not ours"));
             self.remnants = Some(Role::Primary);
         }
     }
@@ -223,6 +202,7 @@ impl Supervisor {
         let fittings = &self.fittings;
         let running = self.postmaster.as_ref();
         let heartbeat = fittings.heartbeat.as_ref();
+        let subscribed = |client: &&Client| client.subscribed;
         let missing = [&fittings.protection.refused[..], &fittings.missing[..]].concat();
         json!({
             "node": fittings.node,
@@ -254,6 +234,7 @@ impl Supervisor {
                 "pid": exit.pid.as_raw(), "exit_code": exit.code, "signal": exit.signal,
                 "boottime_s": exit.boottime_s,
             })),
+            "subscribers": self.clients.values().filter(subscribed).count(),
             "heartbeats": {
                 "to": heartbeat.map_or_else(Vec::new, |beat| beat.to().to_vec()),
                 "sent": heartbeat.map_or(0, |beat| beat.sent),
@@ -277,12 +258,7 @@ impl Supervisor {
         if self.fittings.netcut.is_some() {
             level.push_str("+nft");
         }
-        if self
-            .fittings
-            .watchdog
-            .as_ref()
-            .is_some_and(|dog| dog.timeout_s.is_some())
-        {
+        if self.fittings.watchdog.as_ref().is_some_and(|dog| dog.timeout_s.is_some()) {
             level.push_str("+watchdog");
         }
         level

@@ -92,13 +92,7 @@ impl Default for Permission {
 
 impl Permission {
     pub const fn new() -> Self {
-        Self {
-            term: 0,
-            grant: Grant::Nothing,
-            ended: None,
-            not_stopped: false,
-            offset_s: None,
-        }
+        Self { term: 0, grant: Grant::Nothing, ended: None, not_stopped: false, offset_s: None }
     }
 
     pub fn term(&self) -> u64 {
@@ -138,9 +132,7 @@ impl Permission {
     /// `primary`: a primary, or what is left of one, is alive.
     pub fn look(&mut self, at: Look, primary: bool) -> Verdict {
         let offset_s = at.realtime_s - at.boottime_s;
-        let moved_s = self
-            .offset_s
-            .map_or(0.0, |before_s| (offset_s - before_s).abs());
+        let moved_s = self.offset_s.map_or(0.0, |before_s| (offset_s - before_s).abs());
         self.offset_s = Some(offset_s);
         match self.deadline_s() {
             Some(_) if moved_s > JUMP_S => self.end(Why::ClockJump, primary),
@@ -235,10 +227,7 @@ mod tests {
     }
 
     fn jumped(boottime_s: f64, by_s: f64) -> Look {
-        Look {
-            boottime_s,
-            realtime_s: boottime_s + 1_000_000.0 + by_s,
-        }
+        Look { boottime_s, realtime_s: boottime_s + 1_000_000.0 + by_s }
     }
 
     #[test]
@@ -255,10 +244,7 @@ mod tests {
         assert!(permission.allows(3, 104.499));
         assert_eq!(permission.look(at(104.499), true), Verdict::Hold);
         assert!(!permission.allows(3, 104.5));
-        assert_eq!(
-            permission.look(at(104.5), true),
-            Verdict::Ended(Why::Deadline)
-        );
+        assert_eq!(permission.look(at(104.5), true), Verdict::Ended(Why::Deadline));
     }
 
     #[test]
@@ -281,30 +267,21 @@ mod tests {
         let mut permission = armed(3, 104.5);
         permission.extend(3, 105.5, 101.0).unwrap();
         assert_eq!(permission.look(at(105.4), true), Verdict::Hold);
-        assert_eq!(
-            permission.look(at(105.5), true),
-            Verdict::Ended(Why::Deadline)
-        );
+        assert_eq!(permission.look(at(105.5), true), Verdict::Ended(Why::Deadline));
     }
 
     #[test]
     fn a_deadline_moves_earlier() {
         let mut permission = armed(3, 104.5);
         permission.extend(3, 102.0, 101.0).unwrap();
-        assert_eq!(
-            permission.look(at(102.0), true),
-            Verdict::Ended(Why::Deadline)
-        );
+        assert_eq!(permission.look(at(102.0), true), Verdict::Ended(Why::Deadline));
     }
 
     #[test]
     fn a_deadline_moved_into_the_past_ends_the_permission_in_force() {
         let mut permission = armed(3, 104.5);
         permission.extend(3, 100.5, 101.0).unwrap();
-        assert_eq!(
-            permission.look(at(101.0), true),
-            Verdict::Ended(Why::Deadline)
-        );
+        assert_eq!(permission.look(at(101.0), true), Verdict::Ended(Why::Deadline));
     }
 
     #[test]
@@ -313,10 +290,7 @@ mod tests {
         let refused = permission.extend(3, 99.0, 100.0);
         assert_eq!(refused, Err(Refusal::Past { late_s: 1.0 }));
         assert_eq!(permission.term(), 0);
-        assert_eq!(
-            permission.extend(3, 100.0, 100.0),
-            Err(Refusal::Past { late_s: 0.0 })
-        );
+        assert_eq!(permission.extend(3, 100.0, 100.0), Err(Refusal::Past { late_s: 0.0 }));
     }
 
     #[test]
@@ -330,10 +304,7 @@ mod tests {
     fn a_deadline_that_is_no_time_is_refused() {
         let mut permission = armed(3, 104.5);
         for deadline_s in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-            assert_eq!(
-                permission.extend(3, deadline_s, 101.0),
-                Err(Refusal::NotATime)
-            );
+            assert_eq!(permission.extend(3, deadline_s, 101.0), Err(Refusal::NotATime));
         }
         assert!(permission.allows(3, 104.0));
     }
@@ -370,10 +341,7 @@ mod tests {
         let mut permission = armed(3, 104.5);
         permission.lift(3).unwrap();
         permission.extend(3, 110.0, 106.0).unwrap();
-        assert_eq!(
-            permission.look(at(110.0), true),
-            Verdict::Ended(Why::Deadline)
-        );
+        assert_eq!(permission.look(at(110.0), true), Verdict::Ended(Why::Deadline));
     }
 
     #[test]
@@ -455,10 +423,7 @@ mod tests {
     #[test]
     fn what_ended_with_no_primary_alive_needs_no_stop() {
         let mut permission = armed(3, 104.5);
-        assert_eq!(
-            permission.look(at(104.5), false),
-            Verdict::Ended(Why::Deadline)
-        );
+        assert_eq!(permission.look(at(104.5), false), Verdict::Ended(Why::Deadline));
         permission.extend(5, 109.0, 105.0).unwrap();
         assert!(permission.allows(5, 106.0));
     }

@@ -45,11 +45,7 @@ impl Escalation {
         let cut_s = kill_s + KILL_PATIENCE_S;
         Self {
             fencing: true,
-            ahead: vec![
-                (quit_s, Step::Quit),
-                (kill_s, Step::Kill),
-                (cut_s, Step::Cut),
-            ],
+            ahead: vec![(quit_s, Step::Quit), (kill_s, Step::Kill), (cut_s, Step::Cut)],
         }
     }
 
@@ -95,10 +91,7 @@ mod tests {
     #[test]
     fn a_late_look_takes_every_step_in_order() {
         let mut fencing = Escalation::fencing(100.0);
-        assert_eq!(
-            all_due(&mut fencing, 200.0),
-            [Step::Quit, Step::Kill, Step::Cut]
-        );
+        assert_eq!(all_due(&mut fencing, 200.0), [Step::Quit, Step::Kill, Step::Cut]);
     }
 
     #[test]

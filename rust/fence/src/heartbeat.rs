@@ -82,9 +82,7 @@ impl Heartbeat {
         let datagram = self.datagram(pulse);
         for to in &self.to {
             let socket = if to.is_ipv4() { &self.v4 } else { &self.v6 };
-            let sent = socket
-                .as_ref()
-                .is_some_and(|socket| socket.send_to(&datagram, to).is_ok());
+            let sent = socket.as_ref().is_some_and(|socket| socket.send_to(&datagram, to).is_ok());
             if sent {
                 self.sent += 1;
             } else {
@@ -148,11 +146,7 @@ mod tests {
         let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let mut heartbeat = opened("0123456789abcdef\n", 0o600).unwrap();
         heartbeat.send_to(vec![receiver.local_addr().unwrap()]);
-        heartbeat.beat(Pulse {
-            term: 7,
-            postgres_alive: true,
-            boottime_s: 2.5,
-        });
+        heartbeat.beat(Pulse { term: 7, postgres_alive: true, boottime_s: 2.5 });
 
         let mut buffer = [0_u8; 1024];
         let length = receiver.recv(&mut buffer).unwrap();

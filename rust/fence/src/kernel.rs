@@ -51,8 +51,7 @@ impl Alarm {
         // Zero would disarm the timer; a far future is cut to what a timespec holds.
         let at = Duration::from_secs_f64(at_s.clamp(1e-6, 1e15));
         let expiration = Expiration::OneShot(TimeSpec::from_duration(at));
-        self.timer
-            .set(expiration, TimerSetTimeFlags::TFD_TIMER_ABSTIME)
+        self.timer.set(expiration, TimerSetTimeFlags::TFD_TIMER_ABSTIME)
     }
 
     /// Rings every `period`.
@@ -122,13 +121,7 @@ pub fn pidfd_signal(pidfd: &OwnedFd, signal: libc::c_int) -> io::Result<()> {
     // SAFETY: the descriptor lives as long as the borrow; a null siginfo is allowed.
     let done = unsafe {
         let none = std::ptr::null::<libc::siginfo_t>();
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            signal,
-            none,
-            0,
-        )
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0)
     };
     if done < 0 {
         return Err(io::Error::last_os_error());
@@ -166,12 +159,7 @@ pub fn protect() -> Protection {
     if let Err(errno) = nix::sys::prctl::set_name(&CString::from(c"fm-fence")) {
         note("PR_SET_NAME", Err(errno.to_string()));
     }
-    Protection {
-        mlocked,
-        oom_protected,
-        realtime,
-        refused,
-    }
+    Protection { mlocked, oom_protected, realtime, refused }
 }
 
 fn lock_memory() -> Result<(), String> {

@@ -51,9 +51,7 @@ pub fn line(level: Level, words: impl Display) {
     let stderr = std::io::stderr();
     let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
     let takes = poll(&mut ready, PollTimeout::ZERO).is_ok_and(|count| count > 0)
-        && ready[0]
-            .revents()
-            .is_some_and(|seen| seen.contains(PollFlags::POLLOUT));
+        && ready[0].revents().is_some_and(|seen| seen.contains(PollFlags::POLLOUT));
     if !takes {
         LOST.fetch_add(1, Ordering::Relaxed);
         return;

@@ -4,8 +4,11 @@
 //! neither may Postgres notice, nor may it outlive the permission.  So this one does almost
 //! nothing: one thread, one loop, memory locked, nothing read from a disk after the start.
 //!
-//! Reading order: `deadline.rs` (the rule), `supervisor.rs` (the loop), `commands.rs`.
+//! Reading order: `deadline.rs` (the rule), `supervisor.rs` (the loop), `commands.rs`,
+//! `children.rs`.
 
+mod callers;
+mod children;
 mod client;
 mod commands;
 mod deadline;
@@ -76,22 +79,11 @@ fn fit(options: &Options) -> io::Result<Fittings> {
     let started_s = kernel::now_s();
     let mut missing = Vec::new();
     let netcut = options.nft.as_ref();
-    let netcut = wanted(
-        &mut missing,
-        "nft",
-        netcut.map(|(table, port)| NetCut::prepare(table, *port)),
-    );
-    let cgroup = wanted(
-        &mut missing,
-        "cgroup",
-        options.cgroup.as_deref().map(Cgroup::open),
-    );
+    let netcut =
+        wanted(&mut missing, "nft", netcut.map(|(table, port)| NetCut::prepare(table, *port)));
+    let cgroup = wanted(&mut missing, "cgroup", options.cgroup.as_deref().map(Cgroup::open));
     let dog = options.watchdog.as_ref();
-    let watchdog = wanted(
-        &mut missing,
-        "watchdog",
-        dog.map(|(path, s)| Watchdog::open(path, *s)),
-    );
+    let watchdog = wanted(&mut missing, "watchdog", dog.map(|(path, s)| Watchdog::open(path, *s)));
     let heartbeat = match &options.heartbeat_key {
         Some(key) => Some(
             Heartbeat::open(&options.node, key, started_s)
@@ -121,9 +113,7 @@ fn fit(options: &Options) -> io::Result<Fittings> {
 
 /// What was asked for, if it could be had; a level that fails is missed, not fatal.
 fn wanted<T>(missing: &mut Vec<String>, what: &str, tried: Option<io::Result<T>>) -> Option<T> {
-    tried?
-        .map_err(|error| missing.push(format!("{what}: {error}")))
-        .ok()
+    tried?.map_err(|error| missing.push(format!("{what}: {error}"))).ok()
 }
 
 /// Whose process Postgres becomes: never root's.
@@ -131,14 +121,10 @@ fn user(asked: Option<u32>) -> io::Result<User> {
     let own = geteuid();
     let uid = asked.map_or(own, Uid::from_raw);
     if uid.is_root() {
-        return Err(io::Error::other(
-            "Postgres never runs as root: give --postgres-uid",
-        ));
+        return Err(io::Error::other("Postgres never runs as root: give --postgres-uid"));
     }
     if !own.is_root() && uid != own {
-        return Err(io::Error::other(
-            "only root can run Postgres as somebody else",
-        ));
+        return Err(io::Error::other("only root can run Postgres as somebody else"));
     }
     let found = nix::unistd::User::from_uid(uid)?;
     let found =

@@ -39,11 +39,7 @@ impl NetCut {
             SockProtocol::NetlinkNetFilter,
         )?;
         let table = table.to_owned();
-        let mut cut = Self {
-            netlink,
-            table,
-            cut: false,
-        };
+        let mut cut = Self { netlink, table, cut: false };
         // A first message shows that the kernel takes them from us.
         cut.restore()?;
         Ok(cut)
@@ -117,9 +113,7 @@ fn run_nft(rules: &str) -> io::Result<()> {
         return Ok(());
     }
     let words = String::from_utf8_lossy(&output.stderr);
-    Err(io::Error::other(
-        words.lines().next().unwrap_or("nft failed").to_owned(),
-    ))
+    Err(io::Error::other(words.lines().next().unwrap_or("nft failed").to_owned()))
 }
 
 /// One change between the two messages that make it a transaction.
@@ -184,9 +178,7 @@ mod tests {
         let mut kinds = Vec::new();
         while at < bytes.len() {
             let length = u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
-            kinds.push(u16::from_ne_bytes(
-                bytes[at + 4..at + 6].try_into().unwrap(),
-            ));
+            kinds.push(u16::from_ne_bytes(bytes[at + 4..at + 6].try_into().unwrap()));
             assert_eq!(length % 4, 0);
             at += length;
         }
@@ -198,10 +190,7 @@ mod tests {
         let mut verdict = [0_u8; 36];
         assert!(judge(&verdict).is_ok());
         verdict[16..20].copy_from_slice(&(-libc::EPERM).to_ne_bytes());
-        assert_eq!(
-            judge(&verdict).unwrap_err().raw_os_error(),
-            Some(libc::EPERM)
-        );
+        assert_eq!(judge(&verdict).unwrap_err().raw_os_error(), Some(libc::EPERM));
         assert!(judge(&[]).is_err());
     }
 }

@@ -109,15 +109,13 @@ fn level(text: &str) -> Result<Level, String> {
 
 fn node(text: &str) -> Result<String, String> {
     let fits = (1..=63).contains(&text.len());
-    fits.then(|| text.to_owned())
-        .ok_or_else(|| "a name has 1 to 63 bytes".into())
+    fits.then(|| text.to_owned()).ok_or_else(|| "a name has 1 to 63 bytes".into())
 }
 
 /// A name that can stand in a ruleset as it is.
 fn word(text: &str) -> Result<String, String> {
-    let letters = text
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+    let letters =
+        text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
     let fits =
         letters && text.len() <= 31 && text.starts_with(|first: char| first.is_ascii_alphabetic());
     fits.then(|| text.to_owned())

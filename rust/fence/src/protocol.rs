@@ -139,14 +139,7 @@ mod tests {
     #[test]
     fn a_request_is_read() {
         let request = parse(br#"{"id": 7, "cmd": "extend", "term": 3, "deadline_s": 1.5}"#);
-        let Ok(Request {
-            id: 7,
-            command:
-                Command::Extend {
-                    term: 3,
-                    deadline_s,
-                },
-        }) = request
+        let Ok(Request { id: 7, command: Command::Extend { term: 3, deadline_s } }) = request
         else {
             panic!("not read: {request:?}");
         };

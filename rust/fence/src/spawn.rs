@@ -51,10 +51,7 @@ pub fn failure(report: &[u8]) -> String {
     };
     let what = STEPS.get(usize::from(*step)).unwrap_or(&"go on");
     let errno = rest.try_into().map_or(0, i32::from_ne_bytes);
-    format!(
-        "could not {what}: {}",
-        std::io::Error::from_raw_os_error(errno)
-    )
+    format!("could not {what}: {}", std::io::Error::from_raw_os_error(errno))
 }
 
 /// Everything the child needs, allocated before the fork.
@@ -74,11 +71,8 @@ impl Plan {
         user: Option<&User>,
         cgroup_procs: Option<&CString>,
     ) -> Result<Self, NulError> {
-        let env: Vec<String> = start
-            .env
-            .iter()
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect();
+        let env: Vec<String> =
+            start.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
         Ok(Self {
             argv: texts(&start.argv)?,
             env: texts(&env)?,
@@ -92,9 +86,7 @@ impl Plan {
 }
 
 fn texts(list: &[String]) -> Result<Vec<CString>, NulError> {
-    list.iter()
-        .map(|text| CString::new(text.as_str()))
-        .collect()
+    list.iter().map(|text| CString::new(text.as_str())).collect()
 }
 
 /// Forks the child.  `user` None: it stays who we are.  Returns before exec.
@@ -111,10 +103,7 @@ pub fn spawn(
     // memory that was prepared above.
     match unsafe { fork() } {
         Err(errno) => Err(errno.to_string()),
-        Ok(ForkResult::Parent { child }) => Ok(Spawned {
-            pid: child,
-            outcome: read,
-        }),
+        Ok(ForkResult::Parent { child }) => Ok(Spawned { pid: child, outcome: read }),
         Ok(ForkResult::Child) => {
             // SAFETY: as above; it never returns.
             unsafe { become_postmaster(&plan, &argv, &env, write.as_raw_fd()) }
@@ -143,19 +132,11 @@ unsafe fn become_postmaster(
         must(report, 1, join_cgroup(plan.cgroup_procs.as_ref()));
         forget_privileges();
         if let Some(user) = &plan.user {
-            must(
-                report,
-                2,
-                libc::setgroups(user.groups.len(), user.groups.as_ptr()),
-            );
+            must(report, 2, libc::setgroups(user.groups.len(), user.groups.as_ptr()));
             must(report, 2, libc::setresgid(user.gid, user.gid, user.gid));
             must(report, 2, libc::setresuid(user.uid, user.uid, user.uid));
         }
-        must(
-            report,
-            3,
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGQUIT),
-        );
+        must(report, 3, libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGQUIT));
         if libc::getppid() != plan.parent {
             give_up(report, 4, libc::ESRCH);
         }
@@ -164,11 +145,8 @@ unsafe fn become_postmaster(
         let flags =
             libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_CLOEXEC | libc::O_NOFOLLOW;
         let log = must(report, 6, libc::open(plan.log.as_ptr(), flags, 0o600));
-        let null = must(
-            report,
-            6,
-            libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC),
-        );
+        let null =
+            must(report, 6, libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC));
         must(report, 7, libc::dup2(null, 0));
         must(report, 7, libc::dup2(log, 1));
         must(report, 7, libc::dup2(log, 2));
@@ -207,10 +185,7 @@ unsafe fn forget_privileges() {
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
-        let fd = libc::open(
-            c"/proc/self/oom_score_adj".as_ptr(),
-            libc::O_WRONLY | libc::O_CLOEXEC,
-        );
+        let fd = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
         if fd >= 0 {
             libc::write(fd, b"0".as_ptr().cast(), 1);
             libc::close(fd);
@@ -244,10 +219,7 @@ mod tests {
     fn a_failed_step_is_told_in_words() {
         let [a, b, c, d] = libc::ENOENT.to_ne_bytes();
         let words = failure(&[8, a, b, c, d]);
-        assert!(
-            words.starts_with("could not execute the program: No such file"),
-            "{words}"
-        );
+        assert!(words.starts_with("could not execute the program: No such file"), "{words}");
     }
 
     #[test]

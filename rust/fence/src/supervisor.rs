@@ -4,35 +4,33 @@
 //! request, however long it waited, can hide a deadline or a pause of the machine.
 
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::timerfd::TimerFd;
-use nix::sys::wait::{waitpid, WaitPidFlag, WaitStatus};
 use nix::unistd::Pid;
-use serde_json::{json, Value};
+use serde_json::json;
 
-use crate::client::{say, Client, Heard, Listener};
+use crate::client::{Client, Listener};
 use crate::deadline::{Permission, Verdict, Why};
 use crate::escalation::{Escalation, Step};
 use crate::heartbeat::{Heartbeat, Pulse};
 use crate::kernel::{self, Alarm, Protection};
 use crate::log;
 use crate::netcut::NetCut;
-use crate::protocol::{self, Refused, Role};
-use crate::spawn::{self, User};
-use crate::tree::{self, Cgroup};
+use crate::protocol::Role;
+use crate::spawn::User;
+use crate::tree::Cgroup;
 use crate::watchdog::Watchdog;
 
 /// Heartbeats, looks at the clocks, and what waits for processes to end.
 const PULSE: Duration = Duration::from_millis(100);
 /// The watchdog is petted every so many pulses.
 const PET_EVERY: u64 = 5;
-const CLIENTS_MAX: usize = 64;
+pub const CLIENTS_MAX: usize = 64;
 
 const SIGNALS: u64 = 0;
 const ALARM: u64 = 1;
@@ -40,7 +38,10 @@ const PULSES: u64 = 2;
 const CLOCK_SET: u64 = 3;
 const DOOR: u64 = 4;
 const EXEC: u64 = 5;
-const FIRST_CLIENT: u64 = 16;
+const FIRST_CLIENT: Token = 16;
+
+/// Names a caller; unlike a descriptor, never used again.
+pub type Token = u64;
 
 /// What was found at the start, and stays.
 pub struct Fittings {
@@ -74,7 +75,7 @@ pub struct Postmaster {
 /// Somebody waits to hear whether exec succeeded.
 pub struct Starting {
     pub outcome: OwnedFd,
-    pub client: RawFd,
+    pub client: Token,
     pub id: u64,
 }
 
@@ -98,9 +99,10 @@ pub struct Supervisor {
     pub killing: bool,
     pub leaving: bool,
     pub last_exit: Option<Exit>,
-    pub clients: BTreeMap<RawFd, Client>,
+    pub clients: BTreeMap<Token, Client>,
+    pub next_client: Token,
     epoll: Epoll,
-    signals: SignalFd,
+    pub signals: SignalFd,
     alarm: Alarm,
     pulses: Alarm,
     clock_set: TimerFd,
@@ -110,12 +112,7 @@ pub struct Supervisor {
 impl Supervisor {
     pub fn new(fittings: Fittings) -> nix::Result<Self> {
         let mut set = SigSet::empty();
-        for signal in [
-            Signal::SIGCHLD,
-            Signal::SIGTERM,
-            Signal::SIGINT,
-            Signal::SIGHUP,
-        ] {
+        for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
             set.add(signal);
         }
         set.thread_block()?;
@@ -131,6 +128,7 @@ impl Supervisor {
             leaving: false,
             last_exit: None,
             clients: BTreeMap::new(),
+            next_client: FIRST_CLIENT,
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             signals: SignalFd::with_flags(&set, flags)?,
             alarm: Alarm::new()?,
@@ -159,7 +157,7 @@ impl Supervisor {
             };
             self.look();
             for event in &events[..count] {
-                self.serve(event.data());
+                self.serve(event.data(), event.events());
                 // A request may have moved the deadline, to the past even.
                 self.look();
             }
@@ -171,27 +169,35 @@ impl Supervisor {
         }
     }
 
-    fn serve(&mut self, token: u64) {
+    pub fn serve(&mut self, token: u64, flags: EpollFlags) {
         match token {
             SIGNALS => self.signalled(),
             ALARM => self.alarm.clear(),
             PULSES => self.pulse(),
             CLOCK_SET => {
                 if let Err(errno) = kernel::watch_clock_set(&self.clock_set) {
-                    log::warning(format_args!(
-                        "the wall clock is not watched any more: {errno}"
-                    ));
+                    log::warning(format_args!("the wall clock is not watched any more: {errno}"));
                 }
             }
             DOOR => self.admit(),
             EXEC => self.started(),
-            client => self.hear((client - FIRST_CLIENT) as RawFd),
+            // Nobody waits for what its caller has given up: carried out late, it might undo
+            // what was asked for since.
+            client if flags.contains(EpollFlags::EPOLLHUP) => {
+                self.forget(client);
+            }
+            client => self.hear(client),
         }
     }
 
-    fn watch(&self, fd: impl AsFd, token: u64) -> nix::Result<()> {
-        self.epoll
-            .add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token))
+    pub fn watch(&self, fd: impl AsFd, token: u64) -> nix::Result<()> {
+        self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token))
+    }
+
+    pub fn unwatch(&self, fd: impl AsFd) {
+        if let Err(errno) = self.epoll.delete(fd) {
+            log::warning(format_args!("epoll: {errno}"));
+        }
     }
 
     /// Waits for the outcome of an exec.
@@ -213,17 +219,13 @@ impl Supervisor {
     // ------------------------------------------------------------------ time
 
     /// The clocks, then whatever has fallen due.
-    fn look(&mut self) {
+    pub fn look(&mut self) {
         let at = kernel::look();
         let primary = self.role() == Some(Role::Primary);
         if let Verdict::Ended(why) = self.permission.look(at, primary) {
             self.ended(why, primary);
         }
-        while let Some(step) = self
-            .escalation
-            .as_mut()
-            .and_then(|steps| steps.due(at.boottime_s))
-        {
+        while let Some(step) = self.escalation.as_mut().and_then(|steps| steps.due(at.boottime_s)) {
             self.take(step);
         }
     }
@@ -232,9 +234,7 @@ impl Supervisor {
     pub fn ended(&mut self, why: Why, stop: bool) {
         let term = self.permission.term();
         let words = why.words();
-        log::warning(format_args!(
-            "the permission of term {term} has ended: {words}"
-        ));
+        log::warning(format_args!("the permission of term {term} has ended: {words}"));
         self.tell(&json!({"event": "fenced", "term": term, "why": words}));
         if stop && !self.tree_empty() && !self.fencing() {
             self.escalation = Some(Escalation::fencing(kernel::now_s()));
@@ -292,251 +292,6 @@ impl Supervisor {
         }
         if let Some(Err(error)) = self.fittings.watchdog.as_mut().map(Watchdog::pet) {
             log::warning(format_args!("the watchdog was not petted: {error}"));
-        }
-    }
-
-    // ------------------------------------------------------------------ children
-
-    /// As what a Postgres of ours, or what is left of one, lives.
-    pub fn role(&self) -> Option<Role> {
-        self.postmaster
-            .as_ref()
-            .map(|running| running.role)
-            .or(self.remnants)
-    }
-
-    pub fn tree_empty(&self) -> bool {
-        self.postmaster.is_none() && self.remnants.is_none()
-    }
-
-    /// A fence before us may have left something in the cgroup: nobody guards it, so it ends.
-    fn inherit(&mut self) {
-        if self.fittings.cgroup.as_ref().is_some_and(Cgroup::populated) {
-            log::warning("Postgres of an earlier fence still lives in the cgroup: killing it");
-            self.remnants = Some(Role::Primary);
-            self.kill_tree();
-        }
-    }
-
-    fn signalled(&mut self) {
-        while let Ok(Some(info)) = self.signals.read_signal() {
-            match info.ssi_signo as libc::c_int {
-                libc::SIGCHLD => self.reap(),
-                libc::SIGHUP => {}
-                _ => self.leave(),
-            }
-        }
-    }
-
-    fn leave(&mut self) {
-        if self.leaving {
-            return;
-        }
-        self.leaving = true;
-        log::info("asked to end: Postgres is stopped first");
-        if !self.tree_empty() && self.escalation.is_none() {
-            self.escalation = Some(Escalation::leaving(kernel::now_s()));
-            self.look();
-        }
-    }
-
-    /// Waits for everybody that has ended, and sees whether anybody is left.
-    fn reap(&mut self) {
-        let flags = WaitPidFlag::WNOHANG | WaitPidFlag::__WALL;
-        let childless = loop {
-            match waitpid(Pid::from_raw(-1), Some(flags)) {
-                Ok(WaitStatus::Exited(pid, code)) => self.gone(pid, Some(code), None),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                    self.gone(pid, None, Some(signal as i32));
-                }
-                Ok(WaitStatus::StillAlive) => break false,
-                Err(nix::Error::ECHILD) => break true,
-                Err(nix::Error::EINTR) | Ok(_) => {}
-                Err(errno) => {
-                    log::error(format_args!("waitpid: {errno}"));
-                    break false;
-                }
-            }
-        };
-        self.strangers
-            .retain(|(_, pidfd)| kernel::pidfd_signal(pidfd, 0).is_ok());
-        let cgroup = self.fittings.cgroup.as_ref();
-        let empty =
-            childless && self.strangers.is_empty() && !cgroup.is_some_and(Cgroup::populated);
-        if empty && self.remnants.is_some() {
-            self.emptied();
-        } else if self.killing && !childless {
-            tree::kill_children();
-        }
-    }
-
-    fn gone(&mut self, pid: Pid, code: Option<i32>, signal: Option<i32>) {
-        if self.postmaster.as_ref().map(|running| running.pid) != Some(pid) {
-            return;
-        }
-        self.started();
-        let Some(running) = self.postmaster.take() else {
-            return;
-        };
-        self.remnants = Some(running.role);
-        if running.failed {
-            return;
-        }
-        let boottime_s = kernel::now_s();
-        self.last_exit = Some(Exit {
-            pid,
-            code,
-            signal,
-            boottime_s,
-        });
-        log::info(format_args!(
-            "postmaster {pid} ended: code {code:?}, signal {signal:?}"
-        ));
-        self.tell(&json!({
-            "event": "exited", "pid": pid.as_raw(), "exit_code": code, "signal": signal,
-            "boottime_s": boottime_s,
-        }));
-    }
-
-    /// Nothing of Postgres is left.
-    fn emptied(&mut self) {
-        self.remnants = None;
-        self.killing = false;
-        self.escalation = None;
-        self.permission.stopped();
-        if let Some(netcut) = self
-            .fittings
-            .netcut
-            .as_mut()
-            .filter(|netcut| netcut.is_cut())
-        {
-            if let Err(error) = netcut.restore() {
-                log::error(format_args!("the port stays cut: {error}"));
-            }
-        }
-        log::info("nothing of Postgres is left");
-        self.tell(&json!({"event": "tree_empty"}));
-    }
-
-    /// A client waits for the outcome of an exec, which is known now (or the child is gone).
-    fn started(&mut self) {
-        let Some(running) = &mut self.postmaster else {
-            return;
-        };
-        let Some(starting) = running.starting.take() else {
-            return;
-        };
-        let mut report = Vec::new();
-        let mut pipe = std::fs::File::from(starting.outcome);
-        // At most five bytes, written at once before the end of the file.
-        let _ = pipe.by_ref().take(16).read_to_end(&mut report);
-        let pid = running.pid.as_raw();
-        let answer = if report.is_empty() {
-            let started_s = running.started_s;
-            log::info(format_args!("postmaster {pid} runs as {:?}", running.role));
-            Ok(json!({"pid": pid, "started_s": started_s, "start_ticks": running.start_ticks}))
-        } else {
-            running.failed = true;
-            let words = spawn::failure(&report);
-            log::error(format_args!("Postgres did not start: {words}"));
-            Err(Refused::new("start_failed", words))
-        };
-        let reply = protocol::reply(starting.id, answer);
-        self.answer(starting.client, &reply);
-    }
-
-    pub fn signal_postmaster(&self, signal: libc::c_int) {
-        let Some(running) = &self.postmaster else {
-            return;
-        };
-        match kernel::pidfd_signal(&running.pidfd, signal) {
-            Ok(()) => log::info(format_args!(
-                "signal {signal} to postmaster {}",
-                running.pid
-            )),
-            Err(error) => log::warning(format_args!("signal {signal} to the postmaster: {error}")),
-        }
-    }
-
-    /// SIGKILL for everything, again and again until nothing is left.
-    pub fn kill_tree(&mut self) {
-        self.killing = true;
-        log::warning("SIGKILL for all of Postgres");
-        if let Some(Err(error)) = self.fittings.cgroup.as_ref().map(Cgroup::kill) {
-            log::warning(format_args!("cgroup.kill: {error}"));
-        }
-        for (_, pidfd) in &self.strangers {
-            // It may have ended by itself.
-            let _ = kernel::pidfd_signal(pidfd, libc::SIGKILL);
-        }
-        tree::kill_children();
-    }
-
-    // ------------------------------------------------------------------ clients
-
-    fn admit(&mut self) {
-        while let Some((uid, fd)) = self.fittings.listener.accept() {
-            let own = nix::unistd::geteuid().as_raw();
-            let known = [0, own, self.fittings.user.uid].contains(&uid);
-            let token = FIRST_CLIENT + fd.as_raw_fd() as u64;
-            if !known || self.clients.len() >= CLIENTS_MAX || self.watch(&fd, token).is_err() {
-                log::warning(format_args!("refused a caller of uid {uid}"));
-                let message = format!("uid {uid} may not speak to this fence, or too many do");
-                let error = json!({"code": "peer_refused", "message": message});
-                say(&fd, &json!({"id": null, "error": error}));
-                continue;
-            }
-            self.clients.insert(fd.as_raw_fd(), Client::new(fd));
-        }
-    }
-
-    fn hear(&mut self, from: RawFd) {
-        let Some(client) = self.clients.get(&from) else {
-            return;
-        };
-        let reply = match client.hear() {
-            Heard::Nothing => return,
-            Heard::Gone => return self.forget(from),
-            Heard::TooLong => {
-                let refused = Refused::new("bad_request", "the packet is too long");
-                Some(protocol::reply(0, Err(refused)))
-            }
-            Heard::Packet(packet) => match protocol::parse(&packet) {
-                Ok(request) => self.carry_out(from, request),
-                Err(reply) => Some(reply),
-            },
-        };
-        if let Some(reply) = reply {
-            self.answer(from, &reply);
-        }
-    }
-
-    /// Who does not read is dropped: it can come back and ask.
-    fn answer(&mut self, to: RawFd, reply: &Value) {
-        if self
-            .clients
-            .get(&to)
-            .is_some_and(|client| !client.say(reply))
-        {
-            self.forget(to);
-        }
-    }
-
-    fn tell(&mut self, event: &Value) {
-        self.clients
-            .retain(|_, client| !client.subscribed || client.say(event));
-    }
-
-    fn forget(&mut self, client: RawFd) {
-        // Closing the descriptor takes it out of epoll.
-        self.clients.remove(&client);
-        let waiting = self
-            .postmaster
-            .as_mut()
-            .and_then(|running| running.starting.as_mut());
-        if let Some(starting) = waiting.filter(|starting| starting.client == client) {
-            // A later caller may get the same number.
-            starting.client = -1;
         }
     }
 

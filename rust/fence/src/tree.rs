@@ -94,9 +94,7 @@ impl Cgroup {
         fs::create_dir_all(directory)?;
         let procs = directory.join("cgroup.procs");
         fs::OpenOptions::new().write(true).open(&procs)?;
-        let kill = fs::OpenOptions::new()
-            .write(true)
-            .open(directory.join("cgroup.kill"));
+        let kill = fs::OpenOptions::new().write(true).open(directory.join("cgroup.kill"));
         Ok(Self {
             procs: CString::new(procs.into_os_string().into_encoded_bytes())?,
             events: File::open(directory.join("cgroup.events"))?,
@@ -134,9 +132,7 @@ impl Cgroup {
 }
 
 fn is_populated(events: &[u8]) -> bool {
-    !String::from_utf8_lossy(events)
-        .lines()
-        .any(|line| line == "populated 0")
+    !String::from_utf8_lossy(events).lines().any(|line| line == "populated 0")
 }
 
 #[cfg(test)]
