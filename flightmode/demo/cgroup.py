@@ -3,9 +3,9 @@
 Source: kernel documentation, "Control Group v2", `cgroup.kill` (Linux 5.14).
 """
 
-from functools import partial
 import errno
 import time
+from functools import partial
 from pathlib import Path
 
 from flightmode.demo.killing import alive, kill_until_none
