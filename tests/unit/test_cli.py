@@ -66,7 +66,7 @@ def test_init_makes_a_file_that_is_right_with_every_setting_in_it(made: Path) ->
         setting = re.match(r"#[a-z_]+ = (?!…)", line) and not example
         live.append(line[1:] if setting else line)
     assert parse("\n".join(live)) == config, "what is called a default is the default"
-    assert len([line for line in live if " = " in line and line[0] != "#"]) > 50
+    assert len([line for line in live if " = " in line and line[0] != "#"]) > 45
 
 
 def test_init_gives_each_node_what_it_needs_and_no_more(made: Path) -> None:
