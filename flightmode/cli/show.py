@@ -9,15 +9,17 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from flightmode.decide.problems import hint_for
+
 out: Final = Console(highlight=False)
 err: Final = Console(stderr=True, highlight=False)
 
 _RUN_STYLE: Final = {"primary": "green", "standby": "green", "stopped": "red", "silent": "red"}
 
 
-def as_json(value: object) -> None:
-    """One JSON document on standard output."""
-    print(json.dumps(value, ensure_ascii=False, indent=2))
+def as_json(value: object, *, one_line: bool = False) -> None:
+    """One JSON document on standard output; `one_line` where more of them follow."""
+    print(json.dumps(value, ensure_ascii=False, indent=None if one_line else 2), flush=True)
 
 
 def status_view(status: dict[str, Any]) -> RenderableType:
@@ -97,6 +99,9 @@ def _notes(status: dict[str, Any]) -> Iterable[Text]:
     for node in status["nodes"]:
         if node["problem"]:
             yield Text(f"{node['name']}: {node['problem']}", style="bold red")
+            hint = hint_for(node["problem"])
+            if hint is not None:
+                yield Text(f"  hint: {hint}")
         for warning in node["warnings"]:
             yield Text(f"{node['name']}: {warning}", style="yellow")
         if node["pending_restart"]:

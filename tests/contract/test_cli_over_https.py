@@ -210,7 +210,7 @@ def test_status_shows_what_is_wrong(shell: Shell, nodes: Nodes) -> None:
     for name in NODES:
         nodes.faces[name].view = view(name, store=store(*about))
     words = " ".join(shell("status").out.split())
-    assert "fra: FM608: a rewind was begun" in words
+    assert "fra: FM608: a rewind was begun hint: flightmode why" in words
     assert "fra: disk" in words
     assert "ams: waiting for a restart: max_connections" in words
     assert "30 s ago" in words

@@ -4,6 +4,7 @@ import asyncio
 from typing import Annotated, Any
 
 import typer
+from rich.console import RenderableType
 from rich.live import Live
 from rich.text import Text
 
@@ -58,15 +59,17 @@ def status(
 
 async def _keep_looking(cluster: Cluster, *, json: bool) -> bool:
     """Until interrupted; nodes that do not answer are waited for."""
-    with Live(console=out, auto_refresh=False, screen=False) as live:
+    picture: RenderableType
+    with Live(console=out, auto_refresh=False) as live:
         while True:
             try:
                 seen: dict[str, Any] = (await cluster.best("/status", freshness)).body
             except FlightmodeError as failure:
-                live.update(Text(str(failure), style="red"), refresh=True)
+                seen, picture = {"error": str(failure)}, Text(str(failure), style="red")
             else:
-                if json:
-                    as_json(seen)
-                else:
-                    live.update(status_view(seen), refresh=True)
+                picture = status_view(seen)
+            if json:
+                as_json(seen, one_line=True)
+            else:
+                live.update(picture, refresh=True)
             await asyncio.sleep(_EVERY_S)
