@@ -65,7 +65,16 @@ class Tracker:
             state_changed_s=self._view.state_changed_s if unchanged else now_s,
             in_doubt=self._doubt,
             members=self._members(snapshot, now_s),
+            saw_term_begin=self._saw_begin(state),
             requests=self._requests(snapshot),
+        )
+
+    def _saw_begin(self, state: ClusterState | None) -> bool:
+        before = self._view.state
+        if state is None or before is None:
+            return False
+        return before.term < state.term or (
+            self._view.saw_term_begin and before.term == state.term
         )
 
     def _members(self, snapshot: Snapshot, now_s: float) -> tuple[MemberSeen, ...]:
@@ -101,5 +110,6 @@ def _unreachable(view: StoreView) -> StoreView:
         state_changed_s=view.state_changed_s,
         in_doubt=view.in_doubt,
         members=view.members,
+        saw_term_begin=view.saw_term_begin,
         requests=view.requests,
     )

@@ -73,7 +73,7 @@ def _check_action(view: View, action: object) -> None:
         case Promote() | StartPostgres(role=Role.PRIMARY):
             assert state is not None and state.leader == view.me.name, "only the leader (I1)"
             assert state.handover is None, "an offered handover stands"
-            renewed = view.renewed
-            assert renewed is not None and renewed.term == state.term, "an unconfirmed term"
+            renewed = view.renewed is not None and view.renewed.term == state.term
+            assert renewed or view.store.saw_term_begin, "an unconfirmed term"
         case _:
             pass

@@ -37,6 +37,9 @@ from flightmode.model.memory import Memory
 from flightmode.model.server import DataDirectory, Role, Run
 from flightmode.model.view import JobKind, View
 
+# Roles and slots of a new primary can wait for so long.
+_CLIENTS_FIRST_S = 0.7
+
 
 def leading(view: View) -> Decision:
     """What the leader does."""
@@ -53,7 +56,8 @@ def leading(view: View) -> Decision:
 
 
 def _until_renewal_s(view: View) -> float:
-    assert view.renewed is not None
+    if view.renewed is None:
+        return SOON_S
     due_s = view.renewed.sent_s + view.policy.renew_every_s
     return max(SOON_S, due_s - view.now_s)
 
@@ -141,6 +145,10 @@ def _slots(view: View) -> tuple[str, ...]:
 
 
 def _unprepared(view: View) -> bool:
+    """Not in the first moments: those belong to the clients that come back."""
+    since_s = view.memory.primary_since_s
+    if since_s is None or view.now_s - since_s < _CLIENTS_FIRST_S:
+        return False
     have = {slot.name for slot in view.server.slots}
     return not view.server.prepared or not have.issuperset(_slots(view))
 

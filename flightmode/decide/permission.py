@@ -21,25 +21,25 @@ def state_of(view: View) -> ClusterState:
 
 
 def confirmed(view: View) -> bool:
-    """The store confirmed a swap of ours in this term, and no later one is in doubt.
+    """No swap of ours from before can still change this state behind our back.
 
-    Until then a swap from before a restart of this agent may still be under way.
+    Either the store confirmed a swap of ours in this term and none since is in doubt, or this
+    agent saw the term begin: then no swap of an earlier life of it compares with this state.
     """
-    renewed = view.renewed
-    return (
-        renewed is not None and renewed.term == state_of(view).term and view.store.in_doubt is None
-    )
+    if view.store.in_doubt is not None:
+        return False
+    return _renewed_now(view) or view.store.saw_term_begin
+
+
+def _renewed_now(view: View) -> bool:
+    return view.renewed is not None and view.renewed.term == state_of(view).term
 
 
 def solo_confirmed(view: View) -> bool:
     """Mode solo is recorded, and no swap of ours that says otherwise can still arrive."""
-    renewed = view.renewed
-    return (
-        state_of(view).mode is Mode.SOLO
-        and confirmed(view)
-        and renewed is not None
-        and renewed.solo
-    )
+    if state_of(view).mode is not Mode.SOLO or not confirmed(view):
+        return False
+    return view.store.saw_term_begin or (view.renewed is not None and view.renewed.solo)
 
 
 def deadline_s(view: View) -> float | None:
@@ -81,7 +81,7 @@ def fence_actions(view: View, *, adding: bool = False) -> tuple[Action, ...]:
 
 def renewal_due(view: View) -> bool:
     """Whether it is time to bump `state.renewal`."""
-    if not confirmed(view) or view.renewed is None:
+    if view.renewed is None or not _renewed_now(view):
         return True
     return view.now_s - view.renewed.sent_s >= view.policy.renew_every_s - 0.02
 

@@ -63,7 +63,7 @@ class Workload:
         nodes: Mapping[str, str],
         *,
         clients: int = 16,
-        pause_s: float = 0.02,
+        pause_s: float = 0.04,
         clock: Clock | None = None,
     ) -> None:
         """`nodes`: name to libpq conninfo of every node that may ever be primary."""

@@ -27,7 +27,9 @@ class StoreView:
     that one: the swap may yet be carried out, so nothing may be built on its absence (S1)."""
     members: tuple[MemberSeen, ...] = ()
     requests: tuple[Request, ...] = ()
-    previous: ClusterState | None = None
+    saw_term_begin: bool = False
+    """An answer since this agent started was of an earlier term: no swap from before its start
+    can have compared with a revision of this one."""
 
     def member(self, name: str) -> Member | None:
         return next((seen.member for seen in self.members if seen.member.name == name), None)

@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from dataclasses import dataclass, replace
+from typing import LiteralString
 
 import psutil
 
@@ -219,8 +220,7 @@ class PostgresServer:
         await self._reload()
 
     async def _reload(self) -> None:
-        async with local(self._config) as connection:
-            await fetch(connection, queries.RELOAD, within_s=_ACT_S)
+        await self._at_once(queries.RELOAD)
 
     async def _until_effective(self, name: str, wanted: str) -> None:
         """Until a connection opened after the reload has the value.
@@ -256,7 +256,11 @@ class PostgresServer:
 
     async def set_sync_names(self, names: tuple[str, ...]) -> Lsn:
         changing = await asyncio.to_thread(self._changing)
-        await self._change(replace(changing, sync_names=tuple(sorted(names))))
+        await asyncio.to_thread(
+            self._write_conf, replace(changing, sync_names=tuple(sorted(names)))
+        )
+        async with local(self._config) as connection:
+            await fetch(connection, queries.RELOAD, within_s=_ACT_S)
         await self._until_effective(
             "synchronous_standby_names", settings.sync_names_text(tuple(sorted(names)))
         )
@@ -272,8 +276,18 @@ class PostgresServer:
     # ---------------------------------------------------------------- acts
 
     async def promote(self) -> None:
+        await self._at_once(queries.PROMOTE)
+
+    async def _at_once(self, query: LiteralString) -> None:
+        """Over the kept connection, if there is one: every millisecond of a failover counts.
+
+        For what the loop does itself; a job beside it would be in the way of its looks.
+        """
+        if self._looking is not None:
+            await fetch(self._looking, query, within_s=_ACT_S)
+            return
         async with local(self._config) as connection:
-            await fetch(connection, queries.PROMOTE, within_s=_ACT_S)
+            await fetch(connection, query, within_s=_ACT_S)
 
     async def checkpoint(self) -> None:
         async with local(self._config) as connection:

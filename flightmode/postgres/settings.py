@@ -6,6 +6,7 @@ Sources: Postgres manual, chapters 20 (server configuration), 21 (authentication
 """
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -247,9 +248,14 @@ def ident(config: PostgresConfig) -> str:
 
 def _address(host: str) -> str:
     """An address as pg_hba.conf wants it; a host name stands as it is."""
-    if ":" in host:
-        return f"{host}/128"
-    return f"{host}/32" if host.replace(".", "").isdigit() else host
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    if address.is_loopback:
+        # All nodes on one machine: a connection to 127.1.2.3 comes from 127.0.0.1.
+        return "127.0.0.0/8" if address.version == 4 else "::1/128"
+    return f"{address}/{address.max_prefixlen}"
 
 
 def with_include(postgresql_conf: str) -> str:
