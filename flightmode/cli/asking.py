@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from rich.text import Text
+
 from flightmode.cli.client import Answer, Cluster
 from flightmode.cli.options import Place
 from flightmode.cli.show import as_json, err, out
@@ -134,4 +136,5 @@ class _Story:
             return
         self._last = step
         passed_s = time.monotonic() - self._began_s
-        err.print(f"[dim]{passed_s:6.2f} s  {status['node']}:[/dim] {status['why']}")
+        line = Text(f"{passed_s:6.2f} s  {status['node']}: ", style="dim")
+        err.print(line.append(status["why"], style="not dim"), soft_wrap=True)

@@ -45,13 +45,16 @@ def private_text(path: Path) -> str:
 
 
 def check_private(path: Path) -> None:
-    """Raise FileMissing or FileUnsafe unless only its owner, who is us or root, can read it."""
+    """Raise FileMissing or FileUnsafe unless only its owner, who is us or root, can read it.
+
+    Root looks at the files of others too: those of an agent that runs as another user.
+    """
     status = _status(path)
     if stat.S_IMODE(status.st_mode) & 0o077:
         mode = f"{stat.S_IMODE(status.st_mode):04o}"
         text = f"{path} can be read by others (mode {mode})"
         raise FileUnsafe(text, hint=f"chmod 600 {path}")
-    if status.st_uid not in (0, os.geteuid()):
+    if os.geteuid() != 0 and status.st_uid not in (0, os.geteuid()):
         text = f"{path} belongs to somebody else (user id {status.st_uid})"
         raise FileUnsafe(text, hint=f"chown {os.geteuid()} {path}")
 
