@@ -15,6 +15,7 @@ import typer
 
 import flightmode
 from flightmode.api import metrics
+from flightmode.api import reference as api
 from flightmode.cli.main import app
 from flightmode.config import reference as configuration
 from flightmode.errors import FlightmodeError, every_error
@@ -38,6 +39,7 @@ def pages() -> dict[str, str]:
         "errors.md": errors(),
         "exit-codes.md": exit_codes(),
         "cli.md": commands(),
+        "api.md": api.reference(),
     }
 
 

@@ -11,7 +11,7 @@ from flightmode.errors import FlightmodeError, from_answer
 ROOT = Path(__file__).resolve().parents[2]
 
 
-PAGES = ("configuration.md", "metrics.md", "errors.md", "exit-codes.md", "cli.md")
+PAGES = ("configuration.md", "metrics.md", "errors.md", "exit-codes.md", "cli.md", "api.md")
 
 
 @pytest.mark.parametrize("name", PAGES)
