@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -48,6 +48,11 @@ def boottime_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+def proc(pid: int, name: str) -> str:
+    """What the kernel says of a process."""
+    return Path(f"/proc/{pid}/{name}").read_text()
+
+
 async def eventually(what: str, holds: Callable[[], Awaitable[Any]], within_s: float = 10.0) -> Any:
     """Poll `holds` until it is true, and return what it said."""
     try:
@@ -74,7 +79,7 @@ class Program:
 class FenceProcess:
     """The fence, in a home that its user can enter, and a client for it."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, environment: Mapping[str, str] | None = None) -> None:
         self.user = postgres_user()
         self.home = Path(tempfile.mkdtemp(prefix="fence-test-"))
         self.home.chmod(0o755)
@@ -85,6 +90,7 @@ class FenceProcess:
         self.socket = self.home / "fence.sock"
         self.client = FenceClient(self.socket)
         self._options = options
+        self._environment = {**os.environ, **(environment or {})}
         self._processes: list[subprocess.Popen[bytes]] = []
 
     async def __aenter__(self) -> Self:
@@ -113,7 +119,9 @@ class FenceProcess:
 
     def _spawn(self, argv: list[str]) -> None:
         with (self.home / "fence.log").open("ab") as log:
-            started = subprocess.Popen(argv, stderr=log, stdin=subprocess.DEVNULL)
+            started = subprocess.Popen(
+                argv, env=self._environment, stderr=log, stdin=subprocess.DEVNULL
+            )
         self._processes.append(started)
 
     async def _answers(self) -> bool:
@@ -133,6 +141,11 @@ class FenceProcess:
 
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
+
+    def kill_child(self, pid: int | None) -> None:
+        """SIGKILL for one of its own children."""
+        (child,) = [each for each in psutil.Process(self.pid).children() if each.pid == pid]
+        child.kill()
 
     def wait(self) -> int:
         """Until it has ended; its exit status."""

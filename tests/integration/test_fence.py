@@ -27,6 +27,7 @@ from tests.integration.fence_process import (
     boottime_s,
     eventually,
     postgres_user,
+    proc,
 )
 
 BIN = Path("/usr/lib/postgresql/15/bin")
@@ -125,10 +126,6 @@ def gone(process: psutil.Process) -> bool:
         return True
 
 
-def proc(process: psutil.Process, name: str) -> str:
-    return Path(f"/proc/{process.pid}/{name}").read_text()
-
-
 def open_files(process: psutil.Process) -> list[str]:
     return [os.readlink(path) for path in Path(f"/proc/{process.pid}/fd").iterdir()]
 
@@ -217,9 +214,9 @@ async def test_postgres_starts_again_after_a_stop(node: Node) -> None:
 
 async def test_what_protects_the_fence_is_not_given_to_postgres(node: Node) -> None:
     postmaster = await node.start()
-    assert proc(postmaster, "oom_score_adj").strip() == "0"
+    assert proc(postmaster.pid, "oom_score_adj").strip() == "0"
     assert os.sched_getscheduler(postmaster.pid) == os.SCHED_OTHER
-    status = proc(postmaster, "status")
+    status = proc(postmaster.pid, "status")
     assert "VmLck:\t       0 kB" in status
     assert "CapEff:\t0000000000000000" in status
     # Nothing of the fence's leaks: standard streams, and what Postgres opened itself.

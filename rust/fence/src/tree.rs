@@ -91,7 +91,15 @@ pub struct Cgroup {
 impl Cgroup {
     /// Makes it if it is not there.  Its files are opened now: later nothing is looked up.
     pub fn open(directory: &Path) -> io::Result<Self> {
-        fs::create_dir_all(directory)?;
+        let parent = directory.parent().unwrap_or(directory);
+        if !parent.join("cgroup.procs").exists() {
+            let words = format!("{} is no directory of cgroup2", parent.display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, words));
+        }
+        match fs::create_dir(directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
         let procs = directory.join("cgroup.procs");
         fs::OpenOptions::new().write(true).open(&procs)?;
         let kill = fs::OpenOptions::new().write(true).open(directory.join("cgroup.kill"));
