@@ -29,6 +29,9 @@ from flightmode.store.port import Compare, Delete, Put
 
 _log = structlog.get_logger("agent.act")
 
+# So many changes of leader are kept.
+_HISTORY = 200
+
 
 class Stale(AgentError):
     """The term changed between the decision and the act."""
@@ -71,6 +74,13 @@ class Executor:
             except FlightmodeError as failure:
                 outcomes.append(Done(action, str(failure)))
                 _log.info("not done", action=type(action).__name__, why=str(failure))
+                break
+            except Exception as failure:
+                # A full disk under one file must not end the renewals of a healthy primary.
+                outcomes.append(Done(action, f"FM699: {type(failure).__name__}: {failure}"))
+                _log.exception(
+                    "not done, for a reason nobody foresaw", action=type(action).__name__
+                )
                 break
             outcomes.append(Done(action, None))
         return tuple(outcomes)
@@ -193,6 +203,8 @@ class Executor:
         ops: list[Put | Delete] = [Put(key, codec.dump(state))]
         if action.history is not None:
             ops.append(Put(keys.history(cluster, state.term), codec.dump(action.history)))
+            if state.term > _HISTORY:
+                ops.append(Delete(keys.history(cluster, state.term - _HISTORY)))
         sent_s = self._hands.clock.now_s()
         compare = Compare(key, action.expected_revision)
         try:

@@ -25,6 +25,8 @@ _log = structlog.get_logger("agent.loop")
 
 # A listener that broke is set up again after so long; it only wakes the loop earlier.
 _RELISTEN_S = 0.2
+# After a decision that broke an invariant.
+_BROKEN_S = 0.5
 
 
 class Agent:
@@ -58,7 +60,7 @@ class Agent:
     async def step(self) -> Decision:
         """One look, one decision, carried out."""
         view = await self.observer.view(self.memory)
-        decision = decide(view)
+        decision = _decided(view)
         outcomes = await self.executor.act(decision)
         self._journal.write(view, decision, outcomes)
         self.memory = _remembered(view, decision, outcomes)
@@ -91,6 +93,19 @@ class Agent:
             except FenceError as failure:
                 _log.info("the fence does not answer", why=str(failure))
             await asyncio.sleep(_RELISTEN_S)
+
+
+def _decided(view: View) -> Decision:
+    """What `decide` says; nothing, when what it says breaks a rule of its own (a bug of ours).
+
+    A leader that does nothing is fenced at its deadline, and a standby takes over: the safe end.
+    """
+    try:
+        return decide(view)
+    except AssertionError as broken:
+        _log.exception("a decision broke an invariant; nothing is done")
+        problem = f"FM698: a decision broke an invariant: {broken}"
+        return Decision("bug: nothing", problem, (), view.memory, _BROKEN_S, problem)
 
 
 def _remembered(view: View, decision: Decision, outcomes: tuple[Done, ...]) -> Memory:

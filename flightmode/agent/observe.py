@@ -3,6 +3,8 @@
 import asyncio
 from dataclasses import dataclass
 
+import structlog
+
 from flightmode.agent.hands import Hands
 from flightmode.agent.job import JobRunner
 from flightmode.agent.tracker import Tracker
@@ -12,6 +14,8 @@ from flightmode.model.memory import Memory
 from flightmode.model.policy import Policy
 from flightmode.model.server import FenceView, Run, Server
 from flightmode.model.view import View
+
+_log = structlog.get_logger("agent.observe")
 
 _NO_FENCE = FenceView(reachable=False)
 _NO_SERVER = Server(Run.ABSENT)
@@ -66,4 +70,9 @@ class Observer:
             seen = await fence.status()
         except FenceError:
             seen = _NO_FENCE
-        return seen, await postgres.observe(seen)
+        try:
+            return seen, await postgres.observe(seen)
+        except Exception:
+            # Whatever is wrong with the look, the store has to be talked to all the same.
+            _log.exception("Postgres can't be looked at")
+            return seen, Server(Run.SILENT)

@@ -73,9 +73,7 @@ class Tracker:
         before = self._view.state
         if state is None or before is None:
             return False
-        return before.term < state.term or (
-            self._view.saw_term_begin and before.term == state.term
-        )
+        return before.term < state.term or (self._view.saw_term_begin and before.term == state.term)
 
     def _members(self, snapshot: Snapshot, now_s: float) -> tuple[MemberSeen, ...]:
         seen: dict[str, MemberSeen] = {}

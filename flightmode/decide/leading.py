@@ -133,7 +133,8 @@ def _admitting(view: View) -> Decision:
         return answer(view, "leading: admit", "clients may come in", admit, wake_s=SOON_S)
     row = view.server.replica(state.sync[0]) if state.sync else None
     from_ = view.memory.admit_from
-    if row is not None and row.streaming and from_ is not None and row.flushed >= from_:
+    waits = view.server.sync_names == state.sync
+    if waits and row is not None and row.streaming and from_ is not None and row.flushed >= from_:
         why = f"{row.name} holds all that recovery brought back: clients may come in"
         return answer(view, "leading: admit", why, admit, wake_s=SOON_S)
     why = "clients wait until a standby holds what recovery brought back, or its loss is recorded"
