@@ -1,0 +1,286 @@
+//! What a client has at stake at a server: one transaction, or one statement (or group up to
+//! its Sync) outside of one.
+//!
+//! Intuition: when a server is lost, what matters is what of this unit may have had an effect,
+//! and what the client has seen of it.  Both are noted while the bytes pass.
+//!
+//! Rule: what the client sent is kept as slices of the receive buffers, never as copies, within a
+//! cap for the unit and one for all units of a shard.  Beyond either the unit only loses the
+//! right to run again; the client notices nothing else.
+
+use bytes::Bytes;
+
+use crate::hold::Moment;
+
+/// What a statement can do to the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Effect {
+    /// None: the server itself enforces it (a standby, a read-only transaction).
+    ReadOnly,
+    /// None by its text: it reads tables and calls nothing but known harmless functions.
+    LooksRead,
+    /// Unknown, so any.
+    MayWrite,
+}
+
+/// How far a unit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Alone,
+    Open,
+    Ending,
+    Leaving,
+}
+
+/// How much of what clients sent is kept, over all units of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ledger {
+    used: usize,
+    per_unit: usize,
+    in_all: usize,
+}
+
+impl Ledger {
+    /// Both in bytes.
+    pub fn new(per_unit: usize, in_all: usize) -> Self {
+        Self {
+            used: 0,
+            per_unit,
+            in_all,
+        }
+    }
+
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    fn allows(&self, unit: usize, more: usize) -> bool {
+        unit + more <= self.per_unit && self.used + more <= self.in_all
+    }
+}
+
+/// Why a unit can't run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NotKept {
+    /// Larger than a unit may be, or the shard's cap is reached.
+    TooLarge,
+}
+
+/// What is known at the moment a server is lost.  The place where an outcome is looked up or a
+/// transaction is replayed: `sent` is all that the client said, in its order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    pub moment: Moment,
+    pub sent: Result<Vec<Bytes>, NotKept>,
+}
+
+/// What one client has at stake.
+#[derive(Debug)]
+pub struct Unit {
+    stage: Stage,
+    effect: Effect,
+    sent: Vec<Bytes>,
+    kept: usize,
+    too_large: bool,
+    seen: bool,
+}
+
+impl Unit {
+    /// A statement of its own, so far without effect.
+    pub fn new() -> Self {
+        Self {
+            stage: Stage::Alone,
+            effect: Effect::ReadOnly,
+            sent: Vec::new(),
+            kept: 0,
+            too_large: false,
+            seen: false,
+        }
+    }
+
+    /// A message of the client goes to the server.
+    pub fn on_sent(&mut self, message: Bytes, effect: Effect, ledger: &mut Ledger) {
+        self.effect = self.effect.max(effect);
+        if self.too_large {
+            return;
+        }
+        if !ledger.allows(self.kept, message.len()) {
+            self.forget(ledger);
+            self.too_large = true;
+            return;
+        }
+        ledger.used += message.len();
+        self.kept += message.len();
+        self.sent.push(message);
+    }
+
+    /// A transaction was begun, or the server says that one is open.
+    pub fn on_open(&mut self) {
+        if self.stage == Stage::Alone {
+            self.stage = Stage::Open;
+        }
+    }
+
+    /// The end of the transaction was sent; from here its fate is not ours to know.
+    pub fn on_commit_sent(&mut self) {
+        self.stage = Stage::Ending;
+    }
+
+    /// ROLLBACK was sent: whatever happens now, nothing of this unit stays.
+    pub fn on_rollback_sent(&mut self) {
+        self.stage = Stage::Leaving;
+    }
+
+    /// A COMMIT was answered by an error or in a way that leaves the transaction open.
+    pub fn on_still_open(&mut self) {
+        self.stage = Stage::Open;
+    }
+
+    /// A byte of the answer went to the client.
+    pub fn on_seen(&mut self) {
+        self.seen = true;
+    }
+
+    /// The unit is over: what was kept is given back.
+    pub fn end(mut self, ledger: &mut Ledger) {
+        self.forget(ledger);
+    }
+
+    /// The hook at "server lost".  The unit is over with it.
+    ///
+    /// A read that was not kept can't run again.  It had no effect, so it is told like one whose
+    /// answer was partly seen: safe to retry.
+    pub fn on_server_lost(mut self, ledger: &mut Ledger) -> Loss {
+        let moment = match (self.stage, self.effect) {
+            (Stage::Open, _) => Moment::Transaction,
+            (Stage::Leaving, _) | (Stage::Ending, Effect::ReadOnly) => Moment::HarmlessEnd,
+            (Stage::Ending, _) => Moment::Commit,
+            (Stage::Alone, Effect::MayWrite) => Moment::Write,
+            (Stage::Alone, _) => Moment::Read {
+                seen: self.seen || self.too_large,
+            },
+        };
+        let sent = if self.too_large {
+            Err(NotKept::TooLarge)
+        } else {
+            Ok(self.sent.clone())
+        };
+        self.forget(ledger);
+        Loss { moment, sent }
+    }
+
+    fn forget(&mut self, ledger: &mut Ledger) {
+        ledger.used -= self.kept;
+        self.kept = 0;
+        self.sent = Vec::new();
+    }
+}
+
+impl Default for Unit {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger() -> Ledger {
+        Ledger::new(100, 150)
+    }
+
+    fn unit(effects: &[Effect], ledger: &mut Ledger) -> Unit {
+        let mut unit = Unit::new();
+        for effect in effects {
+            unit.on_sent(Bytes::from_static(b"statement"), *effect, ledger);
+        }
+        unit
+    }
+
+    #[test]
+    fn one_statement_that_may_write_makes_the_whole_unit_one_that_may() {
+        let mut ledger = ledger();
+        let unit = unit(
+            &[Effect::LooksRead, Effect::MayWrite, Effect::ReadOnly],
+            &mut ledger,
+        );
+        assert_eq!(unit.on_server_lost(&mut ledger).moment, Moment::Write);
+    }
+
+    #[test]
+    fn what_the_client_sent_is_there_in_its_order_when_the_server_is_lost() {
+        let mut ledger = ledger();
+        let mut unit = Unit::new();
+        for text in ["begin", "insert"] {
+            unit.on_sent(
+                Bytes::from_static(text.as_bytes()),
+                Effect::MayWrite,
+                &mut ledger,
+            );
+        }
+        unit.on_open();
+        assert_eq!(ledger.used(), 11);
+        let loss = unit.on_server_lost(&mut ledger);
+        assert_eq!(loss.moment, Moment::Transaction);
+        assert_eq!(loss.sent.unwrap(), [&b"begin"[..], b"insert"]);
+        assert_eq!(ledger.used(), 0);
+    }
+
+    #[test]
+    fn a_commit_in_flight_is_in_doubt_unless_the_server_itself_forbade_writes() {
+        let mut ledger = ledger();
+        for (effect, moment) in [
+            (Effect::MayWrite, Moment::Commit),
+            (Effect::LooksRead, Moment::Commit),
+            (Effect::ReadOnly, Moment::HarmlessEnd),
+        ] {
+            let mut unit = unit(&[effect], &mut ledger);
+            unit.on_open();
+            unit.on_commit_sent();
+            assert_eq!(unit.on_server_lost(&mut ledger).moment, moment);
+        }
+    }
+
+    #[test]
+    fn a_commit_that_failed_leaves_an_ordinary_transaction() {
+        let mut ledger = ledger();
+        let mut unit = unit(&[Effect::MayWrite], &mut ledger);
+        unit.on_open();
+        unit.on_commit_sent();
+        unit.on_still_open();
+        assert_eq!(unit.on_server_lost(&mut ledger).moment, Moment::Transaction);
+    }
+
+    #[test]
+    fn a_read_whose_answer_was_seen_does_not_run_again() {
+        let mut ledger = ledger();
+        let mut unit = unit(&[Effect::LooksRead], &mut ledger);
+        unit.on_seen();
+        assert_eq!(
+            unit.on_server_lost(&mut ledger).moment,
+            Moment::Read { seen: true }
+        );
+    }
+
+    #[test]
+    fn pitfall_50_units_keep_no_more_than_their_cap_and_the_shards() {
+        let mut ledger = ledger();
+        let mut large = Unit::new();
+        large.on_sent(Bytes::from(vec![0; 90]), Effect::LooksRead, &mut ledger);
+        let mut other = Unit::new();
+        other.on_sent(Bytes::from(vec![0; 70]), Effect::LooksRead, &mut ledger);
+        assert_eq!(ledger.used(), 90, "the shard's cap");
+        large.on_sent(Bytes::from(vec![0; 11]), Effect::LooksRead, &mut ledger);
+        assert_eq!(ledger.used(), 0, "the unit's cap");
+        let loss = large.on_server_lost(&mut ledger);
+        assert_eq!(loss.sent, Err(NotKept::TooLarge));
+        assert_eq!(
+            loss.moment,
+            Moment::Read { seen: true },
+            "it can't run again"
+        );
+        other.end(&mut ledger);
+        assert_eq!(ledger.used(), 0);
+    }
+}
