@@ -24,7 +24,10 @@ RESERVED_PARAMETERS: Final = frozenset(
         "hot_standby",
         "ident_file",
         "listen_addresses",
+        "log_destination",
+        "logging_collector",
         "max_slot_wal_keep_size",
+        "password_encryption",
         "port",
         "primary_conninfo",
         "primary_slot_name",
@@ -40,6 +43,7 @@ RESERVED_PARAMETERS: Final = frozenset(
         "recovery_target_timeline",
         "recovery_target_xid",
         "restart_after_crash",
+        "restore_command",
         "ssl",
         "ssl_ca_file",
         "ssl_cert_file",
@@ -47,9 +51,18 @@ RESERVED_PARAMETERS: Final = frozenset(
         "standby_mode",
         "synchronous_commit",
         "synchronous_standby_names",
+        "tcp_keepalives_count",
+        "tcp_keepalives_idle",
+        "tcp_keepalives_interval",
+        "tcp_user_timeout",
+        "trigger_file",
         "unix_socket_directories",
-        "wal_level",
+        "unix_socket_permissions",
         "wal_log_hints",
+        "wal_receiver_status_interval",
+        "wal_receiver_timeout",
+        "wal_retrieve_retry_interval",
+        "wal_sender_timeout",
     }
 )
 """Flightmode sets these itself: what it promises rests on them."""
@@ -153,9 +166,11 @@ def members_speak_before_they_are_stale(config: Config) -> Iterator[Problem]:
 
 def parameters_are_free(config: Config) -> Iterator[Problem]:
     """What Flightmode promises rests on settings that it makes itself."""
-    for name in config.postgres.parameters:
+    for name, value in config.postgres.parameters.items():
         if name.lower() in RESERVED_PARAMETERS:
             yield Problem(f"postgres.parameters.{name}", "Flightmode sets this one itself")
+        elif name.lower() == "wal_level" and value not in ("replica", "logical"):
+            yield Problem(f"postgres.parameters.{name}", 'must be "replica" or "logical"')
         elif not name.replace("_", "").replace(".", "").isalnum() or not name.isascii():
             yield Problem(f"postgres.parameters.{name}", "not the name of a setting of PostgreSQL")
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import subprocess
 from collections.abc import Sequence
 
 from flightmode.errors import PostgresCommandFailed
@@ -52,3 +53,20 @@ async def run(config: PostgresConfig, argv: Sequence[str], *, quiet: bool = Fals
     raise PostgresCommandFailed(
         f"{os.path.basename(argv[0])} ended with {process.returncode}: {told}"
     )
+
+
+def run_now(argv: Sequence[str]) -> str:
+    """Run a short one that only looks, as whoever we are; for commands of a person.
+
+    Raises PostgresCommandFailed.
+    """
+    try:
+        done = subprocess.run(
+            argv, env=_ENVIRONMENT, cwd="/", capture_output=True, timeout=30, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise PostgresCommandFailed(f"{argv[0]}: {error}") from None
+    if done.returncode != 0:
+        complaint = done.stderr.decode(errors="replace").strip()[:_SHOWN]
+        raise PostgresCommandFailed(f"{' '.join(argv)}: {complaint}")
+    return done.stdout.decode(errors="replace")

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flightmode.config import Config, etcd_endpoints, locations_of, parse, policy_of
-from flightmode.config.check import RULES
+from flightmode.config.check import RESERVED_PARAMETERS, RULES
 from flightmode.config.derive import api_url
 from flightmode.config.lines import line_numbers
 from flightmode.errors import ConfigInvalid
 from flightmode.model.member import Node, NodeKind
 from flightmode.model.policy import Policy
+from flightmode.postgres.settings import Changing, PostgresConfig, conf
 
 GOOD = """\
 [cluster]
@@ -261,3 +262,40 @@ def test_lines_are_found_in_tables_lists_and_dotted_keys() -> None:
 @given(st.text())
 def test_lines_of_any_text_can_be_asked_for(text: str) -> None:
     assert all(number >= 1 for number in line_numbers(text).values())
+
+
+def test_every_setting_that_flightmode_makes_is_refused_to_users() -> None:
+    text = conf(
+        PostgresConfig(
+            name="ams",
+            host="10.0.0.1",
+            port=5432,
+            data_dir=Path("/d"),
+            bin_dir=Path("/b"),
+            socket_dir=Path("/s"),
+            secrets_dir=Path("/p"),
+            tls_dir=Path("/t"),
+            peers=(),
+            parameters=(),
+            hba=(),
+            user="postgres",
+            uid=1,
+            gid=1,
+            pg_major=15,
+        ),
+        Changing(None, ()),
+        256,
+    )
+    ours = {line.partition(" =")[0] for line in text.splitlines() if " = " in line}
+    free = {"wal_level", "max_wal_senders", "max_replication_slots", "wal_keep_size"}
+    assert ours - free <= RESERVED_PARAMETERS
+    assert free & RESERVED_PARAMETERS == set()
+
+
+@pytest.mark.parametrize(("level", "right"), [("logical", True), ("minimal", False)])
+def test_a_standby_can_follow_with_the_wal_level(level: str, right: bool) -> None:
+    text = changed(postgres={"parameters": {"wal_level": level}})
+    if right:
+        assert parse(text)
+    else:
+        assert 'must be "replica" or "logical"' in problems(text)[0]

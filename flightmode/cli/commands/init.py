@@ -14,6 +14,7 @@ from flightmode.config.reference import sample
 from flightmode.errors import AlreadyThere, RequestWrong
 from flightmode.model.member import NodeKind
 from flightmode.pki import Authority, make_secrets
+from flightmode.postgres.adopt import inspect
 
 _TOML = "flightmode.toml"
 
@@ -49,14 +50,16 @@ def init(
     Never overwrites anything. Afterwards: edit the file, copy nodes/NAME/ to /etc/flightmode/ of
     each node, and keep ca/ and operator/ to yourself: whoever has ca.key can be any node.
     """
+    notes: tuple[str, ...] = ()
     if renew:
         config = place(directory / _TOML).config
     else:
-        databases = database or ["ams=10.0.0.1", "fra=10.0.0.2"]
-        config = _begin(directory, name, _nodes(databases, witness), _adopted(adopt))
+        nodes = _nodes(database or ["ams=10.0.0.1", "fra=10.0.0.2"], witness)
+        adopted, notes = _adopted(adopt)
+        config = _begin(directory, name, nodes, adopted)
     _certificates(directory, config, renew=renew)
     _share(directory, config)
-    steps = _next_steps(directory, config)
+    steps = [*notes, *_next_steps(directory, config)]
     if json:
         as_json({"directory": str(directory), "nodes": list(config.nodes), "next": steps})
         return
@@ -78,18 +81,20 @@ def _nodes(databases: list[str], witness: str) -> dict[str, dict[str, Any]]:
     return nodes
 
 
-def _adopted(data_dir: Path | None) -> dict[str, dict[str, Any]]:
-    """What flightmode.toml has to say so that this data directory is taken over."""
+def _adopted(data_dir: Path | None) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
+    """What flightmode.toml has to say so that this data directory is taken over; and notes."""
     if data_dir is None:
-        return {}
-    # Imported here: only adopting needs PostgreSQL's programs.
-    from flightmode.postgres.adopt import inspect
-
-    found = inspect(data_dir)
-    return {
-        "cluster": {"postgres_major": found.pg_major},
-        "postgres": {"data_dir": str(data_dir.absolute()), "parameters": dict(found.parameters)},
+        return {}, ()
+    found = inspect(data_dir.absolute())
+    settings: dict[str, dict[str, Any]] = {
+        "cluster": {"postgres_major": found.data.pg_major},
+        "postgres": {
+            "data_dir": str(data_dir.absolute()),
+            "parameters": found.parameters,
+            "hba": list(found.hba),
+        },
     }
+    return settings, found.notes
 
 
 def _begin(
