@@ -89,6 +89,13 @@ class DataWithoutCluster(NodeProblem):
     hint = "flightmode status"
 
 
+class RuleBroken(NodeProblem):
+    """A decision broke a rule of ours, so nothing is done: please report it, with the journal."""
+
+    code = "FM698"
+    hint = "flightmode why"
+
+
 class BugOfOurs(NodeProblem):
     """Something that should never happen: please report it, with the journal."""
 
