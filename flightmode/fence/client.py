@@ -70,10 +70,14 @@ class FenceClient:
         await self._call("kill")
 
     async def status(self) -> FenceView:
-        return _view(await self._call("status"))
+        said = await self._call("status")
+        with _understood():
+            return _view(said)
 
     async def report(self) -> FenceReport:
-        return _report(await self._call("status"))
+        said = await self._call("status")
+        with _understood():
+            return _report(said)
 
     async def send_heartbeats(self, to: tuple[str, ...]) -> None:
         await self._call("heartbeat", to=to)
@@ -83,7 +87,10 @@ class FenceClient:
             async with asyncio.timeout(self._timeout_s):
                 await self._ask(door, "subscribe", {})
             while True:
-                yield _event(await self._packet(door))
+                said = await self._packet(door)
+                with _understood():
+                    event = _event(said)
+                yield event
 
     # ------------------------------------------------------------------ the wire
 
@@ -94,17 +101,16 @@ class FenceClient:
 
     @contextmanager
     def _connection(self) -> Iterator[socket.socket]:
-        door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         try:
-            yield door
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+                door.setblocking(False)
+                yield door
         except TimeoutError:
             raise FenceUnreachable(f"no answer from {self.path} in {self._timeout_s} s") from None
         except PermissionError as error:
             raise FenceRefused("peer_refused", f"{self.path}: {error.strerror}") from error
         except OSError as error:
-            raise FenceUnreachable(f"{self.path}: {error.strerror}") from error
-        finally:
-            door.close()
+            raise FenceUnreachable(f"{self.path}: {error.strerror or error}") from error
 
     async def _ask(
         self, door: socket.socket, command: str, arguments: dict[str, object]
@@ -114,17 +120,30 @@ class FenceClient:
         request = {"id": 1, "cmd": command, **arguments}
         await loop.sock_sendall(door, json.dumps(request).encode())
         reply = await self._packet(door)
-        if (error := reply.get("error")) is not None:
-            raise FenceRefused(error["code"], error["message"])
-        done: dict[str, Any] = reply["ok"]
+        with _understood():
+            if (error := reply.get("error")) is not None:
+                raise FenceRefused(error["code"], error["message"])
+            done: dict[str, Any] = reply["ok"]
         return done
 
     async def _packet(self, door: socket.socket) -> dict[str, Any]:
         packet = await asyncio.get_running_loop().sock_recv(door, _PACKET_MAX)
         if not packet:
             raise FenceUnreachable(f"the fence at {self.path} has closed the connection")
-        said: dict[str, Any] = json.loads(packet)
+        with _understood():
+            said = json.loads(packet)
+            if not isinstance(said, dict):
+                raise ValueError(said)
         return said
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    """A fence of another version may say more or less than we know of."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise FenceUnreachable(f"the fence says what this version does not know: {error}") from None
 
 
 def _view(said: dict[str, Any]) -> FenceView:
@@ -185,4 +204,4 @@ def _event(said: dict[str, Any]) -> FenceEvent:
         case "fenced":
             return Fenced(said["term"], said["why"])
         case other:
-            raise FenceUnreachable(f"the fence says what this version does not know: {other}")
+            raise ValueError(f"event {other}")

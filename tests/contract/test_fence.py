@@ -19,6 +19,8 @@ from tests.integration.fence_process import FenceProcess, Program, boottime_s, e
 
 PLAIN = "exec sleep 600"
 STUBBORN = "trap '' INT QUIT TERM; while :; do sleep 600; done"
+# How late this process may notice what the fence has done, on a busy machine.
+SLOW_S = 1.0
 WITH_CHILD = "sleep 600 & exec sleep 601"
 
 
@@ -258,7 +260,7 @@ async def test_a_primary_ends_at_its_deadline_and_not_before(world: World) -> No
     deadline_s = world.now_s() + 0.4
     await start(world, deadline_s=deadline_s)
     ended_s = await until_view(world, "it has ended", lambda view: not view.running)
-    assert deadline_s <= ended_s < deadline_s + 0.3
+    assert deadline_s <= ended_s < deadline_s + 0.3 + SLOW_S
     await until_empty(world)
     report = await world.fence.report()
     assert (report.verdict, report.ended_by) == ("expired", "deadline")
@@ -271,7 +273,7 @@ async def test_a_deadline_moves_either_way(world: World) -> None:
     await world.fence.extend(1, began_s + 60)
     await world.fence.extend(1, began_s + 0.6)
     ended_s = await until_empty(world)
-    assert began_s + 0.6 <= ended_s < began_s + 0.9
+    assert began_s + 0.6 <= ended_s < began_s + 0.9 + SLOW_S
 
 
 async def test_a_lifted_deadline_ends_nothing(world: World) -> None:
@@ -306,7 +308,7 @@ async def test_a_stubborn_primary_is_killed_two_seconds_later_and_nothing_revive
     assert await refusal(world.fence.extend(1, world.now_s() + 60)) == "not_stopped"
     assert await refusal(world.fence.lift(2)) == "not_stopped"
     ended_s = await until_empty(world)
-    assert deadline_s + 2.0 <= ended_s < deadline_s + 2.4
+    assert deadline_s + 2.0 <= ended_s < deadline_s + 2.4 + SLOW_S
     assert await refusal(start(world)) == "no_permission"
     await world.fence.extend(2, world.now_s() + 60)
     await start(world, term=2)
@@ -332,7 +334,7 @@ async def test_asking_again_to_void_gives_no_more_time(world: World) -> None:
         return (await world.fence.status()).tree_empty
 
     ended_s = await until(world, "nothing is left", asked_again)
-    assert began_s + 2.0 <= ended_s < began_s + 2.4
+    assert began_s + 2.0 <= ended_s < began_s + 2.4 + SLOW_S
 
 
 async def test_a_stop_ends_the_postmaster_and_keeps_the_permission(world: World) -> None:
@@ -396,7 +398,7 @@ async def test_a_promoted_standby_ends_at_its_deadline(world: World) -> None:
     await world.fence.extend(2, deadline_s)
     await world.fence.set_role(Role.PRIMARY, 2)
     ended_s = await until_empty(world)
-    assert deadline_s <= ended_s < deadline_s + 0.3
+    assert deadline_s <= ended_s < deadline_s + 0.3 + SLOW_S
 
 
 # ---------------------------------------------------------------- events
