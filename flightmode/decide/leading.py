@@ -37,6 +37,7 @@ from flightmode.model.memory import Memory
 from flightmode.model.server import DataDirectory, Role, Run
 from flightmode.model.view import JobKind, View
 
+_UP = (Run.PRIMARY, Run.STANDBY, Run.STARTING)
 # Roles and slots of a new primary can wait for so long.
 _CLIENTS_FIRST_S = 0.7
 
@@ -63,6 +64,10 @@ def _until_renewal_s(view: View) -> float:
 
 
 def _by_run(view: View) -> Decision:
+    if state_of(view).handover is not None and view.server.run in _UP:
+        withdraw = swap(view, "withdraw", replace(state_of(view), handover=None))
+        why = "Postgres runs here, so the offered handover must not stand"
+        return answer(view, "leading: withdraw", why, withdraw, wake_s=SOON_S)
     match view.server.run:
         case Run.PRIMARY:
             return _serving(view)
@@ -93,10 +98,6 @@ def _serving(view: View) -> Decision:
     if not confirmed(view):
         return answer(view, "leading: confirm", "confirming the term", renew(view), wake_s=SOON_S)
     fence = fence_actions(view)
-    if state_of(view).handover is not None:
-        withdraw = swap(view, "withdraw", replace(state_of(view), handover=None))
-        why = "Postgres runs here, so the offered handover must not stand"
-        return answer(view, "leading: withdraw", why, withdraw, wake_s=SOON_S)
     task = switchover.drive(view) or own_task(view)
     if task is not None:
         return before(task, *fence)

@@ -1,0 +1,216 @@
+"""What a node does that does not lead, and how it comes back (S9)."""
+
+from dataclasses import replace
+
+import pytest
+
+from flightmode.decide import decide
+from flightmode.model.action import Clone, Follow, Rewind, StartPostgres
+from flightmode.model.cluster import Pause, RequestKind
+from flightmode.model.lsn import Lsn
+from flightmode.model.server import Role, Run, Slot
+from flightmode.model.timeline import History, Switch
+from flightmode.model.view import Job, JobKind
+from tests.unit.decide.worlds import (
+    ABSENT,
+    ALL_WELL,
+    AMS,
+    ARMED,
+    CRASHED,
+    DETACHED,
+    HERE,
+    IDLE,
+    NOW_S,
+    ON_3,
+    PRIMARY,
+    STANDBY,
+    STOPPED,
+    STOPPED_STANDBY,
+    SYNC,
+    WALL_S,
+    follower,
+    member,
+    memory,
+    request,
+    result,
+    seen,
+    store,
+    verbs,
+)
+
+PROMOTED = History(4, (*ON_3.ancestors, Switch(3, Lsn(0x4800000))))
+"""The leader went from timeline 3 to 4 before the position where this node stands."""
+
+
+def led_by(history, *, fresh: bool = True, **changes):
+    """A store whose leader tells this history."""
+    ams, fra, wit = ALL_WELL
+    told = replace(ams.member, history=history, **changes)
+    return store(members=(seen(told, ago_s=0.3 if fresh else 30), fra, wit))
+
+
+class TestOnlyTheLeaderRunsAPrimary:
+    def test_another_primary_is_stopped_at_once(self):
+        assert verbs(decide(follower(server=PRIMARY, fence=ARMED))) == ["FencePostgres"]
+
+    def test_also_one_that_is_only_starting(self):
+        starting = replace(CRASHED, run=Run.STARTING)
+        assert verbs(decide(follower(server=starting, fence=ARMED))) == ["FencePostgres"]
+
+    def test_not_while_paused(self):
+        paused = store(replace(SYNC, pause=Pause(WALL_S + 60, "ada")))
+        decision = decide(follower(server=PRIMARY, fence=ARMED, store=paused))
+        assert verbs(decision) == []
+        assert decision.problem is not None
+        assert decision.problem.startswith("FM609")
+
+
+class TestStreaming:
+    def test_a_settled_standby_is_left_alone(self):
+        assert verbs(decide(follower())) == []
+
+    def test_it_follows_whoever_leads(self):
+        elsewhere = replace(STANDBY, following="10.9.9.9:5432")
+        assert Follow(3, "ams") in decide(follower(server=elsewhere)).actions
+
+    def test_a_diverged_standby_is_stopped_to_be_rewound(self):
+        decision = decide(follower(store=led_by(PROMOTED)))
+        assert verbs(decision) == ["StopPostgres"]
+
+    def test_one_that_stands_before_the_fork_only_follows(self):
+        behind = replace(STANDBY, position=Lsn(0x4800000))
+        assert verbs(decide(follower(store=led_by(PROMOTED), server=behind))) == []
+
+    def test_a_standby_whose_slot_is_lost_is_stopped_to_be_cloned(self):
+        lost = led_by(ON_3, slots=(Slot("fra", False, "lost"),))
+        assert verbs(decide(follower(store=lost))) == ["StopPostgres"]
+
+    def test_going_astray_becomes_a_problem_after_a_while(self):
+        deaf = replace(STANDBY, receiver=None)
+        first = decide(follower(server=deaf))
+        assert first.memory.astray_since_s == NOW_S
+        assert first.problem is None
+        lost = decide(follower(server=deaf, memory=memory(astray_since_s=NOW_S - 31)))
+        assert lost.problem is not None
+        assert lost.problem.startswith("FM610")
+
+    def test_the_target_of_a_switchover_looks_often(self):
+        asked = store(requests=(request(RequestKind.SWITCHOVER, "fra"),))
+        assert decide(follower(store=asked)).wake_s <= 0.02
+
+
+class TestComingBack:
+    def down(self, server, **changes):
+        return follower(**{"server": server, "fence": IDLE, **changes})
+
+    def test_without_data_it_clones(self):
+        assert Clone(3, "ams") in decide(self.down(ABSENT)).actions
+
+    @pytest.mark.parametrize("server", [ABSENT, CRASHED], ids=["empty", "old primary"])
+    def test_without_a_primary_to_copy_or_compare_it_waits(self, server):
+        decision = decide(self.down(server, store=led_by(ON_3, fresh=False)))
+        assert verbs(decision) == []
+
+    def test_a_leader_that_is_not_promoted_yet_is_waited_for(self):
+        early = led_by(ON_3, run=Run.STANDBY)
+        assert verbs(decide(self.down(CRASHED, store=early))) == []
+
+    def test_a_crashed_primary_is_rewound(self):
+        assert Rewind(3, "ams") in decide(self.down(CRASHED, store=led_by(PROMOTED))).actions
+
+    def test_a_cleanly_stopped_primary_before_the_fork_just_follows(self):
+        assert STOPPED.data is not None
+        before = replace(STOPPED, data=replace(STOPPED.data, position=Lsn(0x47FFF00)))
+        decision = decide(self.down(before, store=led_by(PROMOTED)))
+        assert StartPostgres(Role.STANDBY, 3, None, "ams") in decision.actions
+
+    def test_one_whose_last_record_the_new_leader_did_not_get_is_rewound(self):
+        assert STOPPED.data is not None
+        at_fork = replace(STOPPED, data=replace(STOPPED.data, position=Lsn(0x4800000)))
+        assert Rewind(3, "ams") in decide(self.down(at_fork, store=led_by(PROMOTED))).actions
+
+    def test_a_primary_on_the_leader_s_own_timeline_is_rewound(self):
+        assert Rewind(3, "ams") in decide(self.down(STOPPED)).actions
+
+    def test_a_stopped_standby_starts_again(self):
+        decision = decide(self.down(STOPPED_STANDBY))
+        assert StartPostgres(Role.STANDBY, 3, None, "ams") in decision.actions
+
+    def test_also_while_there_is_no_primary(self):
+        decision = decide(self.down(STOPPED_STANDBY, store=led_by(ON_3, fresh=False)))
+        assert StartPostgres(Role.STANDBY, 3, None, "ams") in decision.actions
+
+    def test_a_stopped_standby_that_diverged_is_rewound(self):
+        decision = decide(self.down(STOPPED_STANDBY, store=led_by(PROMOTED)))
+        assert Rewind(3, "ams") in decision.actions
+
+    def test_a_half_done_rewind_is_replaced_by_a_clone(self):
+        assert CRASHED.data is not None
+        half = replace(CRASHED, data=replace(CRASHED.data, unfinished="rewind"))
+        assert Clone(3, "ams") in decide(self.down(half)).actions
+
+    def test_a_rewind_that_failed_is_followed_by_a_clone_after_a_pause(self):
+        failed = (result(JobKind.REWIND, error="FM201: pg_rewind", ago_s=1),)
+        assert verbs(decide(self.down(CRASHED, results=failed))) == []
+        later = (result(JobKind.REWIND, error="FM201: pg_rewind", ago_s=6),)
+        assert Clone(3, "ams") in decide(self.down(CRASHED, results=later)).actions
+
+    def test_a_failure_of_an_earlier_term_does_not_count(self):
+        old = (result(JobKind.REWIND, error="FM201: pg_rewind", term=2),)
+        decision = decide(self.down(CRASHED, store=led_by(PROMOTED), results=old))
+        assert Rewind(3, "ams") in decision.actions
+
+    def test_foreign_data_are_never_touched(self):
+        assert CRASHED.data is not None
+        foreign = replace(CRASHED, data=replace(CRASHED.data, system_identifier="42"))
+        decision = decide(self.down(foreign))
+        assert verbs(decision) == []
+        assert decision.problem is not None
+        assert decision.problem.startswith("FM606")
+
+    def test_data_that_cannot_be_read_are_never_touched(self):
+        decision = decide(self.down(replace(CRASHED, data=None)))
+        assert verbs(decision) == []
+        assert decision.problem is not None
+
+    def test_remnants_are_ended_before_anything_else(self):
+        assert verbs(decide(self.down(replace(CRASHED, run=Run.DYING)))) == ["KillRemnants"]
+
+    def test_a_job_is_waited_for(self):
+        busy = Job(JobKind.CLONE, 3, NOW_S - 60)
+        assert verbs(decide(self.down(ABSENT, job=busy))) == []
+
+
+class TestRequests:
+    def test_reinit_stops_then_clones_then_says_so(self):
+        asked = store(requests=(request(RequestKind.REINIT, "fra"),))
+        first = decide(follower(store=asked))
+        assert verbs(first) == ["StopPostgres"]
+        then = follower(server=STOPPED_STANDBY, store=asked, memory=first.memory)
+        assert Clone(3, "ams") in decide(then).actions
+        cloned = (result(JobKind.CLONE, ago_s=0),)
+        last = decide(follower(store=asked, memory=first.memory, results=cloned))
+        assert verbs(last) == ["FinishRequest"]
+
+    def test_a_restart_stops_and_starts_once(self):
+        asked = store(requests=(request(RequestKind.RESTART, "fra"),))
+        first = decide(follower(store=asked))
+        assert verbs(first) == ["StopPostgres"]
+        down = follower(server=STOPPED_STANDBY, store=asked, memory=first.memory)
+        assert "StartPostgres" in verbs(decide(down))
+        stopped = (result(JobKind.STOP, ago_s=0),)
+        last = decide(follower(store=asked, memory=first.memory, results=stopped))
+        assert verbs(last) == ["FinishRequest"]
+
+    def test_a_request_for_another_node_is_not_ours(self):
+        asked = store(requests=(request(RequestKind.RESTART, "ams"),))
+        assert verbs(decide(follower(store=asked))) == []
+
+
+def test_a_detached_standby_without_a_reason_follows_again():
+    assert verbs(decide(follower(server=DETACHED))) == ["Follow"]
+
+
+def test_what_a_node_says_of_itself_is_true():
+    told = member(AMS, PRIMARY)
+    assert (told.run, told.position) == (Run.PRIMARY, HERE)

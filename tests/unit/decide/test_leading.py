@@ -1,0 +1,287 @@
+"""What a leader does in each state of its Postgres."""
+
+from dataclasses import replace
+
+import pytest
+
+from flightmode.decide import decide
+from flightmode.model.action import ExtendFence, StartPostgres, StopPostgres, SwapState
+from flightmode.model.cluster import Handover, Mode, Pause
+from flightmode.model.lsn import Lsn
+from flightmode.model.server import Role, Run
+from flightmode.model.view import Job, JobKind, Renewed
+from tests.unit.decide.worlds import (
+    ABSENT,
+    ALL_WELL,
+    ARMED,
+    CRASHED,
+    DETACHED,
+    IDLE,
+    LIFTED,
+    NOW_S,
+    PRIMARY,
+    SOLO,
+    STANDBY,
+    STOPPED_STANDBY,
+    STREAMING,
+    SYNC,
+    WALL_S,
+    done,
+    leader,
+    memory,
+    result,
+    seen,
+    solo_leader,
+    store,
+    verbs,
+)
+
+DEAD = memory(crashed=True, watched=())
+STALE = Renewed(3, NOW_S - 1.0, solo=False)
+
+
+class TestRenewal:
+    def test_a_leader_renews_every_second_and_changes_nothing_else(self):
+        decision = decide(leader(renewed=STALE))
+        (swap,) = done(decision, SwapState)
+        assert isinstance(swap, SwapState)
+        assert swap.purpose == "renew"
+        assert swap.state == replace(SYNC, renewal=41)
+
+    def test_permission_counts_from_the_sending(self):
+        decision = decide(leader(fence=replace(ARMED, deadline_s=NOW_S + 3)))
+        (extend,) = done(decision, ExtendFence)
+        assert extend == ExtendFence(3, NOW_S - 0.4 + 4.5)
+
+    def test_a_new_agent_confirms_the_term_before_anything(self):
+        decision = decide(leader(renewed=None))
+        assert verbs(decision) == ["renew"]
+
+    def test_in_doubt_it_only_settles(self):
+        decision = decide(leader(store=store(in_doubt=90), server=replace(PRIMARY, replicas=())))
+        assert verbs(decision) == ["renew"]
+
+    def test_a_deadline_that_is_over_is_not_handed_out(self):
+        late = Renewed(3, NOW_S - 4.6, solo=False)
+        assert "ExtendFence" not in verbs(decide(leader(renewed=late)))
+
+    def test_it_looks_again_when_the_next_renewal_is_due(self):
+        assert decide(leader()).wake_s <= 0.6 + 1e-9
+
+
+class TestAfterACrash:
+    def test_the_promotable_standby_is_asked_to_take_over(self):
+        decision = decide(leader(server=CRASHED, fence=IDLE, memory=DEAD))
+        (swap,) = done(decision, SwapState)
+        assert isinstance(swap, SwapState)
+        assert swap.purpose == "hand over"
+        assert swap.state.handover is not None
+        assert swap.state.handover.to == "fra"
+        assert swap.state.term == 3
+        assert swap.state.crashes_wall_s == (WALL_S,)
+
+    def test_dying_children_are_ended_first(self):
+        decision = decide(leader(server=replace(CRASHED, run=Run.DYING), memory=DEAD))
+        assert "KillRemnants" in verbs(decision)
+        assert "hand over" not in verbs(decision)
+
+    def test_nothing_starts_while_the_offer_stands(self):
+        offered = store(replace(SYNC, handover=Handover("fra", "x")))
+        waiting = replace(DEAD, offered_since_s=NOW_S - 1)
+        decision = decide(leader(server=CRASHED, fence=IDLE, store=offered, memory=waiting))
+        assert "StartPostgres" not in verbs(decision)
+        assert "withdraw" not in verbs(decision)
+
+    def test_an_offer_that_nobody_takes_is_withdrawn_before_the_start(self):
+        offered = store(replace(SYNC, handover=Handover("fra", "x")))
+        waited = replace(DEAD, offered_since_s=NOW_S - 2.1)
+        decision = decide(leader(server=CRASHED, fence=IDLE, store=offered, memory=waited))
+        assert verbs(decision) == ["withdraw"]
+        assert not decision.memory.crashed
+
+    def test_the_third_crash_within_the_window_is_restarted_in_place(self):
+        looping = store(replace(SYNC, crashes_wall_s=(WALL_S - 500, WALL_S - 60)))
+        decision = decide(leader(server=CRASHED, fence=IDLE, store=looping, memory=DEAD))
+        assert "StartPostgres" in verbs(decision)
+        long_ago = store(replace(SYNC, crashes_wall_s=(WALL_S - 900, WALL_S - 60)))
+        decision = decide(leader(server=CRASHED, fence=IDLE, store=long_ago, memory=DEAD))
+        assert "hand over" in verbs(decision)
+
+    def test_a_standby_that_has_not_been_heard_of_is_not_asked(self):
+        ams, fra, wit = ALL_WELL
+        mute = store(members=(ams, seen(fra.member, ago_s=3.1), wit))
+        decision = decide(leader(server=CRASHED, fence=IDLE, store=mute, memory=DEAD))
+        assert "StartPostgres" in verbs(decision)
+
+    def test_a_cold_start_is_in_place(self):
+        decision = decide(leader(server=CRASHED, fence=IDLE, memory=memory(watched=())))
+        (start,) = done(decision, StartPostgres)
+        assert start == StartPostgres(Role.PRIMARY, 3, NOW_S - 0.4 + 4.5, None)
+
+    def test_a_primary_is_not_started_on_a_permission_that_is_nearly_over(self):
+        old = Renewed(3, NOW_S - 3.6, solo=False)
+        decision = decide(leader(server=CRASHED, fence=IDLE, memory=memory(), renewed=old))
+        assert verbs(decision) == ["renew"]
+
+    def test_alone_it_starts_without_a_deadline(self):
+        decision = decide(solo_leader(server=CRASHED, fence=IDLE, memory=DEAD))
+        (start,) = done(decision, StartPostgres)
+        assert isinstance(start, StartPostgres)
+        assert start.deadline_s is None
+
+    def test_recovery_that_takes_long_gives_way_to_a_standby_that_could_serve(self):
+        slow = memory(starting_since_s=NOW_S - 11, watched=())
+        decision = decide(leader(server=replace(CRASHED, run=Run.STARTING), memory=slow))
+        (stop,) = done(decision, StopPostgres)
+        assert isinstance(stop, StopPostgres)
+        assert not stop.fast
+        assert decision.memory.crashed
+
+
+class TestUnusableData:
+    @pytest.mark.parametrize(
+        ("changes", "code"),
+        [
+            ({"system_identifier": "42"}, "FM606"),
+            ({"pg_major": 14}, "FM607"),
+            ({"unfinished": "rewind"}, "FM608"),
+        ],
+    )
+    def test_it_is_left_alone_and_said_loudly(self, changes, code):
+        assert CRASHED.data is not None
+        server = replace(CRASHED, data=replace(CRASHED.data, **changes))
+        decision = decide(leader(server=server, fence=IDLE, memory=memory(watched=())))
+        assert "StartPostgres" not in verbs(decision)
+        assert decision.problem is not None
+        assert decision.problem.startswith(code)
+
+    def test_missing_data_is_a_person_s_matter(self):
+        decision = decide(leader(server=ABSENT, fence=IDLE))
+        assert decision.problem is not None
+        assert "Initdb" not in verbs(decision)
+
+
+class TestTakingOver:
+    def test_a_new_leader_lifts_the_fence_for_its_term_and_promotes(self):
+        fresh = store(replace(SOLO, reason="ams died"))
+        decision = decide(
+            solo_leader(server=DETACHED, fence=IDLE, store=fresh, memory=memory(watched=()))
+        )
+        assert verbs(decision) == ["LiftFence", "Promote"]
+        assert decision.memory.promoting_since_s == NOW_S
+
+    def test_it_promotes_once_and_waits(self):
+        waiting = memory(watched=(), promoting_since_s=NOW_S - 1)
+        decision = decide(solo_leader(server=DETACHED, fence=LIFTED, memory=waiting))
+        assert "Promote" not in verbs(decision)
+
+    def test_what_the_old_primary_waited_for_is_cleared_first(self):
+        server = replace(DETACHED, sync_names=("ams",))
+        decision = decide(solo_leader(server=server, fence=IDLE, memory=memory(watched=())))
+        assert verbs(decision) == ["SetSyncNames"]
+
+    def test_a_promotion_that_hangs_is_given_up_when_the_old_leader_is_well(self):
+        ams, fra, wit = ALL_WELL
+        old = seen(replace(fra.member, run=Run.STANDBY))
+        state = replace(SOLO, leader="ams", previous="fra")
+        hung = memory(watched=(), promoting_since_s=NOW_S - 5.1)
+        told = store(state, members=(ams, old, wit))
+        decision = decide(solo_leader(server=DETACHED, store=told, fence=LIFTED, memory=hung))
+        assert "StopPostgres" in verbs(decision)
+
+    def test_and_the_term_goes_back(self):
+        hung = memory(watched=(), promoting_since_s=NOW_S - 6)
+        state = replace(SOLO, previous="fra")
+        decision = decide(
+            solo_leader(server=STOPPED_STANDBY, store=store(state), fence=IDLE, memory=hung)
+        )
+        (swap,) = done(decision, SwapState)
+        assert isinstance(swap, SwapState)
+        assert swap.purpose == "hand back"
+        assert (swap.state.leader, swap.state.term) == ("fra", 4)
+
+    def test_but_not_when_it_was_promoted_after_all(self):
+        hung = memory(watched=(), promoting_since_s=NOW_S - 6)
+        state = replace(SOLO, previous="fra")
+        decision = decide(solo_leader(server=CRASHED, store=store(state), fence=IDLE, memory=hung))
+        assert "hand back" not in verbs(decision)
+
+
+class TestAdmittingClients:
+    """S8."""
+
+    closed = replace(PRIMARY, admits_clients=False)
+    back = memory(primary_since_s=NOW_S - 1, admit_from=Lsn(0x5000000))
+
+    def test_they_wait_until_a_holder_has_what_recovery_brought_back(self):
+        behind = replace(self.closed, replicas=(replace(STREAMING, flushed=Lsn(0x4FFFFFF)),))
+        assert "Admit" not in verbs(decide(leader(server=behind, memory=self.back)))
+        assert "Admit" in verbs(decide(leader(server=self.closed, memory=self.back)))
+
+    def test_they_wait_while_commits_do_not(self):
+        careless = replace(self.closed, sync_names=())
+        assert "Admit" not in verbs(decide(leader(server=careless, memory=self.back)))
+
+    def test_alone_they_may_come_as_soon_as_that_is_recorded(self):
+        alone = replace(self.closed, replicas=(), sync_names=())
+        assert "Admit" in verbs(decide(solo_leader(server=alone, memory=self.back)))
+
+
+class TestPause:
+    """I7."""
+
+    paused = replace(SYNC, pause=Pause(WALL_S + 600, "ada"))
+
+    def test_a_pause_is_a_long_permission(self):
+        decision = decide(leader(store=store(self.paused)))
+        (extend,) = done(decision, ExtendFence)
+        assert extend == ExtendFence(3, NOW_S + 600)
+
+    def test_a_dead_postgres_stays_dead_and_nobody_is_asked(self):
+        decision = decide(leader(server=CRASHED, fence=IDLE, store=store(self.paused), memory=DEAD))
+        assert verbs(decision) in ([], ["renew"])
+        assert decision.problem is not None
+
+    def test_it_ends_by_itself(self):
+        over = replace(SYNC, pause=Pause(WALL_S - 1, "ada"))
+        for server in (PRIMARY, CRASHED):
+            decision = decide(leader(store=store(over), server=server, memory=DEAD))
+            (swap,) = done(decision, SwapState)
+            assert isinstance(swap, SwapState)
+            assert swap.purpose == "resume"
+            assert swap.state.pause is None
+
+
+def test_a_running_primary_never_lets_an_offer_stand():
+    offered = store(replace(SYNC, handover=Handover("fra", "x")))
+    assert "withdraw" in verbs(decide(leader(store=offered)))
+
+
+def test_a_silent_postgres_is_said_loudly():
+    decision = decide(leader(server=replace(PRIMARY, run=Run.SILENT)))
+    assert decision.problem is not None
+    assert decision.problem.startswith("FM601")
+
+
+def test_a_job_is_waited_for():
+    busy = leader(server=CRASHED, fence=IDLE, job=Job(JobKind.START, 3, NOW_S), memory=DEAD)
+    assert "StartPostgres" not in verbs(decide(busy))
+    assert "hand over" not in verbs(decide(busy))
+
+
+def test_a_start_that_failed_is_tried_again_shortly():
+    failed = (result(JobKind.START, error="FM302: refused"),)
+    decision = decide(leader(server=CRASHED, fence=IDLE, results=failed, memory=memory()))
+    assert "StartPostgres" not in verbs(decision)
+    assert decision.problem == "FM302: refused"
+
+
+def test_an_old_result_does_not_keep_it_from_starting():
+    failed = (result(JobKind.START, error="FM302: refused", ago_s=5.1),)
+    decision = decide(leader(server=CRASHED, fence=IDLE, results=failed, memory=memory()))
+    assert "StartPostgres" in verbs(decision)
+
+
+def test_mode_sync_is_what_is_recorded():
+    assert SYNC.mode is Mode.SYNC
+    assert STANDBY.run is Run.STANDBY

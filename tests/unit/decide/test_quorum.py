@@ -1,0 +1,156 @@
+"""S2: the order in which the sync set grows and shrinks."""
+
+from dataclasses import replace
+
+from flightmode.decide import decide
+from flightmode.model.action import ExtendFence, SetSyncNames, SwapState
+from flightmode.model.cluster import Mode
+from flightmode.model.lsn import Lsn
+from flightmode.model.memory import Watched
+from flightmode.model.view import Job, JobKind, Renewed
+from tests.unit.decide.worlds import (
+    ALL_WELL,
+    ARMED,
+    HERE,
+    LIFTED,
+    NOW_S,
+    PRIMARY,
+    SOLO,
+    STREAMING,
+    leader,
+    memory,
+    result,
+    solo_leader,
+    store,
+    verbs,
+)
+
+NO_NAMES = replace(PRIMARY, sync_names=(), sync_since=None)
+LONELY = replace(PRIMARY, replicas=())
+OLD = {"primary_since_s": NOW_S - 60, "admit_from": Lsn(1)}
+
+
+def test_all_well_means_nothing_to_do():
+    assert verbs(decide(leader())) in ([], ["ExtendFence"])
+
+
+class TestGrowing:
+    def test_first_commits_are_made_to_wait(self):
+        decision = decide(solo_leader(server=NO_NAMES))
+        assert SetSyncNames(3, ("fra",)) in decision.actions
+
+    def test_then_it_is_recorded_with_the_fence_armed_before(self):
+        decision = decide(solo_leader())
+        assert verbs(decision) == ["ExtendFence", "add"]
+        (extend,) = (a for a in decision.actions if isinstance(a, ExtendFence))
+        assert extend.deadline_s == NOW_S - 0.4 + 5 * 0.9
+        (swap,) = (a for a in decision.actions if isinstance(a, SwapState))
+        assert (swap.state.mode, swap.state.sync, swap.state.term) == (Mode.SYNC, ("fra",), 3)
+
+    def test_not_before_the_setting_is_proven(self):
+        unproven = replace(PRIMARY, sync_since=None)
+        assert "add" not in verbs(decide(solo_leader(server=unproven)))
+
+    def test_not_before_the_standby_has_flushed_what_the_proof_says(self):
+        behind = replace(STREAMING, flushed=Lsn(0x3FFFFFF))
+        late = replace(PRIMARY, replicas=(behind,), position=Lsn(0x4000010))
+        assert "add" not in verbs(decide(solo_leader(server=late)))
+
+    def test_not_while_the_walsender_calls_it_async(self):
+        row = replace(STREAMING, sync_state="async")
+        assert "add" not in verbs(decide(solo_leader(server=replace(PRIMARY, replicas=(row,)))))
+
+    def test_not_with_a_permission_that_is_nearly_over(self):
+        old = Renewed(3, NOW_S - 4.2, solo=True)
+        assert "add" not in verbs(decide(solo_leader(renewed=old)))
+
+    def test_not_a_standby_that_is_far_behind(self):
+        far = replace(STREAMING, flushed=Lsn(HERE - (2 << 20)))
+        decision = decide(solo_leader(server=replace(NO_NAMES, replicas=(far,))))
+        assert "SetSyncNames" not in verbs(decision)
+
+    def test_not_a_standby_that_has_just_begun_to_stream(self):
+        young = memory(**OLD, watched=(Watched("fra", NOW_S - 0.9, NOW_S, "x"),))
+        assert "SetSyncNames" not in verbs(decide(solo_leader(server=NO_NAMES, memory=young)))
+
+    def test_a_standby_that_flapped_waits_longer(self):
+        nine_s = (Watched("fra", NOW_S - 9, NOW_S, "x"),)
+        flapped = memory(**OLD, watched=nine_s, removed=(("fra", NOW_S - 20),))
+        decision = decide(solo_leader(server=NO_NAMES, memory=flapped))
+        assert "SetSyncNames" not in verbs(decision)
+        long_ago = memory(**OLD, watched=nine_s, removed=(("fra", NOW_S - 61),))
+        decision = decide(solo_leader(server=NO_NAMES, memory=long_ago))
+        assert "SetSyncNames" in verbs(decision)
+
+    def test_not_a_standby_with_a_problem(self):
+        ams, fra, wit = ALL_WELL
+        sick = replace(fra, member=replace(fra.member, problem="FM610: astray"))
+        told = store(SOLO, members=(ams, sick, wit))
+        assert "SetSyncNames" not in verbs(decide(solo_leader(server=NO_NAMES, store=told)))
+
+    def test_a_failed_try_is_not_repeated_at_once(self):
+        failed = (result(JobKind.SYNC_NAMES, error="FM212: not proven"),)
+        decision = decide(solo_leader(server=NO_NAMES, results=failed))
+        assert "SetSyncNames" not in verbs(decision)
+
+    def test_a_stranger_is_never_waited_for(self):
+        row = replace(STREAMING, name="somebody")
+        known = memory(**OLD, watched=(Watched("somebody", NOW_S - 60, NOW_S, "x"),))
+        server = replace(NO_NAMES, replicas=(row,))
+        assert "SetSyncNames" not in verbs(decide(solo_leader(server=server, memory=known)))
+
+
+class TestShrinking:
+    def test_a_standby_that_is_gone_is_first_recorded_as_gone(self):
+        decision = decide(leader(server=LONELY))
+        assert "degrade" in verbs(decision)
+        assert "SetSyncNames" not in verbs(decision)
+        assert "LiftFence" not in verbs(decision)
+        assert decision.memory.removed == (("fra", NOW_S),)
+
+    def test_a_standby_that_says_nothing_is_as_good_as_gone(self):
+        mute = memory(**OLD, watched=(Watched("fra", NOW_S - 60, NOW_S - 2.1, f"12:00:00 {HERE}"),))
+        assert "degrade" in verbs(decide(leader(memory=mute)))
+
+    def test_only_then_commits_may_go_without_it(self):
+        decision = decide(solo_leader(server=LONELY))
+        assert verbs(decision) == ["SetSyncNames"]
+        assert SetSyncNames(3, ()) in decision.actions
+
+    def test_in_doubt_commits_go_on_waiting(self):
+        doubt = store(SOLO, in_doubt=90)
+        decision = decide(solo_leader(server=LONELY, store=doubt))
+        assert verbs(decision) == ["renew"]
+
+    def test_a_former_life_s_swap_is_settled_before_commits_stop_waiting(self):
+        decision = decide(solo_leader(server=LONELY, renewed=None))
+        assert verbs(decision) == ["renew"]
+
+    def test_mode_solo_recorded_by_another_s_swap_is_believed_when_the_term_was_seen_to_begin(self):
+        fresh = store(SOLO, saw_term_begin=True)
+        decision = decide(solo_leader(server=LONELY, renewed=None, store=fresh))
+        assert "SetSyncNames" in verbs(decision)
+
+    def test_the_deadline_is_lifted_only_in_confirmed_solo(self):
+        decision = decide(solo_leader(server=replace(LONELY, sync_names=()), fence=ARMED))
+        assert "LiftFence" in verbs(decision)
+        assert "LiftFence" not in verbs(decide(leader()))
+
+    def test_a_primary_that_has_just_come_up_gives_its_standby_time(self):
+        young = memory(primary_since_s=NOW_S - 1.0, watched=(), admit_from=Lsn(1))
+        assert "degrade" not in verbs(decide(leader(server=LONELY, memory=young)))
+
+
+def test_names_that_drifted_are_set_again():
+    drifted = replace(PRIMARY, sync_names=("?",), sync_since=None)
+    assert SetSyncNames(3, ("fra",)) in decide(leader(server=drifted)).actions
+
+
+def test_nothing_is_set_while_a_job_runs():
+    busy = solo_leader(server=NO_NAMES, job=Job(JobKind.PREPARE, 3, NOW_S))
+    assert "SetSyncNames" not in verbs(decide(busy))
+
+
+def test_the_fence_is_not_lifted_between_arming_and_recording():
+    assert "LiftFence" not in verbs(decide(solo_leader(fence=ARMED)))
+    assert "LiftFence" not in verbs(decide(solo_leader(fence=LIFTED)))
