@@ -19,7 +19,7 @@ from flightmode.agent.loop import Agent
 from flightmode.agent.observe import Identity
 from flightmode.api import Access, ApiServer, Told, bind, make_app, told
 from flightmode.config import Config, etcd_endpoints, locations_of, policy_of
-from flightmode.config.derive import Locations
+from flightmode.config.derive import Locations, bracketed
 from flightmode.config.schema import HbaRule
 from flightmode.errors import ConfigInvalid, FileMissing
 from flightmode.fence.client import FenceClient
@@ -105,7 +105,7 @@ async def serve(config: Config, node: str) -> None:
 async def _hands(config: Config, me: Node, places: Locations, clock: Clock) -> AsyncIterator[Hands]:
     """The real ones; given up at the end, without a word to Postgres."""
     endpoints = etcd_endpoints(config)
-    own = f"https://{me.host}:{config.nodes[me.name].etcd_client_port}"
+    own = f"https://{bracketed(me.host)}:{config.nodes[me.name].etcd_client_port}"
     local_first = tuple(sorted(endpoints, key=lambda url: url != own))
     timing = config.timing
     store = EtcdStore(

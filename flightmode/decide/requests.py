@@ -74,7 +74,7 @@ def _resume(view: View) -> Decision | None:
     if pause is None:
         if request is None:
             return None
-        finish = FinishRequest(request, True, "the cluster is not paused")
+        finish = FinishRequest(request, True, "the cluster is not paused any more")
         return answer(view, "leading: resume", "not paused (any more)", finish, wake_s=SOON_S)
     if request is None and view.wall_s < pause.until_wall_s:
         return None
