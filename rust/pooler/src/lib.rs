@@ -9,12 +9,23 @@
 //! - [`route`]: which node serves a wish
 //! - [`pool`]: servers and the queue of one user of one database
 //! - [`hold`]: the table of what a client is told, and the budget of waiting
+//! - [`lexer`], [`statement`]: what SQL says that matters to a session
+//! - [`guc`]: a session's settings, with the semantics of transactions
+//! - [`prepared`]: statements of clients under names that every server can have
+//! - [`flow`]: which replies are owed to whom
+//! - [`aftermath`]: a client in a transaction that a failover has ended
 //! - [`unit`]: what one client has at stake at a server
 
 #![forbid(unsafe_code)]
 
+pub mod aftermath;
+pub mod flow;
+pub mod guc;
 pub mod hold;
+pub mod lexer;
 pub mod pool;
+pub mod prepared;
 pub mod route;
+pub mod statement;
 pub mod topology;
 pub mod unit;

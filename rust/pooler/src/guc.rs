@@ -1,0 +1,167 @@
+//! The settings of a session, with the semantics of transactions.
+//!
+//! Intuition: a client's settings are its own, and any server may serve it next.  So they are
+//! kept here, changed when the server says that a SET was done, taken back when its transaction
+//! is, and given to a server when it differs.
+//!
+//! Rule: a change counts from its `CommandComplete`, is undone by ROLLBACK (to a savepoint), and
+//! SET LOCAL never gets here.  A server that can't be brought to the same state is not used.
+
+use std::collections::BTreeMap;
+
+/// Names in small letters and values as `set_config` takes them.  What is not there has its
+/// default.
+pub type Values = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// What has to be done to a server; `None`: RESET.
+pub type Change = (Vec<u8>, Option<Vec<u8>>);
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    now: Values,
+    /// What to put back, last first.
+    undo: Vec<Change>,
+    /// Savepoints: their names and how long `undo` was.
+    savepoints: Vec<(Vec<u8>, usize)>,
+}
+
+impl Settings {
+    /// Those of the start-up packet: what RESET goes back to is the server's own affair.
+    pub fn new(start: Values) -> Self {
+        Self {
+            now: start,
+            ..Self::default()
+        }
+    }
+
+    pub fn values(&self) -> &Values {
+        &self.now
+    }
+
+    pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        self.now.get(name).map(Vec::as_slice)
+    }
+
+    /// SET, or RESET of one.
+    pub fn set(&mut self, name: &[u8], value: Option<&[u8]>) {
+        let before = match value {
+            Some(value) => self.now.insert(name.to_vec(), value.to_vec()),
+            None => self.now.remove(name),
+        };
+        self.undo.push((name.to_vec(), before));
+    }
+
+    /// RESET ALL: every setting but the role and the session's user, as in Postgres.
+    pub fn reset_all(&mut self) {
+        let names: Vec<_> = self
+            .now
+            .keys()
+            .filter(|name| !matches!(name.as_slice(), b"role" | b"session_authorization"))
+            .cloned()
+            .collect();
+        for name in names {
+            self.set(&name, None);
+        }
+    }
+
+    /// DISCARD ALL; it can't be in a transaction.
+    pub fn discard_all(&mut self) {
+        self.now.clear();
+        self.commit();
+    }
+
+    pub fn savepoint(&mut self, name: &[u8]) {
+        self.savepoints.push((name.to_vec(), self.undo.len()));
+    }
+
+    /// The savepoint stays, those after it are gone.
+    pub fn rollback_to(&mut self, name: &[u8]) {
+        if let Some(at) = self.find(name) {
+            self.undo_to(self.savepoints[at].1);
+            self.savepoints.truncate(at + 1);
+        }
+    }
+
+    /// The savepoint and those after it are gone, what was done since then stays.
+    pub fn release(&mut self, name: &[u8]) {
+        if let Some(at) = self.find(name) {
+            self.savepoints.truncate(at);
+        }
+    }
+
+    /// The transaction (or the statement of its own) is committed.
+    pub fn commit(&mut self) {
+        self.undo.clear();
+        self.savepoints.clear();
+    }
+
+    /// The transaction is rolled back, or its server is lost.
+    pub fn rollback(&mut self) {
+        self.undo_to(0);
+        self.savepoints.clear();
+    }
+
+    /// What brings a server from `server` to these settings, role last: the settings before it may
+    /// need the rights of the session's own user.
+    pub fn changes_from(&self, server: &Values) -> Vec<Change> {
+        let gone = server.keys().filter(|name| !self.now.contains_key(*name));
+        let mut changes: Vec<Change> = gone.map(|name| (name.clone(), None)).collect();
+        for (name, value) in &self.now {
+            if server.get(name) != Some(value) {
+                changes.push((name.clone(), Some(value.clone())));
+            }
+        }
+        changes.sort_by_key(|(name, value)| rank(name, value.is_some()));
+        changes
+    }
+
+    fn find(&self, name: &[u8]) -> Option<usize> {
+        self.savepoints.iter().rposition(|(found, _)| found == name)
+    }
+
+    fn undo_to(&mut self, length: usize) {
+        for (name, before) in self.undo.drain(length.min(self.undo.len())..).rev() {
+            match before {
+                Some(value) => self.now.insert(name, value),
+                None => self.now.remove(&name),
+            };
+        }
+    }
+}
+
+/// A role is given up first and taken last.
+fn rank(name: &[u8], is_set: bool) -> u8 {
+    match (name, is_set) {
+        (b"role", false) => 0,
+        (b"session_authorization", false) => 1,
+        (b"session_authorization", true) => 3,
+        (b"role", true) => 4,
+        _ => 2,
+    }
+}
+
+/// What a client was told about the reported settings (`ParameterStatus`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reported {
+    told: Values,
+}
+
+impl Reported {
+    /// The server says so and it goes on to the client.
+    pub fn on_status(&mut self, name: &[u8], value: &[u8]) {
+        self.told.insert(name.to_vec(), value.to_vec());
+    }
+
+    /// What the client has to be told because this server differs from the last one.
+    pub fn news_from(&mut self, server: &Values) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let differs = |(name, value): &(&Vec<u8>, &Vec<u8>)| self.told.get(*name) != Some(*value);
+        let news: Vec<_> = server
+            .iter()
+            .filter(differs)
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        self.told.extend(news.iter().cloned());
+        news
+    }
+}
