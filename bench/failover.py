@@ -64,9 +64,8 @@ async def _measure(
 ) -> tuple[dict[str, list[Result]], Verdict]:
     clock = SystemClock()
     results: dict[str, list[Result]] = {name: [] for name in chosen}
-    async with lab:
-        # The guard against a crash loop would, rightly, end a series of crashes.
-        cluster = DemoCluster(lab, POSTGRES, guards={"crashes_max": 100})
+    # The guard against a crash loop would, rightly, end a series of crashes.
+    async with lab, DemoCluster(lab, POSTGRES, guards={"crashes_max": 100}) as cluster:
         await cluster.start()
         await cluster.make_database()
         nodes = {name: cluster.conninfo(name) for name in cluster.policy.databases}
@@ -82,7 +81,6 @@ async def _measure(
             await workload.stop()
             imbalance = await workload.imbalance()
             verdict = check(workload.history, await workload.rows(), imbalance=imbalance)
-        await cluster.close()
     return results, verdict
 
 

@@ -73,11 +73,11 @@ def main(
 async def _interruptible(
     lab: Lab, console: Console, clients: int, postgres: Path, *, keep: bool
 ) -> int:
-    """SIGTERM ends the demo as Ctrl-C does: everything is taken down on the way out."""
+    """Ctrl-C, SIGTERM and a closed terminal: everything is taken down on the way out."""
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, task.cancel)
     async with lab:
         if keep:
@@ -88,8 +88,7 @@ async def _interruptible(
 
 async def _demo(lab: Lab, console: Console, clients: int, postgres: Path, *, keep: bool) -> Verdict:
     clock = SystemClock()
-    cluster = DemoCluster(lab, postgres)
-    async with LivePicture(console, clock) as picture:
+    async with DemoCluster(lab, postgres) as cluster, LivePicture(console, clock) as picture:
         picture.say(f"starting three nodes; their files are in {cluster.directory}")
         await cluster.start()
         await cluster.make_database()
@@ -106,7 +105,6 @@ async def _demo(lab: Lab, console: Console, clients: int, postgres: Path, *, kee
                 workload.history, await workload.rows(), imbalance=await workload.imbalance()
             )
     _close(console, cluster, results, verdict, keep=keep)
-    await cluster.close()
     return verdict
 
 

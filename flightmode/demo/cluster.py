@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, TracebackType
+from typing import Self
 
 from flightmode.config import Config, etcd_endpoints, parse, policy_of
 from flightmode.config.derive import locations_of
@@ -262,6 +263,17 @@ class DemoCluster:
         bin_dir = self.config.postgres.bin_dir
         assert bin_dir is not None
         return bin_dir / "postgres"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
 
     async def close(self) -> None:
         """Let go of the store; the lab ends the processes."""
