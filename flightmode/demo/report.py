@@ -33,7 +33,7 @@ def show(console: Console, results: list[Result], verdict: Verdict) -> None:
 
 
 def _table(results: list[Result]) -> Table:
-    table = Table(title="What 16 writing clients saw", title_justify="left")
+    table = Table(title="What the writing clients saw", title_justify="left")
     table.add_column("rehearsal")
     table.add_column("primary")
     for heading in ("write gap", "back after", "acknowledged", "unknown", "refused"):
