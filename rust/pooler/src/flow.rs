@@ -154,6 +154,16 @@ impl Flow {
             && !self.open_group
     }
 
+    /// Whether the rest of a group is dropped until its Sync.
+    pub fn is_skipping(&self) -> bool {
+        self.skipping
+    }
+
+    /// Whether the client is in a group: it has sent a part of it, and no Sync.
+    pub fn is_in_group(&self) -> bool {
+        self.open_group
+    }
+
     /// A timer of a query runs only while something is owed.
     pub fn is_running(&self) -> bool {
         !self.owed.is_empty() || self.copy != Copy::None

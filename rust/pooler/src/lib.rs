@@ -7,6 +7,7 @@
 //!
 //! - [`topology`]: who is primary in which term; news, ordered
 //! - [`route`]: which node serves a wish
+//! - [`session`]: a client: what it has, what binds it to its server, what a lost server means
 //! - [`pool`]: servers and the queue of one user of one database
 //! - [`hold`]: the table of what a client is told, and the budget of waiting
 //! - [`lexer`], [`statement`]: what SQL says that matters to a session
@@ -26,6 +27,7 @@ pub mod lexer;
 pub mod pool;
 pub mod prepared;
 pub mod route;
+pub mod session;
 pub mod statement;
 pub mod topology;
 pub mod unit;

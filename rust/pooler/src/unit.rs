@@ -98,9 +98,28 @@ impl Unit {
         }
     }
 
+    /// The unit of what was sent before the one in front of it was answered.  Its messages are not
+    /// told apart from those of that one, so it can't run again.
+    pub fn sent_ahead(effect: Effect) -> Self {
+        Self {
+            effect,
+            too_large: true,
+            ..Self::new()
+        }
+    }
+
+    /// The most that any of its statements can do.
+    pub fn effect(&self) -> Effect {
+        self.effect
+    }
+
     /// A message of the client goes to the server.
     pub fn on_sent(&mut self, message: Bytes, effect: Effect, ledger: &mut Ledger) {
         self.effect = self.effect.max(effect);
+        if self.stage == Stage::Leaving && effect != Effect::ReadOnly {
+            // Something of its own was sent behind the ROLLBACK.
+            self.stage = Stage::Ending;
+        }
         if self.too_large {
             return;
         }
@@ -114,13 +133,6 @@ impl Unit {
         self.sent.push(message);
     }
 
-    /// A transaction was begun, or the server says that one is open.
-    pub fn on_open(&mut self) {
-        if self.stage == Stage::Alone {
-            self.stage = Stage::Open;
-        }
-    }
-
     /// The end of the transaction was sent; from here its fate is not ours to know.
     pub fn on_commit_sent(&mut self) {
         self.stage = Stage::Ending;
@@ -128,11 +140,13 @@ impl Unit {
 
     /// ROLLBACK was sent: whatever happens now, nothing of this unit stays.
     pub fn on_rollback_sent(&mut self) {
-        self.stage = Stage::Leaving;
+        if self.stage == Stage::Open {
+            self.stage = Stage::Leaving;
+        }
     }
 
-    /// A COMMIT was answered by an error or in a way that leaves the transaction open.
-    pub fn on_still_open(&mut self) {
+    /// The server says that a transaction is open, and nothing that ends it is under way.
+    pub fn on_open(&mut self) {
         self.stage = Stage::Open;
     }
 
@@ -248,8 +262,22 @@ mod tests {
         let mut unit = unit(&[Effect::MayWrite], &mut ledger);
         unit.on_open();
         unit.on_commit_sent();
-        unit.on_still_open();
+        unit.on_open();
         assert_eq!(unit.on_server_lost(&mut ledger).moment, Moment::Transaction);
+    }
+
+    #[test]
+    fn a_rollback_is_harmless_only_if_nothing_was_sent_behind_it() {
+        let mut ledger = ledger();
+        let mut last = unit(&[Effect::MayWrite], &mut ledger);
+        last.on_open();
+        last.on_rollback_sent();
+        assert_eq!(last.on_server_lost(&mut ledger).moment, Moment::HarmlessEnd);
+        let mut more = unit(&[Effect::MayWrite], &mut ledger);
+        more.on_open();
+        more.on_rollback_sent();
+        more.on_sent(Bytes::from_static(b"insert"), Effect::MayWrite, &mut ledger);
+        assert_eq!(more.on_server_lost(&mut ledger).moment, Moment::Commit);
     }
 
     #[test]

@@ -1,0 +1,566 @@
+//! A client: what it has, what binds it to its server, and what it is told when that is lost.
+//!
+//! Intuition: `flow` counts replies, `guc` keeps settings, `unit` what is at stake.  Here they
+//! hear of every message, and agree on the two questions that matter: may the server serve
+//! another client now, and what does the loss of the server mean to this one.
+//!
+//! Rules
+//! - a setting counts from its `CommandComplete`; an error in an implicit transaction takes back
+//!   what was set before it in the same;
+//! - a pin counts from the moment its statement is sent, and is gone when the server says that
+//!   what undoes it was done;
+//! - a client whose pins named something that only the lost server had (a lock, a temporary
+//!   table) is the one client that must notice at once: it would go on believing that it has it.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use bytes::Bytes;
+use flightmode_wire::client::{FromClient, Object};
+use flightmode_wire::report::Report;
+use flightmode_wire::server::{FromServer, TxStatus};
+
+use crate::aftermath::{exit_of, Aftermath};
+use crate::flow::{Flow, Instead, Reply, Sent, Step, Unasked, Whose};
+use crate::guc::{Reported, Settings, Values};
+use crate::hold::{on_server_lost, Failure, Moment, Verdict};
+use crate::statement::{read, Pin, Said, Statement};
+use crate::unit::{Effect, Ledger, Unit};
+
+/// When a client gives its server back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// After each transaction.
+    Transaction,
+    /// When it leaves.
+    Session,
+}
+
+/// What a reply means beyond itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    pub reply: Reply,
+    /// The client's names of statements that are gone.
+    pub deallocated: Option<Deallocated>,
+}
+
+/// Which names a DEALLOCATE or DISCARD has taken away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deallocated {
+    One(Vec<u8>),
+    All,
+}
+
+/// What the loss of a server means to its client.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// Nothing: it gets another server when it needs one.
+    Nothing,
+    /// Take these messages again, as if the client had just sent them, when there is a server.
+    RunAgain(Vec<Bytes>),
+    /// Send this to the client.  It may be nothing: then the next statement hears of it.
+    Tell(Vec<u8>),
+    /// Send this and close: what the session had is gone.
+    End(Vec<u8>),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Session {
+    mode: Mode,
+    flow: Flow,
+    settings: Settings,
+    reported: Values,
+    told: Reported,
+    pins: BTreeSet<Pin>,
+    unit: Unit,
+    /// By the client's names; those of a Parse that is not answered yet wait at the side.
+    statements: HashMap<Vec<u8>, (Statement, Vec<u8>)>,
+    parsing: VecDeque<(Vec<u8>, Statement, Vec<u8>)>,
+    portals: HashMap<Vec<u8>, Statement>,
+    /// The statements of each Query and Execute that is not answered yet.
+    running: VecDeque<VecDeque<Statement>>,
+    failed: bool,
+    aftermath: Option<Aftermath>,
+}
+
+impl Session {
+    /// A client that has just logged in, with the settings of its start-up packet.
+    pub fn new(mode: Mode, start: Values) -> Self {
+        Self {
+            mode,
+            flow: Flow::new(),
+            settings: Settings::new(start),
+            reported: Values::new(),
+            told: Reported::default(),
+            pins: BTreeSet::new(),
+            unit: Unit::new(),
+            statements: HashMap::new(),
+            parsing: VecDeque::new(),
+            portals: HashMap::new(),
+            running: VecDeque::new(),
+            failed: false,
+            aftermath: None,
+        }
+    }
+
+    /// Whether the server may go to another client.
+    pub fn may_release(&self) -> bool {
+        self.mode == Mode::Transaction && self.pins.is_empty() && self.flow.is_free()
+    }
+
+    /// Why a client that is in no transaction keeps its server.
+    pub fn pins(&self) -> impl Iterator<Item = Pin> + '_ {
+        self.pins.iter().copied()
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
+    /// A server is the client's now; `reported` are its `ParameterStatus`.  What the client has to
+    /// be told of them.
+    pub fn on_server(&mut self, reported: &Values) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.reported.clone_from(reported);
+        self.told.news_from(reported)
+    }
+
+    /// A message of the client.  `raw` is the same in bytes.  `whose` is `Local` for a Parse or
+    /// Close that the server need not hear of, and for the Sync of a group that no server has
+    /// heard of (also of one that is skipped, see `flow`).  Not for a client in an aftermath.
+    pub fn on_message(
+        &mut self,
+        message: &FromClient,
+        raw: Bytes,
+        whose: Whose,
+        ledger: &mut Ledger,
+    ) -> Sent {
+        let Some(step) = step_of(message) else {
+            return self.on_unanswered(message, raw, ledger);
+        };
+        let sent = self.flow.on_sent(step, whose);
+        match sent {
+            Sent::Drop => return sent,
+            // It would be answered a second time if the unit ran again.
+            Sent::Answer if step != Step::Sync => self.unit.on_seen(),
+            _ => (),
+        }
+        if whose == Whose::Ours {
+            return sent;
+        }
+        let effect = self.note(message);
+        self.unit.on_sent(raw, effect, ledger);
+        if (sent, step, self.flow.status()) == (Sent::Answer, Step::Sync, TxStatus::Idle) {
+            self.on_ready(TxStatus::Idle, ledger);
+        }
+        sent
+    }
+
+    fn on_unanswered(&mut self, message: &FromClient, raw: Bytes, ledger: &mut Ledger) -> Sent {
+        let sent = match message {
+            FromClient::CopyDone | FromClient::CopyFail(_) => self.flow.on_copy_end_sent(),
+            _ => Sent::Forward,
+        };
+        if sent == Sent::Forward {
+            let effect = match message {
+                FromClient::CopyData(_) => Effect::MayWrite,
+                _ => Effect::ReadOnly,
+            };
+            self.unit.on_sent(raw, effect, ledger);
+        }
+        sent
+    }
+
+    /// What the message will do, and that it is under way.
+    fn note(&mut self, message: &FromClient) -> Effect {
+        match *message {
+            FromClient::Query(sql) => {
+                let all = self.read(sql);
+                let effect = self.on_running(&all);
+                self.running.push_back(all.into());
+                effect
+            }
+            FromClient::Parse(parse) => {
+                let statement = self.read(parse.sql).into_iter().next().unwrap_or(NOTHING);
+                self.parsing
+                    .push_back((parse.name.to_vec(), statement, parse.sql.to_vec()));
+                Effect::ReadOnly
+            }
+            FromClient::Bind(bind) => {
+                let statement = self.statement(bind.statement);
+                self.portals.insert(bind.portal.to_vec(), statement);
+                Effect::ReadOnly
+            }
+            FromClient::Execute { portal, .. } => {
+                let unknown = Statement {
+                    said: Said::Other,
+                    effect: Effect::MayWrite,
+                };
+                let statement = self.portals.get(portal).cloned().unwrap_or(unknown);
+                let effect = self.on_running(std::slice::from_ref(&statement));
+                self.running.push_back([statement].into());
+                effect
+            }
+            FromClient::Close(object) => {
+                match object {
+                    Object::Statement(name) => drop(self.statements.remove(name)),
+                    Object::Portal(name) => drop(self.portals.remove(name)),
+                }
+                Effect::ReadOnly
+            }
+            FromClient::FunctionCall(_) => Effect::MayWrite,
+            _ => Effect::ReadOnly,
+        }
+    }
+
+    fn statement(&self, name: &[u8]) -> Statement {
+        let parsing = self.parsing.iter().rev().find(|(found, ..)| found == name);
+        match (parsing, self.statements.get(name)) {
+            (Some((_, statement, _)), _) | (None, Some((statement, _))) => statement.clone(),
+            (None, None) => Statement {
+                said: Said::Other,
+                effect: Effect::MayWrite,
+            },
+        }
+    }
+
+    /// A text in an encoding whose second bytes may look like a quote or backslash is not read.
+    fn read(&self, sql: &[u8]) -> Vec<Statement> {
+        const AMBIGUOUS: [&[u8]; 7] = [
+            b"SJIS",
+            b"SHIFT_JIS_2004",
+            b"BIG5",
+            b"GBK",
+            b"UHC",
+            b"GB18030",
+            b"JOHAB",
+        ];
+        let reported = |name: &[u8]| self.reported.get(name).map(Vec::as_slice);
+        let is_ambiguous =
+            reported(b"client_encoding").is_some_and(|found| AMBIGUOUS.contains(&found));
+        let standard = reported(b"standard_conforming_strings") != Some(b"off");
+        let unreadable = Statement {
+            said: Said::Pins(Pin::Unreadable),
+            effect: Effect::MayWrite,
+        };
+        match read(sql, standard) {
+            Ok(mut all) if !is_ambiguous => {
+                if reported(b"in_hot_standby") == Some(b"on") {
+                    for statement in &mut all {
+                        statement.effect = Effect::ReadOnly;
+                    }
+                }
+                all
+            }
+            _ => vec![unreadable],
+        }
+    }
+
+    fn on_running(&mut self, all: &[Statement]) -> Effect {
+        for statement in all {
+            match statement.said {
+                Said::Pins(pin) => drop(self.pins.insert(pin)),
+                Said::Rollback if self.is_open() => self.unit.on_rollback_sent(),
+                ref said if commits(said) => self.unit.on_commit_sent(),
+                _ => (),
+            }
+        }
+        all.iter()
+            .map(|statement| statement.effect)
+            .max()
+            .unwrap_or(Effect::ReadOnly)
+    }
+
+    fn is_open(&self) -> bool {
+        self.flow.status() != TxStatus::Idle
+    }
+
+    /// A message of the server.  Not for a FATAL error: that is the loss of the server.
+    pub fn on_reply(
+        &mut self,
+        message: &FromServer,
+        ledger: &mut Ledger,
+    ) -> Result<Heard, Unasked> {
+        let (tag, status) = tag_of(message);
+        let reply = self.flow.on_reply(tag, status)?;
+        let mut deallocated = None;
+        if reply.forward && !matches!(message, FromServer::Notice(_)) {
+            self.unit.on_seen();
+        }
+        match message {
+            FromServer::ParameterStatus { name, value } => {
+                self.reported.insert(name.to_vec(), value.to_vec());
+                self.told.on_status(name, value);
+            }
+            FromServer::CommandComplete(tag) if reply.forward => {
+                let done = self.running.front_mut().and_then(VecDeque::pop_front);
+                deallocated = done.and_then(|done| self.on_done(done.said, tag));
+            }
+            FromServer::Error(_) if reply.forward => self.on_error(&reply.dropped),
+            _ => (),
+        }
+        self.on_step_done(&reply);
+        if let Some(status) = status.filter(|_| reply.forward) {
+            self.on_ready(status, ledger);
+        }
+        Ok(Heard { reply, deallocated })
+    }
+
+    fn on_step_done(&mut self, reply: &Reply) {
+        let parsed = reply
+            .then
+            .iter()
+            .filter(|step| **step == Step::Parse)
+            .count();
+        let here = usize::from(reply.done == Some(Step::Parse) && reply.forward);
+        for _ in 0..parsed + here {
+            self.on_parsed();
+        }
+        if reply.forward && matches!(reply.done, Some(Step::Execute | Step::Query)) {
+            self.running.pop_front();
+        }
+    }
+
+    /// The oldest Parse under way is done.  To be called for a `Local` one that was answered at
+    /// once (`Sent::Answer`).
+    pub fn on_parsed(&mut self) {
+        if let Some((name, statement, sql)) = self.parsing.pop_front() {
+            self.statements.insert(name, (statement, sql));
+        }
+    }
+
+    fn on_error(&mut self, dropped: &[Step]) {
+        self.failed = true;
+        for step in dropped {
+            match step {
+                Step::Parse => drop(self.parsing.pop_front()),
+                Step::Execute | Step::Query => drop(self.running.pop_front()),
+                _ => (),
+            }
+        }
+    }
+
+    fn on_done(&mut self, said: Said, tag: &[u8]) -> Option<Deallocated> {
+        match said {
+            // COMMIT of a failed transaction is a ROLLBACK, and its tag says so.
+            Said::Commit | Said::Rollback | Said::PrepareTransaction => {
+                if tag == b"ROLLBACK" {
+                    self.settings.rollback();
+                } else {
+                    self.settings.commit();
+                }
+                self.failed = false;
+            }
+            Said::Savepoint(name) => self.settings.savepoint(&name),
+            Said::RollbackTo(name) => self.settings.rollback_to(&name),
+            Said::Release(name) => self.settings.release(&name),
+            Said::Set { name, value } => self.settings.set(&name, value.as_deref()),
+            Said::ResetAll => self.settings.reset_all(),
+            Said::Unpins(pin) => drop(self.pins.remove(&pin)),
+            Said::Deallocate(name) => {
+                let Some(name) = name else {
+                    return Some(self.forget_statements());
+                };
+                self.statements.remove(&name);
+                return Some(Deallocated::One(name));
+            }
+            Said::DiscardAll => {
+                self.settings.discard_all();
+                self.pins.clear();
+                self.portals.clear();
+                return Some(self.forget_statements());
+            }
+            Said::Begin | Said::SetLocal | Said::Pins(_) | Said::Other => (),
+        }
+        None
+    }
+
+    fn forget_statements(&mut self) -> Deallocated {
+        self.statements.clear();
+        self.pins.remove(&Pin::SqlPrepare);
+        Deallocated::All
+    }
+
+    fn on_ready(&mut self, status: TxStatus, ledger: &mut Ledger) {
+        if status != TxStatus::Idle {
+            // A COMMIT that was sent ahead is still to be answered.
+            if self.running.iter().flatten().any(|one| commits(&one.said)) {
+                self.unit.on_commit_sent();
+            } else {
+                self.unit.on_open();
+            }
+            return;
+        }
+        if std::mem::take(&mut self.failed) {
+            self.settings.rollback();
+        } else {
+            self.settings.commit();
+        }
+        let next = if self.flow.is_running() {
+            Unit::sent_ahead(self.unit.effect())
+        } else {
+            Unit::new()
+        };
+        std::mem::replace(&mut self.unit, next).end(ledger);
+    }
+
+    /// The server is gone: killed, cut off, fenced, or of an old term.
+    pub fn on_server_lost(&mut self, ledger: &mut Ledger) -> Lost {
+        let was_failed = self.flow.status() == TxStatus::Failed;
+        let is_between = self.flow.is_free();
+        let loss = std::mem::take(&mut self.unit).on_server_lost(ledger);
+        self.settings.rollback();
+        self.running.clear();
+        self.parsing.clear();
+        self.portals.clear();
+        self.failed = false;
+        let moment = if is_between {
+            Moment::Between
+        } else {
+            loss.moment
+        };
+        if !self.pins.is_empty() {
+            return Lost::End(self.farewell(moment));
+        }
+        match (on_server_lost(moment), loss.sent) {
+            (Verdict::Hold, _) => Lost::Nothing,
+            (Verdict::RunAgain, Ok(sent)) => {
+                self.flow = Flow::new();
+                Lost::RunAgain(sent)
+            }
+            (Verdict::RunAgain, Err(_)) => self.tell(&rolled_back(), was_failed),
+            (Verdict::Tell(failure), _) => self.tell(&failure, was_failed),
+        }
+    }
+
+    fn tell(&mut self, failure: &Failure, was_failed: bool) -> Lost {
+        let instead = self.flow.abandon();
+        let mut out = Vec::new();
+        for one in &instead {
+            match one {
+                Instead::Error => failure.report().write_error(&mut out),
+                Instead::Ready => FromServer::ReadyForQuery(failure.after).write(&mut out),
+            }
+        }
+        self.flow.set_status(failure.after);
+        if failure.after == TxStatus::Failed {
+            let is_told = was_failed || instead.contains(&Instead::Error);
+            let untold = (!is_told).then(|| failure.clone());
+            let mut aftermath = Aftermath::new(untold, self.flow.is_skipping());
+            for (name, (_, sql)) in &self.statements {
+                if let Some(exit) = exit_of(sql) {
+                    aftermath.knows(name, exit);
+                }
+            }
+            self.aftermath = Some(aftermath);
+        }
+        Lost::Tell(out)
+    }
+
+    fn farewell(&self, moment: Moment) -> Vec<u8> {
+        // SQL that can't be read may have been a COMMIT.
+        let in_doubt = matches!(moment, Moment::Write | Moment::Commit)
+            || (moment != Moment::Between && self.pins.contains(&Pin::Unreadable));
+        let (code, message) = if in_doubt {
+            (
+                "08007",
+                "the server of this session was lost: what was under way may have committed",
+            )
+        } else {
+            ("57P01", "the server of this session was lost")
+        };
+        let pins: Vec<_> = self.pins.iter().map(|pin| format!("{pin:?}")).collect();
+        let detail = format!("It had what only that server knew: {}.", pins.join(", "));
+        let mut out = Vec::new();
+        Report::new("FATAL", code, message)
+            .with(b'D', &detail)
+            .with(b'H', "Connect again.")
+            .write_error(&mut out);
+        out
+    }
+
+    /// Whether the client is in a transaction that a failover has ended.  Its messages then go to
+    /// `on_aftermath`, and it needs no server.
+    pub fn is_in_aftermath(&self) -> bool {
+        self.aftermath.is_some()
+    }
+
+    /// A message of such a client; the answer is appended.
+    pub fn on_aftermath(&mut self, message: &FromClient, out: &mut Vec<u8>) {
+        let Some(aftermath) = &mut self.aftermath else {
+            return;
+        };
+        aftermath.on_message(message, out);
+        if aftermath.is_over() {
+            self.aftermath = None;
+            self.flow = Flow::new();
+        }
+    }
+}
+
+fn commits(said: &Said) -> bool {
+    matches!(said, Said::Commit | Said::PrepareTransaction)
+}
+
+const NOTHING: Statement = Statement {
+    said: Said::Other,
+    effect: Effect::ReadOnly,
+};
+
+fn rolled_back() -> Failure {
+    match on_server_lost(Moment::Read { seen: true }) {
+        Verdict::Tell(failure) => failure,
+        Verdict::Hold | Verdict::RunAgain => unreachable!("the table tells a read that was seen"),
+    }
+}
+
+fn step_of(message: &FromClient) -> Option<Step> {
+    Some(match message {
+        FromClient::Query(_) => Step::Query,
+        FromClient::Parse(_) => Step::Parse,
+        FromClient::Bind(_) => Step::Bind,
+        FromClient::Describe(Object::Statement(_)) => Step::DescribeStatement,
+        FromClient::Describe(Object::Portal(_)) => Step::DescribePortal,
+        FromClient::Execute { .. } => Step::Execute,
+        FromClient::Close(_) => Step::Close,
+        FromClient::Sync => Step::Sync,
+        FromClient::FunctionCall(_) => Step::FunctionCall,
+        _ => return None,
+    })
+}
+
+fn tag_of(message: &FromServer) -> (u8, Option<TxStatus>) {
+    if let FromServer::ReadyForQuery(status) = message {
+        return (b'Z', Some(*status));
+    }
+    let tag = match message {
+        FromServer::ParseComplete => b'1',
+        FromServer::BindComplete => b'2',
+        FromServer::CloseComplete => b'3',
+        FromServer::NoData => b'n',
+        FromServer::PortalSuspended => b's',
+        FromServer::EmptyQueryResponse => b'I',
+        FromServer::CopyDone => b'c',
+        FromServer::RowDescription(_) => b'T',
+        FromServer::ParameterDescription(_) => b't',
+        FromServer::DataRow(_) => b'D',
+        FromServer::FunctionCallResponse(_) => b'V',
+        FromServer::CopyIn(_) => b'G',
+        FromServer::CopyOut(_) => b'H',
+        FromServer::CopyBoth(_) => b'W',
+        FromServer::CopyData(_) => b'd',
+        FromServer::CommandComplete(_) => b'C',
+        FromServer::Error(_) => b'E',
+        FromServer::Notice(_) => b'N',
+        FromServer::ParameterStatus { .. } => b'S',
+        FromServer::Notification { .. } => b'A',
+        FromServer::Authentication(_) => b'R',
+        FromServer::BackendKeyData(_) => b'K',
+        FromServer::NegotiateProtocolVersion { .. } => b'v',
+        FromServer::ReadyForQuery(_) => b'Z',
+    };
+    (tag, None)
+}

@@ -1,0 +1,458 @@
+//! A client: what binds it to its server, and what it hears when that is lost.
+
+use bytes::Bytes;
+use flightmode_pooler::flow::{Sent, Whose};
+use flightmode_pooler::guc::Values;
+use flightmode_pooler::session::{Deallocated, Heard, Lost, Mode, Session};
+use flightmode_pooler::statement::Pin;
+use flightmode_pooler::unit::Ledger;
+use flightmode_wire::client::{Bind, FromClient, Parse};
+use flightmode_wire::report::Report;
+use flightmode_wire::server::{FromServer, TxStatus};
+use flightmode_wire::{Rules, Stage, Talker};
+
+struct Client {
+    session: Session,
+    ledger: Ledger,
+}
+
+impl Client {
+    fn new() -> Self {
+        let session = Session::new(Mode::Transaction, Values::new());
+        Self {
+            session,
+            ledger: Ledger::new(10_000, 10_000),
+        }
+    }
+
+    fn says(&mut self, message: &FromClient) -> Sent {
+        let mut raw = Vec::new();
+        message.write(&mut raw);
+        self.session
+            .on_message(message, Bytes::from(raw), Whose::Clients, &mut self.ledger)
+    }
+
+    fn asks(&mut self, sql: &str) {
+        assert_eq!(self.says(&FromClient::Query(sql.as_bytes())), Sent::Forward);
+    }
+
+    /// Parse, Bind and Execute by the unnamed statement, without a Sync.
+    fn runs(&mut self, sql: &str) {
+        let parse = Parse {
+            name: b"",
+            sql: sql.as_bytes(),
+            types: b"",
+        };
+        let bind = Bind {
+            portal: b"",
+            statement: b"",
+            values: &[0; 6],
+        };
+        self.says(&FromClient::Parse(parse));
+        self.says(&FromClient::Bind(bind));
+        self.says(&FromClient::Execute {
+            portal: b"",
+            max_rows: 0,
+        });
+    }
+
+    fn hears(&mut self, message: &FromServer) -> Heard {
+        self.session.on_reply(message, &mut self.ledger).unwrap()
+    }
+
+    fn done(&mut self, tag: &str) -> Heard {
+        self.hears(&FromServer::CommandComplete(tag.as_bytes()))
+    }
+
+    fn ready(&mut self, status: TxStatus) {
+        self.hears(&FromServer::ReadyForQuery(status));
+    }
+
+    /// A query, its tag and the state after it.
+    fn query(&mut self, sql: &str, tag: &str, status: TxStatus) {
+        self.asks(sql);
+        self.done(tag);
+        self.ready(status);
+    }
+
+    fn fails(&mut self) {
+        self.hears(&FromServer::Error(Report::new(
+            "ERROR",
+            "23505",
+            "duplicate",
+        )));
+    }
+
+    fn setting(&self, name: &str) -> Option<&[u8]> {
+        self.session.settings().get(name.as_bytes())
+    }
+
+    fn loses(&mut self) -> Lost {
+        let lost = self.session.on_server_lost(&mut self.ledger);
+        assert_eq!(self.ledger.used(), 0, "what was kept is given back");
+        lost
+    }
+
+    /// The codes and states that a client is told at the loss of its server.
+    fn is_told(&mut self) -> Vec<String> {
+        match self.loses() {
+            Lost::Tell(bytes) => words(&bytes),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn words(mut rest: &[u8]) -> Vec<String> {
+    let rules = Rules::new(Talker::Server, Stage::Session);
+    let mut words = Vec::new();
+    while let Some(frame) = rules.peek(rest).unwrap() {
+        words.push(
+            match FromServer::read(frame.tag, frame.body(rest).unwrap()).unwrap() {
+                FromServer::Error(report) => report.sqlstate().unwrap().to_owned(),
+                FromServer::ReadyForQuery(status) => format!("{status:?}"),
+                FromServer::CommandComplete(tag) => String::from_utf8(tag.to_vec()).unwrap(),
+                other => format!("{other:?}"),
+            },
+        );
+        rest = &rest[frame.len..];
+    }
+    words
+}
+
+#[test]
+fn a_server_is_given_back_after_each_transaction() {
+    let mut client = Client::new();
+    client.query("begin", "BEGIN", TxStatus::Open);
+    assert!(!client.session.may_release());
+    client.query("commit", "COMMIT", TxStatus::Idle);
+    assert!(client.session.may_release());
+    let mut session = Session::new(Mode::Session, Values::new());
+    assert!(!session.may_release());
+    assert_eq!(
+        session.on_server_lost(&mut Ledger::new(1, 1)),
+        Lost::Nothing
+    );
+}
+
+#[test]
+fn pitfall_03_a_setting_is_kept_when_its_transaction_is() {
+    let mut client = Client::new();
+    client.query("set a to 1", "SET", TxStatus::Idle);
+    client.query("begin", "BEGIN", TxStatus::Open);
+    client.query("set a to 2", "SET", TxStatus::Open);
+    assert_eq!(client.setting("a"), Some(&b"2"[..]));
+    client.query("rollback", "ROLLBACK", TxStatus::Idle);
+    assert_eq!(client.setting("a"), Some(&b"1"[..]));
+}
+
+#[test]
+fn pitfall_03_a_commit_that_is_a_rollback_takes_settings_back() {
+    let mut client = Client::new();
+    client.query("begin", "BEGIN", TxStatus::Open);
+    client.query("set a to 2", "SET", TxStatus::Open);
+    client.asks("select 1/0");
+    client.fails();
+    client.ready(TxStatus::Failed);
+    client.query("commit", "ROLLBACK", TxStatus::Idle);
+    assert_eq!(client.setting("a"), None);
+}
+
+#[test]
+fn pitfall_03_an_error_takes_back_what_the_same_text_or_group_has_set() {
+    let mut client = Client::new();
+    client.asks("set a to 1; select 1/0");
+    client.done("SET");
+    client.fails();
+    client.ready(TxStatus::Idle);
+    assert_eq!(client.setting("a"), None);
+
+    client.runs("set a to 1");
+    client.runs("select 1/0");
+    client.says(&FromClient::Sync);
+    client.hears(&FromServer::ParseComplete);
+    client.hears(&FromServer::BindComplete);
+    client.done("SET");
+    assert_eq!(client.setting("a"), Some(&b"1"[..]));
+    client.fails();
+    client.ready(TxStatus::Idle);
+    assert_eq!(client.setting("a"), None);
+    assert!(client.session.may_release());
+}
+
+#[test]
+fn pitfall_02_a_setting_by_the_extended_protocol_is_seen() {
+    let mut client = Client::new();
+    let parse = Parse {
+        name: b"s",
+        sql: b"set a to 1",
+        types: b"",
+    };
+    client.says(&FromClient::Parse(parse));
+    client.says(&FromClient::Sync);
+    client.hears(&FromServer::ParseComplete);
+    client.ready(TxStatus::Idle);
+    assert_eq!(client.setting("a"), None, "it only was prepared");
+    let bind = Bind {
+        portal: b"",
+        statement: b"s",
+        values: &[0; 6],
+    };
+    client.says(&FromClient::Bind(bind));
+    client.says(&FromClient::Execute {
+        portal: b"",
+        max_rows: 0,
+    });
+    client.says(&FromClient::Sync);
+    client.hears(&FromServer::BindComplete);
+    client.done("SET");
+    client.ready(TxStatus::Idle);
+    assert_eq!(client.setting("a"), Some(&b"1"[..]));
+}
+
+#[test]
+fn pitfall_13_a_parse_that_failed_does_not_take_the_name_of_a_good_one() {
+    let mut client = Client::new();
+    for sql in [&b"set a to 1"[..], b"selct"] {
+        client.says(&FromClient::Parse(Parse {
+            name: b"s",
+            sql,
+            types: b"",
+        }));
+    }
+    client.says(&FromClient::Sync);
+    client.hears(&FromServer::ParseComplete);
+    client.fails();
+    client.ready(TxStatus::Idle);
+    let bind = Bind {
+        portal: b"",
+        statement: b"s",
+        values: &[0; 6],
+    };
+    client.says(&FromClient::Bind(bind));
+    client.says(&FromClient::Execute {
+        portal: b"",
+        max_rows: 0,
+    });
+    client.says(&FromClient::Sync);
+    client.hears(&FromServer::BindComplete);
+    client.done("SET");
+    client.ready(TxStatus::Idle);
+    assert_eq!(client.setting("a"), Some(&b"1"[..]));
+}
+
+#[test]
+fn pitfall_06_a_pin_keeps_the_server_until_it_is_undone() {
+    let mut client = Client::new();
+    client.query("create temp table t ()", "CREATE TABLE", TxStatus::Idle);
+    assert!(!client.session.may_release());
+    assert_eq!(client.session.pins().collect::<Vec<_>>(), [Pin::Temporary]);
+    client.query("discard temp", "DISCARD TEMP", TxStatus::Idle);
+    assert!(client.session.may_release());
+    client.query("listen a", "LISTEN", TxStatus::Idle);
+    client.asks("discard all");
+    assert_eq!(
+        client.done("DISCARD ALL").deallocated,
+        Some(Deallocated::All)
+    );
+    client.ready(TxStatus::Idle);
+    assert!(client.session.may_release());
+}
+
+#[test]
+fn pitfall_10_deallocate_is_heard_when_it_is_done() {
+    let mut client = Client::new();
+    client.asks("deallocate p");
+    let heard = client.done("DEALLOCATE");
+    assert_eq!(heard.deallocated, Some(Deallocated::One(b"p".to_vec())));
+}
+
+#[test]
+fn pitfall_03_a_text_in_an_ambiguous_encoding_is_not_read() {
+    let mut client = Client::new();
+    let sjis = Values::from([(b"client_encoding".to_vec(), b"SJIS".to_vec())]);
+    assert_eq!(client.session.on_server(&sjis).len(), 1);
+    client.query("set a to 1", "SET", TxStatus::Idle);
+    assert_eq!(client.session.pins().collect::<Vec<_>>(), [Pin::Unreadable]);
+}
+
+#[test]
+fn an_idle_client_hears_nothing_of_a_lost_server() {
+    let mut client = Client::new();
+    assert_eq!(client.loses(), Lost::Nothing);
+    client.query("select 1", "SELECT 1", TxStatus::Idle);
+    assert_eq!(client.loses(), Lost::Nothing);
+}
+
+#[test]
+fn a_read_of_its_own_runs_again_with_all_that_was_sent() {
+    let mut client = Client::new();
+    client.runs("select * from t");
+    client.says(&FromClient::Sync);
+    let Lost::RunAgain(sent) = client.loses() else {
+        panic!("it only read")
+    };
+    assert_eq!(
+        sent.iter().map(|message| message[0]).collect::<Vec<_>>(),
+        b"PBES"
+    );
+    assert!(client.session.may_release());
+}
+
+#[test]
+fn a_read_whose_answer_was_begun_is_told_that_it_is_safe_to_retry() {
+    let mut client = Client::new();
+    client.asks("select * from t");
+    client.hears(&FromServer::RowDescription(&[0, 0]));
+    assert_eq!(client.is_told(), ["40001", "Idle"]);
+    assert!(client.session.may_release());
+}
+
+#[test]
+fn a_write_of_its_own_is_in_doubt_even_when_its_tag_was_seen() {
+    let mut client = Client::new();
+    client.asks("insert into t values (1)");
+    assert_eq!(client.is_told(), ["08007", "Idle"]);
+    client.runs("insert into t values (1)");
+    client.says(&FromClient::Sync);
+    client.hears(&FromServer::ParseComplete);
+    client.hears(&FromServer::BindComplete);
+    client.done("INSERT 0 1");
+    assert_eq!(client.is_told(), ["08007", "Idle"]);
+}
+
+#[test]
+fn a_transaction_fails_at_its_next_statement_if_nobody_was_waiting() {
+    let mut client = Client::new();
+    client.query("begin", "BEGIN", TxStatus::Open);
+    client.query("insert into t values (1)", "INSERT 0 1", TxStatus::Open);
+    assert_eq!(client.is_told(), [""; 0]);
+    assert!(client.session.is_in_aftermath());
+    let mut out = Vec::new();
+    client
+        .session
+        .on_aftermath(&FromClient::Query(b"commit"), &mut out);
+    assert_eq!(words(&out), ["40001", "Idle"]);
+    assert!(!client.session.is_in_aftermath());
+    assert!(client.session.may_release());
+}
+
+#[test]
+fn a_transaction_fails_in_the_statement_that_was_waiting_and_stays_failed() {
+    let mut client = Client::new();
+    client.query("begin", "BEGIN", TxStatus::Open);
+    client.asks("insert into t values (1)");
+    assert_eq!(client.is_told(), ["40001", "Failed"]);
+    let mut out = Vec::new();
+    client
+        .session
+        .on_aftermath(&FromClient::Query(b"select 1"), &mut out);
+    client
+        .session
+        .on_aftermath(&FromClient::Query(b"rollback"), &mut out);
+    assert_eq!(words(&out), ["25P02", "Failed", "ROLLBACK", "Idle"]);
+}
+
+#[test]
+fn a_commit_in_flight_is_in_doubt_however_it_was_sent() {
+    let mut plain = Client::new();
+    plain.query("begin", "BEGIN", TxStatus::Open);
+    plain.asks("commit");
+    assert_eq!(plain.is_told(), ["08007", "Idle"]);
+
+    let mut ahead = Client::new();
+    for sql in ["begin", "insert into t values (1)", "commit"] {
+        ahead.asks(sql);
+    }
+    ahead.done("BEGIN");
+    ahead.ready(TxStatus::Open);
+    assert_eq!(ahead.is_told(), ["08007", "Idle", "08007", "Idle"]);
+
+    let mut behind = Client::new();
+    for sql in ["insert into t values (1)", "begin", "commit"] {
+        behind.asks(sql);
+    }
+    behind.done("INSERT 0 1");
+    behind.ready(TxStatus::Idle);
+    behind.done("BEGIN");
+    behind.ready(TxStatus::Open);
+    assert_eq!(behind.is_told(), ["08007", "Idle"]);
+}
+
+#[test]
+fn a_rollback_in_flight_has_nothing_to_lose_unless_more_was_sent_behind_it() {
+    for (sql, code) in [
+        ("rollback", "40001"),
+        ("rollback; insert into t values (1)", "08007"),
+    ] {
+        let mut client = Client::new();
+        client.query("begin", "BEGIN", TxStatus::Open);
+        client.asks(sql);
+        assert_eq!(client.is_told(), [code, "Idle"], "{sql}");
+    }
+}
+
+#[test]
+fn pitfall_53_a_second_statement_sent_ahead_does_not_run_again() {
+    let mut client = Client::new();
+    client.asks("select 1");
+    client.asks("select 2");
+    client.done("SELECT 1");
+    client.ready(TxStatus::Idle);
+    assert_eq!(client.is_told(), ["40001", "Idle"]);
+}
+
+#[test]
+fn who_had_what_only_the_server_knew_is_the_one_who_must_notice() {
+    for (sql, busy, code) in [
+        ("select pg_advisory_lock(1)", "select 1", "57P01"),
+        (
+            "create temp table t ()",
+            "insert into u values (1)",
+            "08007",
+        ),
+    ] {
+        let mut client = Client::new();
+        client.query(sql, "OK", TxStatus::Idle);
+        client.asks(busy);
+        let Lost::End(bytes) = client.loses() else {
+            panic!("{sql}")
+        };
+        assert_eq!(words(&bytes), [code], "{sql}");
+    }
+}
+
+#[test]
+fn settings_of_a_lost_transaction_are_taken_back() {
+    let mut client = Client::new();
+    client.query("set a to 1", "SET", TxStatus::Idle);
+    client.query("begin", "BEGIN", TxStatus::Open);
+    client.query("set a to 2", "SET", TxStatus::Open);
+    client.loses();
+    assert_eq!(client.setting("a"), Some(&b"1"[..]));
+}
+
+#[test]
+fn a_server_in_hot_standby_makes_every_statement_a_read() {
+    let mut client = Client::new();
+    let standby = Values::from([(b"in_hot_standby".to_vec(), b"on".to_vec())]);
+    client.session.on_server(&standby);
+    client.asks("select my_function(1)");
+    assert!(matches!(client.loses(), Lost::RunAgain(_)));
+}
+
+#[test]
+fn the_rest_of_a_group_that_was_told_needs_no_server() {
+    let mut client = Client::new();
+    client.runs("insert into t values (1)");
+    assert_eq!(client.is_told(), ["08007"]);
+    assert!(client.session.flow().is_skipping());
+    let sync = FromClient::Sync;
+    let raw = Bytes::from_static(b"S\0\0\0\x04");
+    let sent = client
+        .session
+        .on_message(&sync, raw, Whose::Local, &mut client.ledger);
+    assert_eq!(sent, Sent::Answer);
+    assert_eq!(client.session.flow().status(), TxStatus::Idle);
+    assert!(client.session.may_release());
+    assert_eq!(client.loses(), Lost::Nothing);
+}
