@@ -52,6 +52,9 @@ def leading(view: View) -> Decision:
     if any(isinstance(action, SwapState) for action in decision.actions):
         return decision
     if renewal_due(view):
+        if any(isinstance(action, Promote) for action in decision.actions):
+            # Nobody else can claim a new leader's term: the waiting clients come first.
+            return replace(decision, actions=(*decision.actions, renew(view)))
         return before(decision, renew(view))
     return replace(decision, wake_s=min(decision.wake_s, _until_renewal_s(view)))
 
