@@ -220,8 +220,9 @@ impl Session {
         let parsing = self.parsing.iter().rev().find(|(found, ..)| found == name);
         match (parsing, self.statements.get(name)) {
             (Some((_, statement, _)), _) | (None, Some((statement, _))) => statement.clone(),
+            // It may be one whose Close an error has dropped, and it may be a SET.
             (None, None) => Statement {
-                said: Said::Other,
+                said: Said::Pins(Pin::Unreadable),
                 effect: Effect::MayWrite,
             },
         }
@@ -402,6 +403,7 @@ impl Session {
         let next = if self.flow.is_running() {
             Unit::sent_ahead(self.unit.effect())
         } else {
+            self.portals.clear();
             Unit::new()
         };
         std::mem::replace(&mut self.unit, next).end(ledger);

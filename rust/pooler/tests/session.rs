@@ -6,7 +6,7 @@ use flightmode_pooler::guc::Values;
 use flightmode_pooler::session::{Deallocated, Heard, Lost, Mode, Session};
 use flightmode_pooler::statement::Pin;
 use flightmode_pooler::unit::Ledger;
-use flightmode_wire::client::{Bind, FromClient, Parse};
+use flightmode_wire::client::{Bind, FromClient, Object, Parse};
 use flightmode_wire::report::Report;
 use flightmode_wire::server::{FromServer, TxStatus};
 use flightmode_wire::{Rules, Stage, Talker};
@@ -256,6 +256,39 @@ fn pitfall_06_a_pin_keeps_the_server_until_it_is_undone() {
     );
     client.ready(TxStatus::Idle);
     assert!(client.session.may_release());
+}
+
+#[test]
+fn pitfall_17_a_close_that_an_error_has_dropped_hides_no_setting() {
+    let mut client = Client::new();
+    client.says(&FromClient::Parse(Parse {
+        name: b"s",
+        sql: b"set a to 1",
+        types: b"",
+    }));
+    client.says(&FromClient::Sync);
+    client.hears(&FromServer::ParseComplete);
+    client.ready(TxStatus::Idle);
+    client.says(&FromClient::Parse(Parse {
+        name: b"",
+        sql: b"selct",
+        types: b"",
+    }));
+    client.says(&FromClient::Close(Object::Statement(b"s")));
+    client.says(&FromClient::Sync);
+    client.fails();
+    client.ready(TxStatus::Idle);
+    assert!(client.session.may_release());
+    client.says(&FromClient::Bind(Bind {
+        portal: b"",
+        statement: b"s",
+        values: &[0; 6],
+    }));
+    client.says(&FromClient::Execute {
+        portal: b"",
+        max_rows: 0,
+    });
+    assert_eq!(client.session.pins().collect::<Vec<_>>(), [Pin::Unreadable]);
 }
 
 #[test]
