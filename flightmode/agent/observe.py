@@ -44,6 +44,8 @@ class Observer:
 
     async def view(self, memory: Memory) -> View:
         """This moment, with what is remembered."""
+        # Before the looks: a job that ends during them is still under way in what they saw.
+        job, results = self._jobs.running, self._jobs.results
         store, (fence, server) = await asyncio.gather(self._tracker.read(), self._local())
         clock = self._hands.clock
         return View(
@@ -57,8 +59,8 @@ class Observer:
             server=server,
             fence=fence,
             renewed=self._tracker.renewed,
-            job=self._jobs.running,
-            results=self._jobs.results,
+            job=job,
+            results=results,
             memory=memory,
         )
 

@@ -143,6 +143,12 @@ def _diverged(view: View, leader: Member) -> bool:
 
 
 def _slot_lost(view: View, leader: Member) -> bool:
+    """Whether the leader says so, in a record newer than our last copy, which made a slot."""
+    clone = view.result(JobKind.CLONE)
+    if clone is not None and clone.error is None:
+        seen = next(seen for seen in view.store.members if seen.member.name == leader.name)
+        if seen.changed_s <= clone.ended_s:
+            return False
     return any(slot.name == view.me.name and slot.wal_status == "lost" for slot in leader.slots)
 
 
@@ -210,16 +216,17 @@ def _must_clone(view: View, data: DataDirectory | None, leader: Member | None) -
     state = state_of(view)
     if data is None or data.system_identifier != state.system_identifier:
         return False
-    rewind = view.result(JobKind.REWIND)
-    rewind_failed = rewind is not None and rewind.error is not None and rewind.term == state.term
-    lost = leader is not None and _slot_lost(view, leader) and not _cloned_this_term(view)
+    lost = leader is not None and _slot_lost(view, leader)
     asked_for = view.memory.task_stage == "clone" and not _cloned(view)
-    return data.unfinished is not None or rewind_failed or lost or asked_for
+    return data.unfinished is not None or _rewind_failed(view) or lost or asked_for
 
 
-def _cloned_this_term(view: View) -> bool:
-    result = view.result(JobKind.CLONE)
-    return result is not None and result.error is None and result.term == state_of(view).term
+def _rewind_failed(view: View) -> bool:
+    """In this term, and these are still the data that it failed on."""
+    rewind, clone = view.result(JobKind.REWIND), view.result(JobKind.CLONE)
+    if rewind is None or rewind.error is None or rewind.term != state_of(view).term:
+        return False
+    return clone is None or clone.error is not None or clone.ended_s < rewind.ended_s
 
 
 def _clone(view: View, leader: Member | None) -> Decision:

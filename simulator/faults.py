@@ -1,0 +1,306 @@
+"""What goes wrong in a run, and when: a list of values, drawn from the seed or written by hand."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from flightmode.model.cluster import RequestKind
+from simulator.store import Moods
+from simulator.world import APP, DATABASES, NODES, World
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that goes wrong at `at_s`, and lasts for `lasts_s`."""
+
+    at_s: float
+    kind: str
+    node: str = ""
+    """A node, or "leader" or "standby": whoever it is in that moment."""
+    lasts_s: float = 0.0
+    other: str = ""
+    amount: float = 0.0
+
+    def __str__(self) -> str:
+        words = [self.kind, self.node, self.other]
+        lasting = f" for {self.lasts_s:.1f} s" if self.lasts_s else ""
+        amount = f" ({self.amount:+.2f})" if self.amount else ""
+        return " ".join(word for word in words if word) + amount + lasting
+
+
+class Faults:
+    """Lets them happen, and undoes them."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._undo: list[Callable[[], object]] = []
+
+    def plan(self, faults: tuple[Fault, ...]) -> None:
+        loop = self._world.loop
+        for fault in faults:
+            loop.call_later(max(0.0, fault.at_s - loop.time()), self.happen, fault)
+
+    def happen(self, fault: Fault) -> None:
+        node = self._who(fault.node)
+        self._world.tell("FAULT", str(fault).replace(fault.node, node) if node else str(fault))
+        act = getattr(self, f"_{fault.kind.replace(' ', '_')}")
+        act(fault, node)
+
+    def heal(self) -> None:
+        """Everything works again."""
+        for each in list(self._undo):
+            each()
+        world = self._world
+        world.network.repair_all()
+        world.etcd.moods = Moods()
+        world.etcd.down.clear()
+        world.weather.copy_fails = world.weather.start_fails = 0.0
+        world.weather.promote_slow = world.weather.recovery_slow = 0.0
+        world.weather.slow_flush = world.weather.checkpointer_busy = 0.0
+        for node in world.nodes.values():
+            node.host.thaw(clock_stood=False)
+            node.resume_agent()
+            node.power_on()
+            node.start_agent()
+        world.etcd.look()
+        world.tell("FAULT", "everything is healed")
+
+    def _who(self, name: str) -> str:
+        world = self._world
+        leader = DATABASES[0] if world.state is None else world.state.leader
+        standby = next(each for each in DATABASES if each != leader)
+        return {"leader": leader, "standby": standby}.get(name, name)
+
+    def _for(self, fault: Fault, undo: Callable[[], object]) -> None:
+        """Undo it after its time, or at the healing."""
+
+        def once() -> None:
+            if once in self._undo:
+                self._undo.remove(once)
+                undo()
+
+        self._undo.append(once)
+        if fault.lasts_s:
+            self._world.loop.call_later(fault.lasts_s, once)
+
+    # ------------------------------------------------------------------ each kind
+
+    def _kill_postgres(self, fault: Fault, node: str) -> None:
+        server = self._world.nodes[node].server
+        if server is not None:
+            server.kill_postmaster()
+
+    def _power(self, fault: Fault, node: str) -> None:
+        sim = self._world.nodes[node]
+        if not sim.host.up:
+            return
+        sim.power_off()
+        self._world.etcd.look()
+
+        def back() -> None:
+            sim.power_on()
+            self._world.etcd.look()
+
+        self._for(fault, back)
+
+    def _cut(self, fault: Fault, node: str) -> None:
+        """Full, from everybody; or of one pair; `one way` in one direction of it."""
+        others = [self._who(fault.other)] if fault.other else [*NODES, APP]
+        self._cut_links([(node, each) for each in others if each != node], fault, both=True)
+
+    def _one_way(self, fault: Fault, node: str) -> None:
+        others = [self._who(fault.other)] if fault.other else [*NODES, APP]
+        self._cut_links([(node, each) for each in others if each != node], fault, both=False)
+
+    def _cut_links(self, pairs: list[tuple[str, str]], fault: Fault, *, both: bool) -> None:
+        network = self._world.network
+        links = [*pairs, *((b, a) for a, b in pairs)] if both else pairs
+        for link in links:
+            network.cut(*link)
+
+        def repair() -> None:
+            for link in links:
+                network.repair(*link)
+
+        self._for(fault, repair)
+
+    def _slow_link(self, fault: Fault, node: str) -> None:
+        slow = self._world.network.slow
+        slow[node] = fault.amount
+        self._for(fault, lambda: slow.pop(node, None))
+
+    def _kill_agent(self, fault: Fault, node: str) -> None:
+        sim = self._world.nodes[node]
+        sim.kill_agent()
+        self._for(fault, sim.start_agent)
+
+    def _hang_agent(self, fault: Fault, node: str) -> None:
+        sim = self._world.nodes[node]
+        sim.hang_agent()
+        self._for(fault, sim.resume_agent)
+
+    def _kill_fence(self, fault: Fault, node: str) -> None:
+        fence = self._world.nodes[node].fence
+        if fence is not None and self._world.nodes[node].host.up:
+            fence.die()
+
+    def _etcd_member(self, fault: Fault, node: str) -> None:
+        self._stop_members(fault, {node})
+
+    def _etcd_all(self, fault: Fault, node: str) -> None:
+        self._stop_members(fault, set(NODES))
+
+    def _stop_members(self, fault: Fault, members: set[str]) -> None:
+        etcd = self._world.etcd
+        etcd.down |= members
+        etcd.look()
+
+        def back() -> None:
+            etcd.down -= members
+            etcd.look()
+
+        self._for(fault, back)
+
+    def _store_mood(self, fault: Fault, node: str) -> None:
+        """Answers get lost, and what they were about is done at once, late, or never."""
+        etcd = self._world.etcd
+        etcd.moods = Moods(
+            unknown=fault.amount, late=0.5, late_s=10.0, silent=fault.amount / 2, slow_s=0.05
+        )
+        self._for(fault, lambda: setattr(etcd, "moods", Moods()))
+
+    def _store_slow(self, fault: Fault, node: str) -> None:
+        etcd = self._world.etcd
+        etcd.moods = Moods(slow_s=fault.amount)
+        self._for(fault, lambda: setattr(etcd, "moods", Moods()))
+
+    def _freeze(self, fault: Fault, node: str) -> None:
+        self._stand_still(fault, node, clock_stood=False)
+
+    def _suspend(self, fault: Fault, node: str) -> None:
+        """The guest's CLOCK_BOOTTIME does not count the time; unix time is set right after it."""
+        self._stand_still(fault, node, clock_stood=True)
+
+    def _stand_still(self, fault: Fault, node: str, *, clock_stood: bool) -> None:
+        world = self._world
+        host, fence = world.hosts[node], world.nodes[node].fence
+        if not host.up or host.frozen:
+            return
+        host.freeze()
+        world.etcd.look()
+
+        def go_on() -> None:
+            host.thaw(clock_stood=clock_stood)
+            world.etcd.look()
+            if fence is not None:
+                fence.tick()
+
+        self._for(fault, go_on)
+
+    def _jump(self, fault: Fault, node: str) -> None:
+        world = self._world
+        world.hosts[node].clock.wall_off_s += fault.amount
+        fence = world.nodes[node].fence
+        if fence is not None:
+            fence.tick()
+
+        def back() -> None:
+            world.hosts[node].clock.wall_off_s -= fault.amount
+            if fence is not None:
+                fence.tick()
+
+        self._for(fault, back)
+
+    def _lose_slot(self, fault: Fault, node: str) -> None:
+        for server in self._world.servers.values():
+            slot = server.data.slots.get(node) if server.data else None
+            if slot is not None:
+                slot.lost = True
+                if node in server.senders:
+                    server.senders[node].end()
+
+    def _ask(self, fault: Fault, node: str) -> None:
+        kind = RequestKind(fault.other)
+        self._world.ask(kind, node or None, for_s=fault.amount or 10.0)
+
+
+def drawn(dice: Random, begin_s: float, end_s: float) -> tuple[Fault, ...]:
+    """A schedule: some faults of a few kinds, at random moments, often several at once."""
+    kinds = dice.sample(sorted(_DRAWN), dice.randint(2, 6))
+    number = dice.randint(3, 14)
+    faults: list[Fault] = []
+    for _ in range(number):
+        at_s = dice.uniform(begin_s, end_s)
+        faults.append(_DRAWN[dice.choice(kinds)](dice, at_s))
+        if dice.random() < 0.35:
+            # What goes wrong while something is going wrong finds the most.
+            soon_s = at_s + dice.choice((0.0, 0.05, 0.3, 1.0, 4.5)) * dice.random()
+            faults.append(_DRAWN[dice.choice(sorted(_DRAWN))](dice, soon_s))
+    return tuple(sorted(faults, key=lambda fault: fault.at_s))
+
+
+def _database(dice: Random) -> str:
+    return dice.choice(("leader", "leader", "standby", *DATABASES))
+
+
+def _any(dice: Random) -> str:
+    return dice.choice(("leader", "leader", "standby", *NODES))
+
+
+def _lasting(dice: Random) -> float:
+    return dice.choice((0.3, 2.0, 6.0, 15.0)) * dice.uniform(0.5, 1.5)
+
+
+def _pair(dice: Random) -> tuple[str, str]:
+    one, other = dice.sample(("ams", "fra", "wit"), 2)
+    return one, other
+
+
+def _cut_of(dice: Random, at_s: float) -> Fault:
+    kind = dice.choice(("cut", "cut", "one way"))
+    if dice.random() < 0.5:
+        return Fault(at_s, kind, _any(dice), _lasting(dice))
+    one, other = _pair(dice)
+    return Fault(at_s, kind, one, _lasting(dice), other=other)
+
+
+def _asked(dice: Random, at_s: float) -> Fault:
+    kind = dice.choice(
+        ("switchover", "switchover", "pause", "resume", "restart", "restart", "reload", "reinit")
+    )
+    node = _who_is_asked(dice, kind)
+    return Fault(at_s, "ask", node, other=kind, amount=dice.uniform(2.0, 15.0))
+
+
+def _who_is_asked(dice: Random, kind: str) -> str:
+    if kind in ("pause", "resume"):
+        return ""
+    if kind == "switchover":
+        return dice.choice(("", "standby", "leader"))
+    return dice.choice(("leader", "standby"))
+
+
+_DRAWN: dict[str, Callable[[Random, float], Fault]] = {
+    "kill postgres": lambda d, at: Fault(at, "kill postgres", _database(d)),
+    "power": lambda d, at: Fault(at, "power", _any(d), _lasting(d)),
+    "cut": _cut_of,
+    "slow link": lambda d, at: Fault(
+        at, "slow link", _any(d), _lasting(d), amount=d.choice((0.02, 0.2, 0.8))
+    ),
+    "kill agent": lambda d, at: Fault(at, "kill agent", _any(d), 0.01 + _lasting(d)),
+    "hang agent": lambda d, at: Fault(at, "hang agent", _any(d), _lasting(d)),
+    "kill fence": lambda d, at: Fault(at, "kill fence", _database(d)),
+    "etcd member": lambda d, at: Fault(at, "etcd member", d.choice(NODES), _lasting(d)),
+    "etcd all": lambda d, at: Fault(at, "etcd all", "", _lasting(d)),
+    "store mood": lambda d, at: Fault(
+        at, "store mood", "", _lasting(d), amount=d.choice((0.1, 0.4, 0.9))
+    ),
+    "store slow": lambda d, at: Fault(
+        at, "store slow", "", _lasting(d), amount=d.choice((0.1, 0.4, 0.8))
+    ),
+    "freeze": lambda d, at: Fault(at, "freeze", _any(d), _lasting(d)),
+    "suspend": lambda d, at: Fault(at, "suspend", _any(d), _lasting(d)),
+    "jump": lambda d, at: Fault(at, "jump", _any(d), _lasting(d), amount=d.uniform(-30, 30)),
+    "lose slot": lambda d, at: Fault(at, "lose slot", "standby"),
+    "ask": _asked,
+}

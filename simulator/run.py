@@ -1,0 +1,114 @@
+"""One run: the cluster comes up, things go wrong, everything heals, the history is judged."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from random import Random
+
+import structlog
+
+from simulator import checkers, faults, weather
+from simulator.checkers import Violation
+from simulator.faults import Fault, Faults
+from simulator.history import Healed, History, Standing
+from simulator.host import WALL_S
+from simulator.loop import VirtualLoop
+from simulator.weather import Weather
+from simulator.world import POLICY, World
+
+_UP_S = 15.0
+"""By then a cluster without faults is in mode sync."""
+_LOOK_S = 0.5
+_LIVENESS_S = 62.0
+_QUIET_S = 3.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is made of; from the seed, or by hand."""
+
+    seed: int
+    weather: Weather
+    faults: tuple[Fault, ...]
+    lasts_s: float = 60.0
+
+
+@dataclass
+class Result:
+    """How it went."""
+
+    plan: Plan
+    history: History
+    virtual_s: float = 0.0
+    violations: list[Violation] = field(default_factory=list)
+
+
+def plan_of(seed: int) -> Plan:
+    """The plan that a seed stands for."""
+    dice = Random(f"{seed} plan")
+    lasts_s = dice.choice((20.0, 40.0, 70.0))
+    # Now and then things go wrong before the cluster is up.
+    begin_s = 0.5 if dice.random() < 0.15 else _UP_S
+    return Plan(
+        seed,
+        weather.drawn(dice),
+        faults.drawn(dice, begin_s, _UP_S + lasts_s),
+        _UP_S + lasts_s,
+    )
+
+
+def run(plan: Plan) -> Result:
+    """Play it and judge it.  Repeatable: the same plan gives the same history."""
+    result = Result(plan, History())
+    with _quiet(), asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        result.virtual_s = runner.run(_play(plan, result.history))
+    result.violations = checkers.judge(result.history, POLICY)
+    return result
+
+
+async def _play(plan: Plan, history: History) -> float:
+    world = World(plan.seed, plan.weather, history)
+    nemesis = Faults(world)
+    world.start()
+    nemesis.plan(plan.faults)
+    await asyncio.sleep(plan.lasts_s)
+    nemesis.heal()
+    await _recover(world)
+    for name, server in world.servers.items():
+        history.add(Standing(world.loop.time(), name, world.rows_of(server), world.state))
+    ended_s = world.loop.time()
+    for node in world.nodes.values():
+        node.kill_agent()
+    await asyncio.sleep(0)
+    return ended_s
+
+
+async def _recover(world: World) -> None:
+    """Until all is well for a while, or the time for it is over."""
+    loop = world.loop
+    pause = None if world.state is None else world.state.pause
+    now_s = loop.time()
+    paused_s = 0.0 if pause is None else pause.until_wall_s - WALL_S + POLICY.pause_grace_s
+    from_s = max(now_s, paused_s)
+    world.history.add(Healed(now_s, from_s))
+    well_since_s: float | None = None
+    while loop.time() < from_s + _LIVENESS_S:
+        await asyncio.sleep(_LOOK_S)
+        look = world.look()
+        world.history.add(look)
+        well = look.synced and len(look.primaries) == 1
+        well_since_s = (well_since_s or loop.time()) if well else None
+        if well_since_s is not None and loop.time() - well_since_s >= _QUIET_S:
+            return
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The agents' own log lines say nothing that the story doesn't."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)

@@ -1,0 +1,222 @@
+"""The Store port over a simulated etcd: linearizable, and as unhelpful as a real one.
+
+Three members, one of them leading.  A request is answered when its client reaches a
+member that reaches the leader, and that has a majority; a lost leader is replaced after
+one to two seconds.  What a client is not told of may have been carried out, may never be,
+or may be carried out much later.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Any, TypeVar
+
+from flightmode.errors import StoreUnknown
+from flightmode.store.memory import MemoryCluster, MemoryStore
+from flightmode.store.port import Change, Compare, Op, Snapshot, Txn
+from simulator.host import Host
+from simulator.network import Network
+
+DEADLINE_S = 1.0
+_KEPT_REVISIONS = 30
+
+T = TypeVar("T")
+Carried = Callable[["SimStore", float, tuple[Compare, ...], tuple[Op, ...], Txn], None]
+
+
+@dataclass
+class Moods:
+    """How the store treats its clients: chances per request, changed by faults."""
+
+    unknown: float = 0.0
+    """A commit's outcome is not told."""
+    late: float = 0.0
+    """Of those: it is carried out later, in up to `late_s`."""
+    late_s: float = 8.0
+    silent: float = 0.0
+    """A read is not answered."""
+    slow_s: float = 0.0
+    """Every request takes up to so much longer."""
+
+
+class Etcd:
+    """The members and the keys."""
+
+    def __init__(self, network: Network, members: tuple[str, ...], dice: Random) -> None:
+        self.network = network
+        self.members = members
+        self.dice = dice
+        self.keys = MemoryCluster()
+        self.moods = Moods()
+        self.down: set[str] = set()
+        """Members whose process does not run."""
+        self.leader: str | None = members[-1]
+        self.carried_out: Carried = lambda *_: None
+        self.told: Callable[[SimStore, tuple[Op, ...], bool], None] = lambda *_: None
+        """A client got the answer that its commit was done, or that nothing is known."""
+        self._electing = False
+
+    def works(self, member: str) -> bool:
+        host = self.network.hosts[member]
+        return host.up and not host.frozen and member not in self.down
+
+    def look(self) -> None:
+        """After any change of the world: a leader without a majority is replaced."""
+        if self._leads(self.leader) or self._electing:
+            return
+        self._electing = True
+        self.loop.call_later(self.dice.uniform(1.0, 2.0), self._elect)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return self.network.hosts[self.members[0]].loop
+
+    def _elect(self) -> None:
+        self._electing = False
+        if self._leads(self.leader):
+            return
+        able = [member for member in self.members if self._leads(member)]
+        self.leader = self.dice.choice(able) if able else None
+        if self.leader is None:
+            self._electing = True
+            self.loop.call_later(0.5, self._elect)
+
+    def _leads(self, member: str | None) -> bool:
+        """Whether that member has a majority."""
+        if member is None or not self.works(member):
+            return False
+        followers = [m for m in self.members if self.works(m) and self.network.talk(member, m)]
+        return len(followers) * 2 > len(self.members)
+
+    def answers(self, client: str) -> bool:
+        """Whether a request of that host would be answered now."""
+        leader = self.leader
+        if not self._leads(leader):
+            return False
+        assert leader is not None
+        return any(
+            self.works(member)
+            and self.network.talk(client, member)
+            and self.network.talk(member, leader)
+            for member in self.members
+        )
+
+    def carry_out(
+        self,
+        client: "SimStore",
+        sent_s: float,
+        compares: tuple[Compare, ...],
+        ops: tuple[Op, ...],
+    ) -> Txn:
+        txn = self.keys.commit(compares, ops)
+        self.carried_out(client, sent_s, compares, ops, txn)
+        if self.keys.revision - self.keys.compacted > 2 * _KEPT_REVISIONS:
+            self.keys.compact(self.keys.revision - _KEPT_REVISIONS)
+        return txn
+
+
+class SimStore:
+    """One agent's client; a `Store`."""
+
+    def __init__(self, etcd: Etcd, host: Host, gate: Callable[[], Any]) -> None:
+        self.host = host
+        self.life = host.life
+        self._etcd = etcd
+        self._gate = gate
+        self._watch = MemoryStore(etcd.keys)
+
+    @property
+    def node(self) -> str:
+        return self.host.name
+
+    async def read(self, prefix: str) -> Snapshot:
+        await self._gate()
+        lost = self._etcd.dice.random() < self._etcd.moods.silent
+        return await self._ask(lambda: self._etcd.keys.snapshot(prefix), lost=lost)
+
+    async def commit(self, compares: tuple[Compare, ...], ops: tuple[Op, ...]) -> Txn:
+        try:
+            txn = await self._commit(compares, ops)
+        except StoreUnknown:
+            self._etcd.told(self, ops, False)
+            raise
+        if txn.succeeded:
+            self._etcd.told(self, ops, True)
+        return txn
+
+    async def _commit(self, compares: tuple[Compare, ...], ops: tuple[Op, ...]) -> Txn:
+        sent_s = self.host.clock.now_s()
+        await self._gate()
+        etcd = self._etcd
+
+        def act() -> Txn:
+            return etcd.carry_out(self, sent_s, compares, ops)
+
+        if etcd.dice.random() >= etcd.moods.unknown:
+            return await self._ask(act, lost=False)
+        fate = etcd.dice.random()
+        if fate < etcd.moods.late:
+            etcd.loop.call_later(etcd.dice.uniform(0.0, etcd.moods.late_s), self._late, act)
+        elif fate < 0.5 + etcd.moods.late / 2 and etcd.answers(self.node):
+            etcd.loop.call_later(self._travel_s(), act)
+        return await self._ask(act, lost=True)
+
+    def _late(self, act: Callable[[], Txn]) -> None:
+        """Held up inside etcd: carried out once there is a leader to do it."""
+        if self._etcd._leads(self._etcd.leader):
+            act()
+        else:
+            self._etcd.loop.call_later(0.5, self._late, act)
+
+    async def _ask(self, act: Callable[[], T], *, lost: bool) -> T:
+        """There, carried out, and back; or not.  Raises StoreUnknown."""
+        etcd, loop = self._etcd, self._etcd.loop
+        reply: asyncio.Future[T] = loop.create_future()
+        if not lost:
+            loop.call_later(self._travel_s(), self._arrive, act, reply)
+            end_s = DEADLINE_S
+        else:
+            end_s = DEADLINE_S if etcd.dice.random() < 0.5 else self._travel_s()
+        timer = loop.call_later(end_s, _give_up, reply)
+        try:
+            answer = await reply
+        finally:
+            timer.cancel()
+            await self._gate()
+        return answer
+
+    def _travel_s(self) -> float:
+        dice, moods = self._etcd.dice, self._etcd.moods
+        return 0.0005 + 0.002 * dice.random() + moods.slow_s * dice.random()
+
+    def _arrive(self, act: Callable[[], T], reply: "asyncio.Future[T]") -> None:
+        if self.host.life != self.life or not self._etcd.answers(self.node):
+            return
+        answer = act()
+        self._etcd.loop.call_later(self._travel_s(), self._return, answer, reply)
+
+    def _return(self, answer: T, reply: "asyncio.Future[T]") -> None:
+        if not reply.done() and self._etcd.answers(self.node):
+            reply.set_result(answer)
+
+    async def watch(self, prefix: str, from_revision: int) -> AsyncIterator[tuple[Change, ...]]:
+        """News travels; to whom etcd does not answer it comes later."""
+        async for changes in self._watch.watch(prefix, from_revision):
+            await asyncio.sleep(self._travel_s())
+            await self._until_it_answers()
+            await self._gate()
+            yield changes
+
+    async def _until_it_answers(self) -> None:
+        if not self._etcd.answers(self.node):
+            await asyncio.sleep(0.3)
+            await self._until_it_answers()
+
+    async def close(self) -> None:
+        await self._watch.close()
+
+
+def _give_up(reply: "asyncio.Future[Any]") -> None:
+    if not reply.done():
+        reply.set_exception(StoreUnknown("etcd did not answer in time"))

@@ -1,0 +1,233 @@
+"""Two database nodes, a witness, their etcd, and the clients; built from one seed."""
+
+import asyncio
+from itertools import count
+from random import Random
+
+from flightmode.model.cluster import ClusterState, Mode, Request, RequestKind
+from flightmode.model.member import Node, NodeKind
+from flightmode.model.policy import Policy
+from flightmode.store import codec, keys
+from flightmode.store.port import Compare, Op, Put, Txn
+from simulator.clients import Client
+from simulator.fence import FenceProcess
+from simulator.history import (
+    BecamePrimary,
+    Broke,
+    History,
+    Looked,
+    PermissionEnded,
+    Rows,
+    StateChanged,
+    StateKnown,
+)
+from simulator.host import WALL_S, Host
+from simulator.network import Network
+from simulator.node import CLUSTER, SimNode
+from simulator.postgres import PRIMARY, SimServer
+from simulator.store import Etcd, SimStore
+from simulator.weather import Weather
+
+DATABASES = ("ams", "fra")
+NODES = (*DATABASES, "wit")
+APP = "app"
+"""The host of the clients."""
+_ROAMING = 3
+
+POLICY = Policy(
+    nodes=tuple(
+        Node(name, NodeKind.DATABASE if name in DATABASES else NodeKind.WITNESS, name)
+        for name in NODES
+    ),
+    bootstrap=DATABASES[0],
+    pg_major=15,
+)
+
+
+class World:
+    """Everything there is."""
+
+    def __init__(self, seed: int, weather: Weather, history: History) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.loop.set_exception_handler(self._unforeseen)
+        self.seed = seed
+        self.history = history
+        self.weather = weather
+        self.hosts = {name: self._host(name) for name in (*NODES, APP)}
+        self.network = Network(self.hosts, self.dice("network"))
+        self.etcd = Etcd(self.network, NODES, self.dice("etcd"))
+        self.network.changed = self.etcd.look
+        self.etcd.carried_out = self._carried_out
+        self.etcd.told = self._told
+        self.nodes = {node.name: self._node(node) for node in POLICY.nodes}
+        self.servers = {name: self._server(name) for name in DATABASES}
+        self.state: ClusterState | None = None
+        self.served: set[str] = set()
+        self._key = keys.state(CLUSTER)
+        self._requests = count(1)
+        self._clients(count(1))
+
+    def dice(self, what: str) -> Random:
+        """One stream of chance per purpose: a change in one leaves the others as they were."""
+        return Random(f"{self.seed} {what}")
+
+    def _host(self, name: str) -> Host:
+        dice = self.dice(f"host {name}")
+        host = Host(name, self.loop, dice)
+        host.clock.rate = 1.0 + dice.uniform(-1.0, 1.0) * self.weather.drift
+        host.clock.wall_off_s = dice.uniform(-0.2, 0.2)
+        return host
+
+    def _node(self, node: Node) -> SimNode:
+        dice = self.dice(f"node {node.name}")
+        return SimNode(node, self.hosts[node.name], self.etcd, POLICY, self.history, dice)
+
+    def _server(self, name: str) -> SimServer:
+        node = self.nodes[name]
+        server = SimServer(node.host, self.network, self.dice(f"postgres {name}"), self.weather)
+        fence = FenceProcess(node.host, server, self.dice(f"fence {name}"))
+        node.server, node.fence = server, fence
+        server.peer = lambda member: self.servers[member]
+        server.changed = fence.tick
+        server.became_primary = self._became_primary
+        server.discarded = self.history.add
+        fence.ended = lambda why, primary: self._permission_ended(node, why, primary=primary)
+        return server
+
+    def _clients(self, rows: "count[int]") -> None:
+        servers = list(self.servers.values())
+        homes = [(APP, servers)] * _ROAMING + [(server.name, [server]) for server in servers]
+        for number, (host, those) in enumerate(homes):
+            dice = self.dice(f"client {number}")
+            client = Client(host, those, self.network, self.history, dice, rows)
+            client.acknowledged = self.served.add
+
+    def start(self) -> None:
+        for node in self.nodes.values():
+            node.start_agent()
+
+    # ------------------------------------------------------------------ facts
+
+    def tell(self, who: str, what: str) -> None:
+        self.history.tell(self.loop.time(), who, what)
+
+    def _unforeseen(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        error = context.get("exception")
+        what = f"{context.get('message')}: {error!r}"
+        self.history.add(Broke(self.loop.time(), "loop", what))
+        self.tell("loop", what)
+
+    def _carried_out(
+        self,
+        client: SimStore,
+        sent_s: float,
+        compares: tuple[Compare, ...],
+        ops: tuple[Op, ...],
+        txn: Txn,
+    ) -> None:
+        for op in ops:
+            if op.key != self._key or not txn.succeeded:
+                continue
+            old = self.state
+            self.state = codec.load(ClusterState, op.value) if isinstance(op, Put) else None
+            compared = any(compare.key == self._key for compare in compares)
+            self._state_changed(client, sent_s, old, txn.revision, compared=compared)
+
+    def _state_changed(
+        self,
+        client: SimStore,
+        sent_s: float,
+        old: ClusterState | None,
+        revision: int,
+        *,
+        compared: bool,
+    ) -> None:
+        new, holds, busy, ran = self.state, None, None, False
+        if new is not None and (old is None or old.leader != new.leader):
+            server = self.servers[new.leader]
+            holds = self.rows_of(server)
+            busy = server.busy_with or (server.data.unfinished if server.data else "no data")
+            ran = old is not None and self._runs(old.leader)
+        fact = StateChanged(
+            at_s=self.loop.time(),
+            node=client.node,
+            revision=revision,
+            old=old,
+            new=new,
+            sent_s=sent_s,
+            life=client.life,
+            compared=compared,
+            true_wall_s=WALL_S + self.loop.time(),
+            holds=holds,
+            busy=busy,
+            ran=ran,
+        )
+        self.history.add(fact)
+
+    def _runs(self, name: str) -> bool:
+        server = self.servers[name]
+        return server.state == PRIMARY and server.host.up and not server.host.frozen
+
+    @staticmethod
+    def rows_of(server: SimServer) -> Rows:
+        return frozenset() if server.data is None else server.data.wal.rows()
+
+    def _told(self, client: SimStore, ops: tuple[Op, ...], done: bool) -> None:
+        for op in ops:
+            if isinstance(op, Put) and op.key == self._key:
+                state = codec.load(ClusterState, op.value) if done else None
+                self.history.add(StateKnown(self.loop.time(), client.node, state))
+
+    def _became_primary(self, server: SimServer, promoted: bool) -> None:
+        assert server.data is not None
+        timeline, holds = server.data.wal.timeline, server.data.wal.rows()
+        fact = BecamePrimary(self.loop.time(), server.name, timeline, promoted, holds, self.state)
+        self.history.add(fact)
+        self.tell(server.name, f"POSTGRES is the primary now, on timeline {timeline}")
+
+    def _permission_ended(self, node: SimNode, why: str, *, primary: bool) -> None:
+        fact = PermissionEnded(
+            self.loop.time(), node.name, why, primary, self.state, node.agent_well
+        )
+        self.history.add(fact)
+        self.tell(node.name, f"FENCE: permission ended ({why}), primary={primary}")
+
+    # ------------------------------------------------------------------ people
+
+    def ask(self, kind: RequestKind, node: str | None, *, for_s: float = 10.0) -> None:
+        """What an operator's command writes, if no such request is open."""
+        wall_s = WALL_S + self.loop.time()
+        until_s = wall_s + for_s if kind is RequestKind.PAUSE else None
+        request = Request(
+            f"r{next(self._requests)}", kind, node, "operator", wall_s + 30.0, until_s
+        )
+        key = keys.request(CLUSTER, kind, node)
+        txn = self.etcd.keys.commit((Compare(key, 0),), (Put(key, codec.dump(request)),))
+        done = "asked for" if txn.succeeded else "refused: one is open"
+        self.tell("operator", f"{kind} {node or ''}: {done}")
+
+    # ------------------------------------------------------------------ looking
+
+    def look(self) -> Looked:
+        """As somebody sees it who sees everything."""
+        primaries = tuple(
+            name
+            for name, server in self.servers.items()
+            if self._runs(name) and server.data is not None and server.data.admits
+        )
+        state = self.state
+        synced = (
+            state is not None
+            and state.mode is Mode.SYNC
+            and primaries == (state.leader,)
+            and all(name in self.servers[state.leader].senders for name in state.sync)
+        )
+        served = bool(self.served.intersection(primaries))
+        self.served.clear()
+        why = "; ".join(f"{name}: {_why(node)}" for name, node in self.nodes.items())
+        return Looked(self.loop.time(), primaries, served, synced, why)
+
+
+def _why(node: SimNode) -> str:
+    last = node.journal.last
+    return "nothing yet" if last is None else f"{last.rule} ({last.why})"
