@@ -211,7 +211,14 @@ impl Session {
                 }
                 Effect::ReadOnly
             }
-            FromClient::FunctionCall(_) => Effect::MayWrite,
+            FromClient::FunctionCall(_) => {
+                let call = Statement {
+                    said: Said::Other,
+                    effect: Effect::MayWrite,
+                };
+                self.running.push_back([call].into());
+                Effect::MayWrite
+            }
             _ => Effect::ReadOnly,
         }
     }
@@ -320,7 +327,12 @@ impl Session {
         for _ in 0..parsed + here {
             self.on_parsed();
         }
-        if reply.forward && matches!(reply.done, Some(Step::Execute | Step::Query)) {
+        if reply.forward
+            && matches!(
+                reply.done,
+                Some(Step::Execute | Step::Query | Step::FunctionCall)
+            )
+        {
             self.running.pop_front();
         }
     }
@@ -338,7 +350,7 @@ impl Session {
         for step in dropped {
             match step {
                 Step::Parse => drop(self.parsing.pop_front()),
-                Step::Execute | Step::Query => drop(self.running.pop_front()),
+                Step::Execute | Step::Query | Step::FunctionCall => drop(self.running.pop_front()),
                 _ => (),
             }
         }
@@ -387,11 +399,15 @@ impl Session {
 
     fn on_ready(&mut self, status: TxStatus, ledger: &mut Ledger) {
         if status != TxStatus::Idle {
-            // A COMMIT that was sent ahead is still to be answered.
-            if self.running.iter().flatten().any(|one| commits(&one.said)) {
-                self.unit.on_commit_sent();
-            } else {
-                self.unit.on_open();
+            self.unit.on_open();
+            // What was sent ahead may end it, and go on behind that.
+            for statement in self.running.iter().flatten() {
+                self.unit.on_behind(statement.effect);
+                match &statement.said {
+                    Said::Rollback => self.unit.on_rollback_sent(),
+                    said if commits(said) => self.unit.on_commit_sent(),
+                    _ => (),
+                }
             }
             return;
         }

@@ -113,13 +113,18 @@ impl Unit {
         self.effect
     }
 
+    /// Something was sent behind what ends the transaction: a ROLLBACK is then no longer the last
+    /// word, and what comes behind it is on its own.
+    pub fn on_behind(&mut self, effect: Effect) {
+        if self.stage == Stage::Leaving && effect != Effect::ReadOnly {
+            self.stage = Stage::Ending;
+        }
+    }
+
     /// A message of the client goes to the server.
     pub fn on_sent(&mut self, message: Bytes, effect: Effect, ledger: &mut Ledger) {
         self.effect = self.effect.max(effect);
-        if self.stage == Stage::Leaving && effect != Effect::ReadOnly {
-            // Something of its own was sent behind the ROLLBACK.
-            self.stage = Stage::Ending;
-        }
+        self.on_behind(effect);
         if self.too_large {
             return;
         }
@@ -145,7 +150,8 @@ impl Unit {
         }
     }
 
-    /// The server says that a transaction is open, and nothing that ends it is under way.
+    /// The server says that a transaction is open.  What was sent and is not answered yet MUST be
+    /// told again after this.
     pub fn on_open(&mut self) {
         self.stage = Stage::Open;
     }
