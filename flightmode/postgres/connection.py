@@ -22,11 +22,18 @@ Connection = AsyncConnection[tuple[Any, ...]]
 OPTIONS: Final = (
     "-c search_path=pg_catalog -c statement_timeout=0 -c lock_timeout=0 "
     "-c idle_in_transaction_session_timeout=0 -c default_transaction_read_only=off "
-    "-c synchronous_commit=local"
+    "-c synchronous_commit=local "
+    "-c log_statement=none -c log_duration=off -c log_min_duration_statement=-1 "
+    "-c log_min_duration_sample=-1 -c log_transaction_sample_rate=0 "
+    "-c log_min_error_statement=panic "
+    "-c auto_explain.log_min_duration=-1 -c pg_stat_statements.track=none -c pgaudit.log=none"
 )
 """What a user may have set for everybody must not change what ours do.
 
 `local`: our own statements (roles, slots) never wait for a standby; no client is told of them.
+Nothing of ours is logged or counted: verifiers of passwords would stand there, and the looks
+would drown what the user wants to see.  A setting of an extension that is not loaded is
+without effect.
 """
 CONNECT_S: Final = 2.0
 

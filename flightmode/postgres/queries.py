@@ -61,7 +61,10 @@ SELECT (SELECT timeline_id FROM pg_control_checkpoint()),
 """
 """The control file's timeline and the one being written."""
 
-ROLES: Final = "SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)"
+ROLES: Final = """
+SELECT rolname, coalesce(shobj_description(oid, 'pg_authid'), '')
+FROM pg_roles WHERE rolname = ANY(%s)
+"""
 SLOTS: Final = """
 SELECT slot_name, active, wal_status FROM pg_replication_slots
 WHERE slot_type = 'physical' AND NOT temporary

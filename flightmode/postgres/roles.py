@@ -1,7 +1,8 @@
 """Our roles and slots on a primary; each only what its work needs."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import LiteralString
+from typing import Final, LiteralString
 
 from psycopg import sql
 
@@ -16,19 +17,29 @@ from flightmode.postgres.settings import (
     slot_name,
 )
 
-_SECRETS = {
-    REPLICATION: ("replication", "LOGIN REPLICATION"),
-    REWIND: ("rewind", "LOGIN"),
-    MONITOR: ("monitor", "LOGIN"),
-    APPLICATION: ("app", "LOGIN"),
+
+@dataclass(frozen=True, slots=True)
+class _Role:
+    secret: str
+    """The file of its password."""
+    attributes: LiteralString
+
+
+_ROLES: Final = {
+    REPLICATION: _Role("replication", "LOGIN REPLICATION"),
+    REWIND: _Role("rewind", "LOGIN"),
+    MONITOR: _Role("monitor", "LOGIN"),
+    APPLICATION: _Role("app", "LOGIN"),
 }
-"""Role: the file of its password, its attributes."""
+
+_REMARK: Final = "made by Flightmode"
+"""The comment on a role that we made."""
 
 
 def password_file(config: PostgresConfig) -> str:
     """The password file for connections to the peers (manual, 34.16)."""
     roles = (REPLICATION, REWIND, MONITOR)
-    return "".join(f"*:*:*:{role}:{_password(config, _SECRETS[role][0])}\n" for role in roles)
+    return "".join(f"*:*:*:{role}:{_password(config, _ROLES[role].secret)}\n" for role in roles)
 
 
 def _password(config: PostgresConfig, name: str) -> str:
@@ -39,28 +50,28 @@ async def make_roles(connection: Connection, config: PostgresConfig) -> None:
     """Make them, or set their passwords to what the files say; may be repeated.
 
     What is sent is the SCRAM verifier: a password must not stand in the server's log.
+    A role `app` that an adopted server brought along keeps its password: its clients know it.
     """
-    rows = await (await connection.execute(queries.ROLES, (list(_SECRETS),))).fetchall()
-    there = {row[0] for row in rows}
-    for role, (secret, attributes) in _SECRETS.items():
-        password = _password(config, secret).encode()
+    rows = await (await connection.execute(queries.ROLES, (list(_ROLES),))).fetchall()
+    there: dict[str, str] = dict(rows)
+    for role, wanted in _ROLES.items():
+        if role == APPLICATION and there.get(role, _REMARK) != _REMARK:
+            continue
+        password = _password(config, wanted.secret).encode()
         verifier = connection.pgconn.encrypt_password(password, role.encode(), b"scram-sha-256")
-        verb: LiteralString = "ALTER" if role in there else "CREATE"
         statement = sql.SQL("{} ROLE {} {} PASSWORD {}").format(
-            sql.SQL(verb),
+            sql.SQL("ALTER" if role in there else "CREATE"),
             sql.Identifier(role),
-            sql.SQL(_literal(attributes)),
+            sql.SQL(wanted.attributes),
             sql.Literal(verifier.decode()),
         )
         await connection.execute(statement)
+        if role not in there:
+            remark = sql.SQL("COMMENT ON ROLE {} IS {}")
+            await connection.execute(remark.format(sql.Identifier(role), sql.Literal(_REMARK)))
     await connection.execute(queries.MONITOR_GRANT)
     for grant in queries.REWIND_GRANTS:
         await connection.execute(grant)
-
-
-def _literal(attributes: str) -> LiteralString:
-    """The attributes are ours, of the table above."""
-    return "LOGIN REPLICATION" if "REPLICATION" in attributes else "LOGIN"
 
 
 async def make_slots(connection: Connection, members: tuple[str, ...]) -> None:

@@ -1,0 +1,22 @@
+"""What several files of this directory need."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.integration.postgres_server import FLAVOURS, Machine, forget_what_was_made, installed
+
+
+@pytest.fixture(params=FLAVOURS)
+async def machine(request: pytest.FixtureRequest) -> AsyncIterator[Machine]:
+    """Room for PostgreSQL servers of each version that is installed."""
+    if not installed(request.param):
+        pytest.skip(f"PostgreSQL {request.param} is not installed")
+    async with Machine(request.param) as made:
+        yield made
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_kept() -> Iterator[None]:
+    yield
+    forget_what_was_made()
