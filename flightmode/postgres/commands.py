@@ -25,6 +25,11 @@ def initdb(config: PostgresConfig, into: Path, password_file: Path) -> tuple[str
     )
 
 
+def setting(config: PostgresConfig, name: str) -> tuple[str, ...]:
+    """What a server that is not running would have for it, from its files."""
+    return (str(config.bin_dir / "postgres"), "-C", name, "-D", str(config.data_dir))
+
+
 def controldata(config: PostgresConfig) -> tuple[str, ...]:
     return (str(config.bin_dir / "pg_controldata"), f"--pgdata={config.data_dir}")
 

@@ -13,18 +13,18 @@ def parse(
     `position` is the latest checkpoint's location, where its record *begins*, or the end of
     the minimum recovery, whichever is further.
     """
-    fields = dict(_pairs(text))
+    found = fields(text)
     try:
-        checkpoint = Lsn.parse(fields["Latest checkpoint location"])
-        recovered = Lsn.parse(fields["Minimum recovery ending location"])
-        timeline = int(fields["Latest checkpoint's TimeLineID"])
+        checkpoint = Lsn.parse(found["Latest checkpoint location"])
+        recovered = Lsn.parse(found["Minimum recovery ending location"])
+        timeline = int(found["Latest checkpoint's TimeLineID"])
         if recovered > checkpoint:
-            timeline = int(fields["Min recovery ending loc's timeline"])
+            timeline = int(found["Min recovery ending loc's timeline"])
         return DataDirectory(
-            system_identifier=fields["Database system identifier"],
+            system_identifier=found["Database system identifier"],
             pg_major=pg_major,
             timeline=timeline,
-            control_state=fields["Database cluster state"],
+            control_state=found["Database cluster state"],
             position=max(checkpoint, recovered),
             standby_signal=standby_signal,
             unfinished=unfinished,
@@ -33,6 +33,7 @@ def parse(
         raise DataUnreadable(f"pg_controldata does not tell {missing}") from None
 
 
-def _pairs(text: str) -> list[tuple[str, str]]:
+def fields(text: str) -> dict[str, str]:
+    """Its lines, by name."""
     lines = (line.partition(":") for line in text.splitlines())
-    return [(name.strip(), value.strip()) for name, colon, value in lines if colon]
+    return {name.strip(): value.strip() for name, colon, value in lines if colon}

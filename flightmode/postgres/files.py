@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from flightmode.errors import DataModes
 from flightmode.postgres.settings import PostgresConfig
 
 UNFINISHED = "flightmode.unfinished"
@@ -45,6 +46,18 @@ def own(config: PostgresConfig, path: Path) -> None:
     """Give it to the user of Postgres, where this process may."""
     if os.geteuid() == 0:
         os.chown(path, config.uid, config.gid)
+
+
+def check_private(config: PostgresConfig, data_dir: Path) -> None:
+    """Postgres would refuse to start, and say so in its log only.  Raises DataModes."""
+    found = data_dir.stat()
+    if os.geteuid() == 0 and found.st_uid != config.uid:
+        owner = f"{config.user}:"
+        text = f"{data_dir} does not belong to {config.user}, whom Postgres runs as"
+        raise DataModes(text, hint=f"chown -R {owner} {data_dir}")
+    if found.st_mode & 0o077:
+        text = f"{data_dir} can be entered by others than its owner"
+        raise DataModes(text, hint=f"chmod 700 {data_dir}")
 
 
 def fresh_directory(config: PostgresConfig, path: Path) -> None:

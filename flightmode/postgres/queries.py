@@ -19,6 +19,7 @@ SELECT json_build_object(
      ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int END,
   'settings', (SELECT json_object_agg(name, setting) FROM pg_settings
      WHERE name IN ('primary_conninfo', 'synchronous_standby_names')),
+  'segment', pg_size_bytes(current_setting('wal_segment_size')),
   'receiver', (SELECT json_build_object('status', status, 'host', sender_host,
        'flushed', flushed_lsn::text, 'timeline', received_tli) FROM pg_stat_wal_receiver),
   'receiving', EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'walreceiver'),

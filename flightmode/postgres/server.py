@@ -10,7 +10,6 @@ from typing import LiteralString
 import psutil
 
 from flightmode.errors import (
-    DataModes,
     DataUnreadable,
     PostgresError,
     ServerSilent,
@@ -19,7 +18,17 @@ from flightmode.errors import (
 from flightmode.model.lsn import Lsn
 from flightmode.model.server import FenceView, Role, Run, Server
 from flightmode.model.timeline import History
-from flightmode.postgres import commands, copying, files, history, queries, roles, settings, status
+from flightmode.postgres import (
+    commands,
+    copying,
+    files,
+    floors,
+    history,
+    queries,
+    roles,
+    settings,
+    status,
+)
 from flightmode.postgres.connection import Connection, abort, fetch, local, open_local
 from flightmode.postgres.data import DataReader
 from flightmode.postgres.port import StartCommand
@@ -54,6 +63,7 @@ class PostgresServer:
         self._proof: _Proof | None = None
         self._prepared = ""
         self._histories: dict[int, History] = {}
+        self._floors: dict[str, int] = {}
         self._disk = (-1e9, 1.0)
         self._lowered: tuple[float, tuple[str, ...]] = (-1e9, ())
 
@@ -91,7 +101,8 @@ class PostgresServer:
             await self._drop()
             return Server(Run.STARTING if fence.running else await self._without_fence())
         self._answered = status.started(answer)
-        seen = status.server(answer, self._config, self._history)
+        received = await self._received(status.alone(answer))
+        seen = status.server(answer, self._config, self._history, received)
         return replace(
             seen,
             sync_since=self._proven(seen.sync_names),
@@ -117,6 +128,17 @@ class PostgresServer:
             abort(self._looking)
             await self._looking.close()
             self._looking = None
+
+    async def _received(self, alone: status.Alone | None) -> int:
+        """The timeline of the WAL that a standby without a receiver has; 0: nothing is known.
+
+        Its control file learns of a new one only at the next restartpoint.
+        """
+        if alone is None:
+            return 0
+        return await asyncio.to_thread(
+            history.received, self._config.data_dir, alone.position, alone.segment_bytes
+        )
 
     def _history(self, timeline: int) -> History | None:
         """Cached: a history file never changes once it is there."""
@@ -163,7 +185,11 @@ class PostgresServer:
     # ---------------------------------------------------------------- settings
 
     async def configure(self, role: Role, *, following: str | None, admit: bool) -> StartCommand:
+        self._floors = {}
         await asyncio.to_thread(self._configure, role, following, admit)
+        if role is Role.STANDBY:
+            self._floors = await floors.of(self._config)
+            await asyncio.to_thread(self._write_conf, Changing(following, ()))
         self._proof = None
         config = self._config
         return StartCommand(
@@ -177,8 +203,7 @@ class PostgresServer:
 
     def _configure(self, role: Role, following: str | None, admit: bool) -> None:
         config, data_dir = self._config, self._config.data_dir
-        if data_dir.stat().st_mode & 0o077:
-            raise DataModes(f"{data_dir} can be entered by others than its owner")
+        files.check_private(config, data_dir)
         config.socket_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         files.own(config, config.socket_dir)
         self._write_passwords()
@@ -203,7 +228,7 @@ class PostgresServer:
     def _write_conf(self, changing: Changing) -> None:
         usage = shutil.disk_usage(self._config.data_dir)
         keep_mb = settings.slot_keep_mb(usage.total, usage.free)
-        text = settings.conf(self._config, changing, keep_mb)
+        text = settings.conf(self._config, changing, keep_mb, self._floors)
         files.write(self._config, self._config.data_dir / settings.CONF, text)
 
     def _changing(self) -> Changing:

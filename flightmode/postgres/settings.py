@@ -5,9 +5,11 @@ pg_hba and pg_ident files stand beside it, so that an adopted server keeps its o
 Sources: Postgres manual, chapters 20 (server configuration), 21 (authentication).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -89,10 +91,19 @@ def quoted(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
-def conf(config: PostgresConfig, changing: Changing, slot_keep_mb: int) -> str:
-    """The text of flightmode.conf: the user's parameters, then ours, which win."""
+def conf(
+    config: PostgresConfig,
+    changing: Changing,
+    slot_keep_mb: int,
+    floors: Mapping[str, int] = MappingProxyType({}),
+) -> str:
+    """The text of flightmode.conf: the user's parameters, then ours, which win.
+
+    `floors`: what a standby must not be below, and would be.
+    """
     settings = dict(config.parameters)
     settings.update(_fixed(config, slot_keep_mb))
+    settings.update({name: str(value) for name, value in floors.items()})
     settings["synchronous_standby_names"] = sync_names_text(changing.sync_names)
     following = changing.following
     settings["primary_conninfo"] = "" if following is None else conninfo(config, following)

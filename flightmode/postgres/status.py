@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from psycopg.conninfo import conninfo_to_dict
@@ -19,12 +20,32 @@ def started(answer: str) -> str:
     return str(json.loads(answer)["started"])
 
 
-def server(answer: str, config: PostgresConfig, histories: Histories) -> Server:
-    """What the answer says.  What this node remembers beside it is put in by the caller."""
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """A standby whose receiver does not tell a timeline."""
+
+    position: Lsn
+    segment_bytes: int
+
+
+def alone(answer: str) -> Alone | None:
+    """None: it is a primary, or its receiver tells the timeline."""
+    told: dict[str, Any] = json.loads(answer)
+    receiver = _receiver(told)
+    if not told["recovery"] or (receiver is not None and receiver.streaming):
+        return None
+    return Alone(_lsn(told["position"]), int(told["segment"]))
+
+
+def server(answer: str, config: PostgresConfig, histories: Histories, received: int = 0) -> Server:
+    """What the answer says.  What this node remembers beside it is put in by the caller.
+
+    `received`: the timeline of the WAL at its position, where that is known (`Alone`).
+    """
     told: dict[str, Any] = json.loads(answer)
     recovery = bool(told["recovery"])
     receiver = _receiver(told)
-    timeline = int(told["timeline"])
+    timeline = max(int(told["timeline"]), received)
     if receiver is not None:
         timeline = max(timeline, receiver.timeline)
     position = _lsn(told["position"])

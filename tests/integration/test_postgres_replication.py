@@ -283,6 +283,28 @@ async def test_a_third_node_follows_the_new_primary(machine: Machine) -> None:
     assert (seen.following, seen.data.timeline) == ("fra", 2)
     assert seen.history is not None
     assert seen.history.timeline == 2
+    # Its control file learns of the new timeline only at its next restartpoint.
+    alone = await detached(lhr)
+    assert alone.data is not None
+    assert alone.data.timeline == 2
+    again = PostgresServer(lhr.config)
+    renewed = await again.observe(lhr.view())
+    await again.close()
+    assert renewed.data is not None
+    assert renewed.data.timeline == 2, "also to an agent that has just come up"
+
+
+async def test_a_standby_starts_with_fewer_connections_than_its_primary(machine: Machine) -> None:
+    """A setting that was lowered takes force on the primary first; meanwhile the standby runs."""
+    ams = await machine.primary()
+    fewer = (("shared_buffers", "16MB"), ("max_connections", "20"), ("max_wal_senders", "5"))
+    fra = await machine.standby("fra", ams, parameters=fewer)
+    assert await fra.sql("SHOW max_connections") == [("30",)]
+    await fra.stop()
+    await follows_again(fra, ams)
+    await fra.server.apply_settings()
+    assert await fra.sql("SHOW max_connections") == [("30",)]
+    assert await fra.sql("SHOW max_wal_senders") == [("10",)]
 
 
 # ------------------------------------------------------------------------- return (S9)
