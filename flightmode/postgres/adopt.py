@@ -18,6 +18,7 @@ from flightmode.errors import DataUnreadable, NotAdoptable
 from flightmode.model.server import DataDirectory
 from flightmode.postgres import controldata
 from flightmode.postgres.data import major_of
+from flightmode.postgres.files import UNFINISHED
 from flightmode.postgres.settings import SIGNAL
 from flightmode.postgres.subprocesses import run_now
 
@@ -61,9 +62,11 @@ def inspect(
     text = run_now([str(programs / "pg_controldata"), str(data_dir)])
     signal = (data_dir / SIGNAL).exists() or (data_dir / "recovery.signal").exists()
     data = controldata.parse(text, pg_major=major, standby_signal=signal, unfinished=None)
-    for reason in _REASONS:
-        for refusal, hint in reason(_Found(data_dir, data)):
-            raise NotAdoptable(f"{data_dir}: {refusal}", hint=hint)
+    refusals = [each for reason in _REASONS for each in reason(_Found(data_dir, data))]
+    if refusals:
+        # All at once; the hint is for the first.
+        text = "; ".join(refusal for refusal, _ in refusals)
+        raise NotAdoptable(f"{data_dir}: {text}", hint=refusals[0][1])
     outside = config_file or _outside(data_dir, major)
     parameters = {} if outside is None else _parameters(programs, data_dir, outside)
     hba_file = (data_dir if outside is None else outside.parent) / "pg_hba.conf"
@@ -102,6 +105,18 @@ def _not_stopped_cleanly(found: _Found) -> Iterator[tuple[str, str]]:
         yield text, "systemctl restart postgresql"
 
 
+def _half_made(found: _Found) -> Iterator[tuple[str, str]]:
+    marker = found.data_dir / UNFINISHED
+    if marker.exists():
+        yield f"a {marker.read_text().strip()} was begun in it and not finished", f"cat {marker}"
+
+
+def _of_root(found: _Found) -> Iterator[tuple[str, str]]:
+    if found.data_dir.stat().st_uid == 0:
+        text = "it belongs to root, whom Postgres never runs as"
+        yield text, f"chown -R postgres: {found.data_dir}"
+
+
 def _open_to_others(found: _Found) -> Iterator[tuple[str, str]]:
     if found.data_dir.stat().st_mode & 0o077:
         yield "it can be entered by others than its owner", f"chmod 700 {found.data_dir}"
@@ -132,6 +147,8 @@ def _settings_above_ours(found: _Found) -> Iterator[tuple[str, str]]:
 _REASONS: Final[tuple[Reason, ...]] = (
     _a_standby,
     _not_stopped_cleanly,
+    _half_made,
+    _of_root,
     _open_to_others,
     _parts_elsewhere,
     _settings_above_ours,

@@ -123,6 +123,28 @@ def test_a_directory_that_others_can_enter_is_refused(data_dir: Path) -> None:
     assert f"chmod 700 {data_dir}" in refusal(data_dir)
 
 
+def test_a_directory_of_root_is_refused(data_dir: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make one")
+    os.chown(data_dir, 0, 0)
+    assert "it belongs to root" in refusal(data_dir)
+
+
+def test_half_a_rewind_is_refused(data_dir: Path) -> None:
+    (data_dir / "flightmode.unfinished").write_text("rewind")
+    assert "a rewind was begun in it and not finished" in refusal(data_dir)
+
+
+def test_all_reasons_are_told_at_once(data_dir: Path, tmp_path: Path) -> None:
+    (data_dir / "standby.signal").touch()
+    data_dir.chmod(0o755)
+    (data_dir / "pg_tblspc" / "16384").symlink_to(tmp_path)
+    told = refusal(data_dir)
+    assert "it is a standby" in told
+    assert "entered by others" in told
+    assert "it has tablespaces" in told
+
+
 def test_tablespaces_are_refused(data_dir: Path, tmp_path: Path) -> None:
     (data_dir / "pg_tblspc" / "16384").symlink_to(tmp_path)
     assert "it has tablespaces" in refusal(data_dir)
