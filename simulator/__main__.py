@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+from simulator import mutants
 from simulator.run import Result, plan_of, run
 
 SEEDS = Path(__file__).with_name("seeds.txt")
@@ -16,13 +17,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m simulator", description=__doc__)
     parser.add_argument("what", nargs="?", choices=("mutants",), help="run the planted bugs")
     parser.add_argument("--seeds", type=int, default=100, help="how many seeds to run")
-    parser.add_argument("--from", type=int, default=1, dest="first", help="the first seed")
+    parser.add_argument("--from", type=int, default=1, dest="begin", help="the first seed")
     parser.add_argument("--seed", type=int, help="run this one seed alone")
     parser.add_argument("--trace", action="store_true", help="tell the story of the run")
+    parser.add_argument("--first", action="store_true", help="stop at the first that fails")
+    parser.add_argument("--only", default="", help="only the planted bugs with this in their name")
     options = parser.parse_args()
+    if options.what == "mutants":
+        return mutants.main(options.only)
     if options.seed is not None:
         return _one(options.seed, trace=options.trace)
-    return _many(options.first, options.seeds)
+    return _many(options.begin, options.seeds, stop=options.first)
 
 
 def known_seeds() -> list[int]:
@@ -45,7 +50,7 @@ def _report(result: Result) -> None:
         print(f"{violation.at_s:9.3f}  VIOLATED {violation.invariant}: {violation.what}")
 
 
-def _many(first: int, number: int) -> int:
+def _many(first: int, number: int, *, stop: bool) -> int:
     seeds = [*known_seeds(), *range(first, first + number)]
     began_s, virtual_s, faults, failed = time.monotonic(), 0.0, 0, []
     for seed in seeds:
@@ -56,6 +61,8 @@ def _many(first: int, number: int) -> int:
             failed.append(seed)
             print(f"seed {seed}: python -m simulator --seed {seed} --trace")
             _report(result)
+            if stop:
+                break
     took_s = time.monotonic() - began_s
     print(
         f"{len(seeds)} seeds, {faults} faults, {virtual_s / 60:.0f} virtual minutes "

@@ -27,6 +27,7 @@ from simulator.history import (
 from simulator.host import WALL_S
 
 _FORCED = "accepted a loss of data"
+_SILENT = "has been silent"
 _WRITABLE_WITHIN_S = 30.0
 _SYNCED_WITHIN_S = 60.0
 
@@ -83,30 +84,41 @@ def _before(times: list[float], at_s: float) -> bool:
 def nothing_acknowledged_is_lost(history: History, policy: Policy) -> Iterator[Violation]:
     """I2, I3, S8: what clients were told or shown is in every later leader's WAL."""
     kept: dict[int, str] = {}
-    latest: BecamePrimary | None = None
+    claimed: StateChanged | None = None
     forced = False
     for fact in history.facts:
         match fact:
             case StateChanged(new=ClusterState(reason=reason)) if fact.holds is not None:
-                if _FORCED in reason:
-                    forced = True
+                claimed, forced = fact, _FORCED in reason
+                if forced:
                     kept = {row: how for row, how in kept.items() if row in fact.holds}
             case Acknowledged() | Seen():
                 how = "acknowledged" if isinstance(fact, Acknowledged) else "shown"
-                stale = latest is not None and fact.node != latest.node
-                if stale and latest is not None and fact.row not in latest.holds:
-                    if forced:
-                        continue
-                    what = f"row {fact.row} was {how} by {fact.node} after {latest.node} took over"
-                    yield Violation(fact.at_s, "I3", what)
+                if forced and not _of_leader(fact.node, claimed):
+                    continue
+                yield from _too_late(fact, how, claimed)
                 kept[fact.row] = f"{how} by {fact.node} at {fact.at_s:.3f}"
             case BecamePrimary():
                 yield from _missing(fact.at_s, fact.node, kept, fact.holds)
-                latest, forced = fact, False
             case Standing(state=ClusterState(leader=leader)) if leader == fact.node:
                 yield from _missing(fact.at_s, fact.node, kept, fact.holds)
             case _:
                 pass
+
+
+def _of_leader(node: str, claimed: StateChanged | None) -> bool:
+    return claimed is None or claimed.new is None or claimed.new.leader == node
+
+
+def _too_late(
+    fact: Acknowledged | Seen, how: str, claimed: StateChanged | None
+) -> Iterator[Violation]:
+    """Of another node than the leader, and not among what that held when it took over."""
+    if _of_leader(fact.node, claimed) or claimed is None or claimed.holds is None:
+        return
+    if fact.row not in claimed.holds:
+        what = f"row {fact.row} was {how} by {fact.node} after {claimed.node} took over"
+        yield Violation(fact.at_s, "I3", what)
 
 
 def _missing(
@@ -205,12 +217,18 @@ def a_pause_is_kept(history: History, policy: Policy) -> Iterator[Violation]:
 
 
 def permission_ends_in_time(history: History, policy: Policy) -> Iterator[Violation]:
-    """I8: no deadline lies beyond what the last committed renewal allows."""
+    """I8: no deadline lies beyond what the last committed renewal allows.
+
+    And what it is for: when somebody takes over from a silent leader, that has stopped.
+    """
     last: dict[tuple[str, int, int], float] = {}
     paused_until: dict[int, float] = {}
     for fact in history.facts:
         match fact:
             case StateChanged(new=ClusterState() as new):
+                if fact.ran and _SILENT in new.reason:
+                    what = f"{fact.node} took over by silence and the old primary still runs"
+                    yield Violation(fact.at_s, "I8", what)
                 if new.leader == fact.node:
                     last[fact.node, fact.life, new.term] = fact.sent_s
                 if new.pause is not None:

@@ -4,6 +4,7 @@ Some live on a host of their own and look for the primary; one lives on each dat
 host and only ever writes to the server beside it, also when its host is cut off.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from itertools import count
 from random import Random
@@ -17,8 +18,6 @@ _PATIENCE_S = 2.0
 
 class Client:
     """One client: a row at a time."""
-
-    rows = count(1)
 
     def __init__(
         self,
@@ -37,6 +36,7 @@ class Client:
         self._rows = rows
         self._at = 0
         self._pending: int | None = None
+        self._patience: asyncio.TimerHandle | None = None
         self.acknowledged: Callable[[str], None] = lambda _: None
         self._later(self._dice.random(), self._write)
 
@@ -52,7 +52,7 @@ class Client:
         self._send(server, "commit", row)
         if self._dice.random() < 0.3:
             self._send(server, "read", None)
-        self._later(_PATIENCE_S, self._give_up, row)
+        self._patience = self._host.loop.call_later(_PATIENCE_S, self._give_up, row)
 
     def _send(self, server: SimServer, what: str, row: int | None) -> None:
         self._network.send(self._host.name, server.name, self._arrive, server, what, row)
@@ -79,9 +79,11 @@ class Client:
         if row != self._pending:
             return
         self._pending = None
+        if self._patience is not None:
+            self._patience.cancel()
         if outcome != "acknowledged":
             self._elsewhere()
-        self._later(self._dice.uniform(0.05, 0.4), self._write)
+        self._later(self._dice.uniform(0.05, 0.8), self._write)
 
     def _give_up(self, row: int) -> None:
         if self._pending == row:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from random import Random
 
 from flightmode.model.cluster import RequestKind
 from simulator.store import Moods
@@ -59,7 +58,7 @@ class Faults:
         world.weather.slow_flush = world.weather.checkpointer_busy = 0.0
         for node in world.nodes.values():
             node.host.thaw(clock_stood=False)
-            node.resume_agent()
+            node.feed()
             node.power_on()
             node.start_agent()
         world.etcd.look()
@@ -138,6 +137,11 @@ class Faults:
         sim = self._world.nodes[node]
         sim.hang_agent()
         self._for(fault, sim.resume_agent)
+
+    def _starve(self, fault: Fault, node: str) -> None:
+        sim = self._world.nodes[node]
+        sim.starve()
+        self._for(fault, sim.feed)
 
     def _kill_fence(self, fault: Fault, node: str) -> None:
         fence = self._world.nodes[node].fence
@@ -222,85 +226,3 @@ class Faults:
     def _ask(self, fault: Fault, node: str) -> None:
         kind = RequestKind(fault.other)
         self._world.ask(kind, node or None, for_s=fault.amount or 10.0)
-
-
-def drawn(dice: Random, begin_s: float, end_s: float) -> tuple[Fault, ...]:
-    """A schedule: some faults of a few kinds, at random moments, often several at once."""
-    kinds = dice.sample(sorted(_DRAWN), dice.randint(2, 6))
-    number = dice.randint(3, 14)
-    faults: list[Fault] = []
-    for _ in range(number):
-        at_s = dice.uniform(begin_s, end_s)
-        faults.append(_DRAWN[dice.choice(kinds)](dice, at_s))
-        if dice.random() < 0.35:
-            # What goes wrong while something is going wrong finds the most.
-            soon_s = at_s + dice.choice((0.0, 0.05, 0.3, 1.0, 4.5)) * dice.random()
-            faults.append(_DRAWN[dice.choice(sorted(_DRAWN))](dice, soon_s))
-    return tuple(sorted(faults, key=lambda fault: fault.at_s))
-
-
-def _database(dice: Random) -> str:
-    return dice.choice(("leader", "leader", "standby", *DATABASES))
-
-
-def _any(dice: Random) -> str:
-    return dice.choice(("leader", "leader", "standby", *NODES))
-
-
-def _lasting(dice: Random) -> float:
-    return dice.choice((0.3, 2.0, 6.0, 15.0)) * dice.uniform(0.5, 1.5)
-
-
-def _pair(dice: Random) -> tuple[str, str]:
-    one, other = dice.sample(("ams", "fra", "wit"), 2)
-    return one, other
-
-
-def _cut_of(dice: Random, at_s: float) -> Fault:
-    kind = dice.choice(("cut", "cut", "one way"))
-    if dice.random() < 0.5:
-        return Fault(at_s, kind, _any(dice), _lasting(dice))
-    one, other = _pair(dice)
-    return Fault(at_s, kind, one, _lasting(dice), other=other)
-
-
-def _asked(dice: Random, at_s: float) -> Fault:
-    kind = dice.choice(
-        ("switchover", "switchover", "pause", "resume", "restart", "restart", "reload", "reinit")
-    )
-    node = _who_is_asked(dice, kind)
-    return Fault(at_s, "ask", node, other=kind, amount=dice.uniform(2.0, 15.0))
-
-
-def _who_is_asked(dice: Random, kind: str) -> str:
-    if kind in ("pause", "resume"):
-        return ""
-    if kind == "switchover":
-        return dice.choice(("", "standby", "leader"))
-    return dice.choice(("leader", "standby"))
-
-
-_DRAWN: dict[str, Callable[[Random, float], Fault]] = {
-    "kill postgres": lambda d, at: Fault(at, "kill postgres", _database(d)),
-    "power": lambda d, at: Fault(at, "power", _any(d), _lasting(d)),
-    "cut": _cut_of,
-    "slow link": lambda d, at: Fault(
-        at, "slow link", _any(d), _lasting(d), amount=d.choice((0.02, 0.2, 0.8))
-    ),
-    "kill agent": lambda d, at: Fault(at, "kill agent", _any(d), 0.01 + _lasting(d)),
-    "hang agent": lambda d, at: Fault(at, "hang agent", _any(d), _lasting(d)),
-    "kill fence": lambda d, at: Fault(at, "kill fence", _database(d)),
-    "etcd member": lambda d, at: Fault(at, "etcd member", d.choice(NODES), _lasting(d)),
-    "etcd all": lambda d, at: Fault(at, "etcd all", "", _lasting(d)),
-    "store mood": lambda d, at: Fault(
-        at, "store mood", "", _lasting(d), amount=d.choice((0.1, 0.4, 0.9))
-    ),
-    "store slow": lambda d, at: Fault(
-        at, "store slow", "", _lasting(d), amount=d.choice((0.1, 0.4, 0.8))
-    ),
-    "freeze": lambda d, at: Fault(at, "freeze", _any(d), _lasting(d)),
-    "suspend": lambda d, at: Fault(at, "suspend", _any(d), _lasting(d)),
-    "jump": lambda d, at: Fault(at, "jump", _any(d), _lasting(d), amount=d.uniform(-30, 30)),
-    "lose slot": lambda d, at: Fault(at, "lose slot", "standby"),
-    "ask": _asked,
-}

@@ -6,8 +6,14 @@ either, nothing can ever happen again: that is a deadlock, and an error.
 """
 
 import asyncio
+import heapq
 from collections import deque
-from typing import Any
+from collections.abc import Callable
+from contextvars import Context
+from itertools import count
+from typing import TypeVarTuple, Unpack
+
+Ts = TypeVarTuple("Ts")
 
 
 class Deadlock(RuntimeError):
@@ -15,30 +21,59 @@ class Deadlock(RuntimeError):
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """Runs callbacks in the order of their instants; the same calls give the same order."""
+    """Runs callbacks in the order of their instants, and in the order in which they were set."""
 
-    _scheduled: list[asyncio.TimerHandle]
     _ready: deque[asyncio.Handle]
+    _stopping: bool
 
     def __init__(self) -> None:
         super().__init__()
         self._now_s = 0.0
-        self._clock_resolution = 1e-9
-        self._selector = self
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._order = count()
 
     def time(self) -> float:
         return self._now_s
 
-    def select(self, timeout: float | None) -> list[Any]:
-        """What the base class calls where a real loop sleeps."""
-        if timeout is None:
-            raise Deadlock("nothing is ready and no timer is set")
-        if timeout > 0:
-            self._now_s = self._scheduled[0].when()
-        return []
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        heapq.heappush(self._timers, (when, next(self._order), timer))
+        return timer
 
-    def _process_events(self, event_list: list[Any]) -> None:
-        """There are no files to be ready."""
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self._now_s + delay, callback, *args, context=context)
+
+    def _run_once(self) -> None:
+        """What is ready now; or else whatever comes next in time."""
+        ready = self._ready
+        if not ready and not self._stopping:
+            self._advance()
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle.cancelled():
+                handle._run()
+
+    def _advance(self) -> None:
+        timers = self._timers
+        while timers:
+            when, _, timer = heapq.heappop(timers)
+            if not timer.cancelled():
+                self._now_s = max(self._now_s, when)
+                self._ready.append(timer)
+                return
+        raise Deadlock("nothing is ready and no timer is set")
 
     def _write_to_self(self) -> None:
         """There is no other thread to be woken by."""

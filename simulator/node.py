@@ -141,6 +141,18 @@ class SimNode:
             self._resumed.set()
             self._resumed = None
 
+    def starve(self) -> None:
+        """Neither the agent nor the fence gets to run; Postgres does."""
+        self.hang_agent()
+        if self.fence is not None:
+            self.fence.hung = True
+
+    def feed(self) -> None:
+        self.resume_agent()
+        if self.fence is not None:
+            self.fence.hung = False
+            self.fence.tick()
+
     @property
     def agent_well(self) -> bool:
         """It runs, and has had the time to look around."""

@@ -41,6 +41,8 @@ class SimServer:
         """Old data directories (I10)."""
         self.state = DOWN
         self.promoting = False
+        self.ending = False
+        """It was asked to end at once (SIGQUIT)."""
         self.busy_with: str | None = None
         """clone | rewind | initdb: its directory is being written by a program."""
         self.life = 0
@@ -91,7 +93,7 @@ class SimServer:
         self.life += 1
         self.started += 1
         self._pid = self.started
-        self.state = STARTING
+        self.state, self.ending = STARTING, False
         self.received = self.replayed = NOWHERE
         data = self.data
         self.following = data.following if data.signal else None
@@ -114,6 +116,7 @@ class SimServer:
         if self._pid is None:
             return
         if mode == "immediate":
+            self.ending = True
             self.later(self.dice.uniform(0.01, 0.06), self._crash)
         elif self.state == PRIMARY:
             self._stop_primary()

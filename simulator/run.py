@@ -8,7 +8,7 @@ from random import Random
 
 import structlog
 
-from simulator import checkers, faults, weather
+from simulator import checkers, schedule, weather
 from simulator.checkers import Violation
 from simulator.faults import Fault, Faults
 from simulator.history import Healed, History, Standing
@@ -53,7 +53,7 @@ def plan_of(seed: int) -> Plan:
     return Plan(
         seed,
         weather.drawn(dice),
-        faults.drawn(dice, begin_s, _UP_S + lasts_s),
+        schedule.drawn(dice, begin_s, _UP_S + lasts_s),
         _UP_S + lasts_s,
     )
 

@@ -56,6 +56,7 @@ class Etcd:
         self.told: Callable[[SimStore, tuple[Op, ...], bool], None] = lambda *_: None
         """A client got the answer that its commit was done, or that nothing is known."""
         self._electing = False
+        self._answering: dict[str, bool] = {}
 
     def works(self, member: str) -> bool:
         host = self.network.hosts[member]
@@ -63,6 +64,7 @@ class Etcd:
 
     def look(self) -> None:
         """After any change of the world: a leader without a majority is replaced."""
+        self._answering.clear()
         if self._leads(self.leader) or self._electing:
             return
         self._electing = True
@@ -74,6 +76,7 @@ class Etcd:
 
     def _elect(self) -> None:
         self._electing = False
+        self._answering.clear()
         if self._leads(self.leader):
             return
         able = [member for member in self.members if self._leads(member)]
@@ -91,6 +94,11 @@ class Etcd:
 
     def answers(self, client: str) -> bool:
         """Whether a request of that host would be answered now."""
+        if client not in self._answering:
+            self._answering[client] = self._answers(client)
+        return self._answering[client]
+
+    def _answers(self, client: str) -> bool:
         leader = self.leader
         if not self._leads(leader):
             return False

@@ -147,7 +147,7 @@ class World:
             server = self.servers[new.leader]
             holds = self.rows_of(server)
             busy = server.busy_with or (server.data.unfinished if server.data else "no data")
-            ran = old is not None and self._runs(old.leader)
+            ran = old is not None and self._runs(old.leader) and not self._starved(old.leader)
         fact = StateChanged(
             at_s=self.loop.time(),
             node=client.node,
@@ -166,7 +166,12 @@ class World:
 
     def _runs(self, name: str) -> bool:
         server = self.servers[name]
-        return server.state == PRIMARY and server.host.up and not server.host.frozen
+        running = server.host.up and not server.host.frozen
+        return server.state == PRIMARY and running and not server.ending
+
+    def _starved(self, name: str) -> bool:
+        fence = self.nodes[name].fence
+        return fence is not None and fence.hung
 
     @staticmethod
     def rows_of(server: SimServer) -> Rows:
