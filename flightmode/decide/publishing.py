@@ -35,7 +35,7 @@ def _weighty(view: View, before: Member | None, now: Member) -> bool:
 
 
 def _shape(member: Member) -> Member:
-    """The record without what changes all the time."""
+    """The record without what always changes."""
     slots = tuple(replace(slot, active=False) for slot in member.slots)
     return replace(
         member, position=NOWHERE, replayed=NOWHERE, disk_free=0.0, warnings=(), slots=slots
