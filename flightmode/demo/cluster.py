@@ -88,7 +88,7 @@ class DemoCluster:
             client_context(self.directory / "operator", "client"),
             clock=time.monotonic,
         )
-        self._processes: dict[str, list[asyncio.subprocess.Process]] = {}
+        self._processes: dict[tuple[str, str], asyncio.subprocess.Process] = {}
 
     # ---------------------------------------------------------------- files
 
@@ -151,13 +151,16 @@ class DemoCluster:
 
     async def start_host(self, name: str) -> None:
         """What systemd would start at boot: etcd, the fence, the agent."""
-        home = self.directory / name
-        tls = locations_of(self.config, name).tls_dir
-        etcd = [*self._as_user(), *member_argv(self.config, name, home / "etcd", tls)]
-        await self._spawn(name, "etcd", etcd)
+        await self.start_etcd(name)
         if self.config.nodes[name].kind is NodeKind.DATABASE:
             await self._spawn(name, "fence", self._flightmode("fence", name))
         await self.start_agent(name)
+
+    async def start_etcd(self, name: str) -> asyncio.subprocess.Process:
+        """The node's member of etcd alone, with the data it has."""
+        home, tls = self.directory / name, locations_of(self.config, name).tls_dir
+        argv = [*self._as_user(), *member_argv(self.config, name, home / "etcd", tls)]
+        return await self._spawn(name, "etcd", argv)
 
     async def start_agent(self, name: str) -> asyncio.subprocess.Process:
         """The agent alone, as after an upgrade of it."""
@@ -172,8 +175,12 @@ class DemoCluster:
     async def _spawn(self, name: str, what: str, argv: list[str]) -> asyncio.subprocess.Process:
         log = self.directory / name / f"{what}.log"
         process = await self.lab.spawn(name, argv, log=log)
-        self._processes.setdefault(name, []).append(process)
+        self._processes[name, what] = process
         return process
+
+    def process(self, name: str, what: str) -> asyncio.subprocess.Process:
+        """The `agent`, `fence` or `etcd` that was last started on a node."""
+        return self._processes[name, what]
 
     def _flightmode(self, verb: str, node: str) -> list[str]:
         options = ["--config", str(self._toml), "--node", node]
