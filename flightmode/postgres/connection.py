@@ -21,8 +21,8 @@ Connection = AsyncConnection[tuple[Any, ...]]
 
 OPTIONS: Final = (
     "-c search_path=pg_catalog -c statement_timeout=0 -c lock_timeout=0 "
-    "-c idle_in_transaction_session_timeout=0 -c default_transaction_read_only=off "
-    "-c synchronous_commit=local "
+    "-c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 "
+    "-c default_transaction_read_only=off -c synchronous_commit=local "
     "-c log_statement=none -c log_duration=off -c log_min_duration_statement=-1 "
     "-c log_min_duration_sample=-1 -c log_transaction_sample_rate=0 "
     "-c log_min_error_statement=panic "
@@ -49,7 +49,7 @@ async def open_local(config: PostgresConfig, *, within_s: float = CONNECT_S) -> 
         user=SUPERUSER,
         dbname="postgres",
         application_name="flightmode",
-        options=OPTIONS,
+        options=OPTIONS if config.pg_major < 17 else f"{OPTIONS} -c transaction_timeout=0",
         autocommit=True,
     )
     try:

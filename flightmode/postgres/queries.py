@@ -47,7 +47,12 @@ LEFT JOIN pg_roles r ON r.oid = s.setrole
 CROSS JOIN LATERAL unnest(s.setconfig) AS c(setting)
 WHERE c.setting ILIKE 'synchronous_commit=%'
   AND lower(split_part(c.setting, '=', 2)) NOT IN ('on', 'true', 'yes', '1', 'remote_apply')
+UNION ALL
+SELECT regexp_replace(sourcefile, '.*/', '') FROM pg_file_settings
+WHERE name = 'synchronous_commit' AND applied
+  AND lower(setting) NOT IN ('on', 'true', 'yes', '1', 'remote_apply')
 """
+"""Our own connections have a value of their own, so the files are asked, not pg_settings."""
 
 SETTING: Final = "SELECT setting FROM pg_settings WHERE name = %s"
 FLUSHED: Final = "SELECT pg_current_wal_flush_lsn()::text"

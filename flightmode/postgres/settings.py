@@ -14,6 +14,8 @@ from typing import Final
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from flightmode.config.check import RESERVED_PARAMETERS
+
 CONF: Final = "flightmode.conf"
 HBA: Final = "flightmode_hba.conf"
 IDENT: Final = "flightmode_ident.conf"
@@ -29,12 +31,8 @@ SUPERUSER: Final = "postgres"
 _OPEN: Final = "# clients are let in"
 _CLOSED: Final = "# only our own roles are let in"
 
-OURS_CHANGING: Final = frozenset(
-    {"primary_conninfo", "primary_slot_name", "synchronous_standby_names", "promote_trigger_file"}
-)
-"""Settings that we write as the cluster changes; ALTER SYSTEM must not shadow them."""
 
-GIB: Final = 1 << 30
+_TARGETS: Final = tuple(f"recovery_target{kind}" for kind in ("", "_lsn", "_name", "_time", "_xid"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +157,9 @@ def _fixed(config: PostgresConfig, slot_keep_mb: int) -> dict[str, str]:
         # After a crash the agent decides who goes on, not the postmaster.
         "restart_after_crash": "off",
         "recovery_target_timeline": "latest",
+        # A restore in the past may have left one; a standby would stop there.
+        **dict.fromkeys(_TARGETS, ""),
+        "recovery_min_apply_delay": "0",
         "logging_collector": "off",
         "log_destination": "stderr",
         **encryption,
@@ -276,8 +277,8 @@ def with_include(postgresql_conf: str) -> str:
 
 
 def without_ours(auto_conf: str) -> str:
-    """postgresql.auto.conf without the settings that we write as the cluster changes."""
-    kept = [line for line in auto_conf.splitlines() if _setting(line) not in OURS_CHANGING]
+    """postgresql.auto.conf without what is ours to set: it would win over our file."""
+    kept = [line for line in auto_conf.splitlines() if _setting(line) not in RESERVED_PARAMETERS]
     return "\n".join([*kept, ""])
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 
 from flightmode.errors import PostgresCommandFailed
 from flightmode.postgres.settings import PostgresConfig
@@ -42,7 +43,9 @@ async def run(config: PostgresConfig, argv: Sequence[str], *, quiet: bool = Fals
     try:
         output, complaint = await process.communicate()
     except asyncio.CancelledError:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            # It may have ended in the very moment.
+            os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
         raise
     if process.returncode == 0:

@@ -23,6 +23,7 @@ from typing import Any, LiteralString, Self
 
 import psutil
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from flightmode.model.server import FenceView, Role, Server
@@ -272,7 +273,7 @@ class Node:
 
         await eventually(f"{self.config.name} is gone", nothing_left, within_s)
 
-    async def sql(self, query: LiteralString, *values: Any) -> list[tuple[Any, ...]]:
+    async def sql(self, query: LiteralString | sql.Composed, *values: Any) -> list[tuple[Any, ...]]:
         """As superuser, over the socket; a commit waits as a client's does."""
         async with await psycopg.AsyncConnection.connect(
             host=str(self.config.socket_dir),

@@ -40,7 +40,10 @@ def made_by_others(node: Node) -> None:
     checksums = ["--no-data-checksums"] if config.pg_major >= 18 else []
     run(node, "initdb", "-D", data_dir, "-U", "postgres", "-A", "trust", "-N", *checksums)
     with (data_dir / "postgresql.conf").open("a") as conf:
-        conf.write("max_connections = 40\nwal_level = minimal\nmax_wal_senders = 0\n")
+        conf.write(
+            "max_connections = 40\nwal_level = minimal\nmax_wal_senders = 0\n"
+            "recovery_target_time = '2020-01-01 00:00:00'\n"
+        )
     (data_dir / "pg_hba.conf").write_text("local all all trust\nhost all all 10.0.0.0/8 md5\n")
     options = f"-c port={config.port} -c listen_addresses='' -c unix_socket_directories={sockets}"
     run(node, "pg_ctl", "start", "-w", "-D", data_dir, "-o", options, "-l", sockets / "old.log")

@@ -4,9 +4,11 @@ import asyncio
 import os
 import signal
 import time
+from typing import Final
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from flightmode.errors import DataInTheWay, DataModes, ServerSilent
 from flightmode.model.lsn import NOWHERE
@@ -197,6 +199,34 @@ async def test_a_role_that_lowers_synchronous_commit_is_told(machine: Machine) -
     seen = await again.observe(ams.view())
     await again.close()
     assert seen.lowered_commit == ("*/app",)
+
+
+async def test_alter_system_that_lowers_synchronous_commit_is_told_then_undone(
+    machine: Machine,
+) -> None:
+    ams = await machine.primary()
+    await ams.sql("ALTER SYSTEM SET synchronous_commit = off")
+    await ams.sql("SELECT pg_reload_conf()")
+    again = PostgresServer(ams.config)
+    seen = await again.observe(ams.view())
+    await again.close()
+    assert seen.lowered_commit == ("postgresql.auto.conf",)
+    await ams.stop()
+    await ams.start(Role.PRIMARY)
+    assert await ams.sql("SHOW synchronous_commit") == [("on",)]
+
+
+async def test_timeouts_of_a_user_do_not_end_our_connections(machine: Machine) -> None:
+    ams = await machine.primary()
+    names = ["statement_timeout", "idle_session_timeout", "lock_timeout"]
+    if ams.config.pg_major >= 17:
+        names.append("transaction_timeout")
+    for name in names:
+        await ams.sql(sql.SQL("ALTER ROLE postgres SET {} = '1ms'").format(sql.Identifier(name)))
+    query: Final = "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)"
+    async with connections.local(ams.config) as opened:
+        rows = await connections.fetch(opened, query, (names,), within_s=2)
+    assert dict(rows) == dict.fromkeys(names, "0")
 
 
 async def test_a_directory_that_others_can_enter_is_not_started(machine: Machine) -> None:

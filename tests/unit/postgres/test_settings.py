@@ -133,7 +133,8 @@ def test_the_include_stands_last_and_once() -> None:
 
 
 def test_alter_system_keeps_what_is_not_ours() -> None:
-    text = "work_mem = '9MB'\nSynchronous_Standby_Names = '*'\nprimary_conninfo='x'\n# a = b\n"
+    ours = "Synchronous_Standby_Names = '*'\nprimary_conninfo='x'\nfsync = off\n"
+    text = f"work_mem = '9MB'\n{ours}# a = b\n"
     assert settings.without_ours(text) == "work_mem = '9MB'\n# a = b\n"
 
 
