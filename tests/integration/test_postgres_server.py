@@ -222,7 +222,7 @@ async def test_timeouts_of_a_user_do_not_end_our_connections(machine: Machine) -
     if ams.config.pg_major >= 17:
         names.append("transaction_timeout")
     for name in names:
-        await ams.sql(sql.SQL("ALTER ROLE postgres SET {} = '1ms'").format(sql.Identifier(name)))
+        await ams.sql(sql.SQL("ALTER ROLE postgres SET {} = '300ms'").format(sql.Identifier(name)))
     query: Final = "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)"
     async with connections.local(ams.config) as opened:
         rows = await connections.fetch(opened, query, (names,), within_s=2)
