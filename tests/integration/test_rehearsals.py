@@ -3,12 +3,17 @@
 Clients write all the while, and at the end of each test their ledger must be sound.
 """
 
+import signal
 from collections.abc import AsyncIterator
+from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
 from flightmode.agent.clock import SystemClock
+from flightmode.demo.cluster import DATABASES
+from flightmode.demo.killing import alive
 from flightmode.demo.loopback import LoopbackLab
 from flightmode.demo.namespaces import NamespaceLab
 from flightmode.demo.rehearsals import (
@@ -22,8 +27,12 @@ from flightmode.demo.rehearsals import (
 )
 from tests.integration.live_cluster import (
     Live,
+    acknowledged,
+    errors_since,
     live,
     needs_servers,
+    until,
+    verdict_of,
 )
 
 MISSING = NamespaceLab.missing()
@@ -78,3 +87,78 @@ async def test_another_node_takes_over_and_the_old_primary_comes_back(
     assert result.gap_s < 30
     if rehearsal is PARTITION:
         assert result.note == "fenced itself"
+
+
+# ------------------------------------------------------------------ what nobody may notice
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["kill -9", "SIGTERM"])
+@pytest.mark.parametrize("of", ["primary", "standby"])
+async def test_no_client_notices_that_an_agent_died(
+    here: Live, of: str, how: signal.Signals
+) -> None:
+    before = await here.whole()
+    node = before.state.leader if of == "primary" else before.standby
+    servers = {name: here.cluster.postmaster(name) for name in DATABASES}
+    async with here.clients() as workload:
+        began, backends = len(workload.history), await backends_of(here, before.state.leader)
+        old = here.cluster.process(node, "agent")
+        old.send_signal(how)
+        assert await old.wait() == (-how if how is signal.SIGKILL else 0)
+        await here.cluster.start_agent(node)
+        await looks_again(here, node)
+        await acknowledged(workload)
+        after = await here.whole()
+        assert errors_since(workload, began) == []
+        assert await backends_of(here, before.state.leader) == backends, "nobody reconnected"
+    assert after.state.term == before.state.term
+    assert {name: here.cluster.postmaster(name) for name in DATABASES} == servers
+
+
+async def test_a_primary_whose_agent_stays_away_is_fenced_and_replaced(here: Live) -> None:
+    before = await here.whole()
+    node, postmaster = before.state.leader, here.cluster.postmaster(before.state.leader)
+    async with here.clients():
+        old = here.cluster.process(node, "agent")
+        old.kill()
+        await old.wait()
+        await here.cluster.until(lambda p: p.state.term > before.state.term, "the standby to lead")
+        assert not alive(postmaster), "fenced before anybody else led"
+        await here.cluster.start_agent(node)
+        after = await here.whole()
+    assert (after.state.leader, after.state.sync) == (before.standby, (node,))
+
+
+async def backends_of(here: Live, node: str) -> set[tuple[Any, ...]]:
+    """The clients' backends, each by its pid and the time of its start."""
+    mine = "SELECT pid, backend_start FROM pg_stat_activity WHERE application_name = '{}'"
+    return set(await here.sql(node, mine.format("flightmode-ledger")))
+
+
+async def looks_again(here: Live, node: str) -> None:
+    """Wait until a new agent has had its first look, and does its part."""
+
+    async def well() -> bool:
+        try:
+            return (await here.asks(node, "/health")).status == 200
+        except aiohttp.ClientError:
+            return False
+
+    await until(well, f"the agent of {node} to be well")
+
+
+# ------------------------------------------------------------------ the judge
+
+
+async def test_the_ledger_finds_an_acknowledged_row_that_somebody_deleted(here: Live) -> None:
+    async with here.writers() as workload:
+        await acknowledged(workload, 50)
+        await workload.stop()
+        assert (await verdict_of(workload)).sound
+        victim = workload.history[-1].row
+        row = f"client = {victim.client} AND sequence = {victim.sequence}"
+        await here.sql((await here.picture()).state.leader, f"DELETE FROM ledger WHERE {row}")
+        verdict = await verdict_of(workload)
+    assert not verdict.sound
+    assert verdict.lost == (victim,)
+    assert (verdict.duplicates, verdict.phantoms, verdict.imbalance) == ((), (), 0)
