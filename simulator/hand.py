@@ -163,6 +163,7 @@ class SimPostgres:
         server = self._server
         data = self._running()
         started = server.started
+        self._proof = None
         data.sync_names = tuple(sorted(names))
         server.sessions.reload()
         await self._until(lambda: server.sync_names == names, started)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from psycopg.conninfo import make_conninfo
+
 from flightmode.postgres.settings import REWIND, SUPERUSER, PostgresConfig, conninfo, slot_name
 
 
@@ -38,7 +40,7 @@ def slot(config: PostgresConfig, member: str, verb: str) -> tuple[str, ...]:
     """`verb`: drop-slot or create-slot, of this node's slot on `member`."""
     return (
         str(config.bin_dir / "pg_receivewal"),
-        f"--dbname={conninfo(config, member)}",
+        f"--dbname={_of_a_copy(config, member)}",
         f"--slot={slot_name(config.name)}",
         f"--{verb}",
         "--no-password",
@@ -46,12 +48,21 @@ def slot(config: PostgresConfig, member: str, verb: str) -> tuple[str, ...]:
     )
 
 
+def _of_a_copy(config: PostgresConfig, member: str) -> str:
+    """Under a name that no commit waits for: what a copy has received is no standby's yet (I5).
+
+    With a slot pg_basebackup reports what it has received as flushed, so under the member's name
+    it would acknowledge commits (receivelog.c, reportFlushPosition).
+    """
+    return make_conninfo(conninfo(config, member), application_name=f"copy of {config.name}")
+
+
 def basebackup(config: PostgresConfig, member: str, into: Path) -> tuple[str, ...]:
     """A copy of `member`, with the WAL it needs, held back by our slot."""
     return (
         str(config.bin_dir / "pg_basebackup"),
         f"--pgdata={into}",
-        f"--dbname={conninfo(config, member)}",
+        f"--dbname={_of_a_copy(config, member)}",
         f"--slot={slot_name(config.name)}",
         "--wal-method=stream",
         "--checkpoint=fast",

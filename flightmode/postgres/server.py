@@ -280,6 +280,8 @@ class PostgresServer:
         await self._reload()
 
     async def set_sync_names(self, names: tuple[str, ...]) -> Lsn:
+        # What was proven before says nothing of the commits in between (S2).
+        self._proof = None
         changing = await asyncio.to_thread(self._changing)
         await asyncio.to_thread(
             self._write_conf, replace(changing, sync_names=tuple(sorted(names)))

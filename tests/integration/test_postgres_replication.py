@@ -196,6 +196,22 @@ async def test_the_proof_is_of_these_names_only(machine: Machine) -> None:
     assert seen.sync_since is None
 
 
+async def test_an_old_proof_says_nothing_when_the_same_names_are_set_again(
+    machine: Machine,
+) -> None:
+    ams = await machine.primary()
+    await table(ams)
+    first = await ams.server.set_sync_names(("fra",))
+    await ams.server.set_sync_names(())
+    await ams.sql("INSERT INTO rows SELECT generate_series(1, 200000)")
+    alone_until = (await ams.observe()).position
+    setting = asyncio.create_task(ams.server.set_sync_names(("fra",)))
+    while not setting.done():
+        seen = await ams.observe()
+        assert seen.sync_since is None or seen.sync_since >= alone_until > first
+    assert await setting >= alone_until
+
+
 async def test_after_the_proof_every_commit_waits_also_in_old_sessions(machine: Machine) -> None:
     ams = await machine.primary()
     await table(ams)
@@ -354,6 +370,23 @@ async def test_a_rewind_from_nobody_touches_nothing(machine: Machine) -> None:
     with pytest.raises(SourceNotReady):
         await ams.server.rewind("fra")
     assert await ams.observe() == before
+
+
+async def test_a_rewind_from_a_server_that_hangs_is_given_up(machine: Machine) -> None:
+    ams = await machine.primary()
+    fra = await machine.standby("fra", ams)
+    await ams.stop(signal.SIGKILL)
+    await promoted(fra)
+    os.kill(fra.pid, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(10):
+            with pytest.raises(SourceNotReady):
+                await ams.server.rewind("fra")
+    finally:
+        os.kill(fra.pid, signal.SIGCONT)
+    seen = await ams.observe()
+    assert seen.data is not None
+    assert seen.data.unfinished is None
 
 
 async def test_a_rewind_that_was_cut_off_says_so(machine: Machine) -> None:

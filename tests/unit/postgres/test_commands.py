@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
 from flightmode.postgres import commands
 from tests.unit.postgres.ams import CONFIG
 
@@ -29,6 +32,15 @@ def test_every_program_is_of_the_configured_version() -> None:
 def test_a_new_cluster_has_checksums_and_asks_everybody_who_he_is() -> None:
     words = commands.initdb(CONFIG, Path("/new"), Path("/pw"))
     assert {"--data-checksums", "--auth-local=peer", "--auth-host=scram-sha-256"} <= set(words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [commands.basebackup(CONFIG, "fra", Path("/new")), commands.slot(CONFIG, "fra", "create-slot")],
+)
+def test_no_commit_is_acknowledged_by_a_copy(words: tuple[str, ...]) -> None:
+    where = next(word.partition("=")[2] for word in words if word.startswith("--dbname="))
+    assert conninfo_to_dict(where)["application_name"] != CONFIG.name
 
 
 def test_a_copy_is_held_by_our_slot_and_comes_with_its_wal() -> None:
