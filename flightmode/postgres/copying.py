@@ -12,12 +12,14 @@ from pathlib import Path
 
 import psycopg
 
-from flightmode.errors import DataInTheWay, PostgresCommandFailed, SourceNotReady
+from flightmode.errors import DataInTheWay, PostgresCommandFailed, PostgresError, SourceNotReady
 from flightmode.postgres import commands, files, queries
+from flightmode.postgres.connection import fetch
 from flightmode.postgres.settings import REWIND, SIGNAL, SUPERUSER, PostgresConfig, conninfo
 from flightmode.postgres.subprocesses import run
 
 _SOURCE_READY_S = 30.0
+_ANSWER_S = 5.0
 _POLL_S = 0.05
 
 
@@ -69,10 +71,10 @@ async def _source_ready(config: PostgresConfig, member: str) -> None:
     while time.monotonic() < until_s:
         try:
             async with await psycopg.AsyncConnection.connect(where, autocommit=True) as source:
-                row = await (await source.execute(queries.TIMELINES)).fetchone()
-        except psycopg.OperationalError as error:
+                told, written = (await fetch(source, queries.TIMELINES, within_s=_ANSWER_S))[0]
+        except (psycopg.OperationalError, PostgresError) as error:
             raise SourceNotReady(f"{member} can't be reached to compare: {error}") from None
-        if row is not None and row[0] == row[1]:
+        if told == written:
             return
         await asyncio.sleep(_POLL_S)
     raise SourceNotReady(f"{member} has written no checkpoint since it was promoted")

