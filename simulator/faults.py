@@ -3,7 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flightmode.model.cluster import RequestKind
+from flightmode.model.cluster import ClusterState, RequestKind
+from flightmode.store import codec, keys
+from flightmode.store.port import Op, Put
+from simulator.node import CLUSTER
 from simulator.store import Moods
 from simulator.world import APP, DATABASES, NODES, World
 
@@ -25,6 +28,11 @@ class Fault:
         lasting = f" for {self.lasts_s:.1f} s" if self.lasts_s else ""
         amount = f" ({self.amount:+.2f})" if self.amount else ""
         return " ".join(word for word in words if word) + amount + lasting
+
+
+def _said(put: Put) -> tuple[str, str]:
+    state = codec.load(ClusterState, put.value)
+    return state.leader, state.mode
 
 
 class Faults:
@@ -52,6 +60,7 @@ class Faults:
         world = self._world
         world.network.repair_all()
         world.etcd.moods = Moods()
+        world.etcd.hold = lambda _: None
         world.etcd.down.clear()
         world.weather.copy_fails = world.weather.start_fails = 0.0
         world.weather.promote_slow = world.weather.recovery_slow = 0.0
@@ -178,6 +187,29 @@ class Faults:
         etcd.moods = Moods(slow_s=fault.amount)
         self._for(fault, lambda: setattr(etcd, "moods", Moods()))
 
+    def _hold_swap(self, fault: Fault, node: str) -> None:
+        """The next swap of that leader to mode `other` is carried out `amount` seconds later.
+
+        In the moment in which it was sent the leader is cut off.
+        """
+        etcd, key = self._world.etcd, keys.state(CLUSTER)
+
+        def hold(ops: tuple[Op, ...]) -> float | None:
+            for op in ops:
+                if isinstance(op, Put) and op.key == key and (node, fault.other) == _said(op):
+                    etcd.hold = lambda _: None
+                    self.happen(Fault(0.0, "cut", node, fault.lasts_s))
+                    return fault.amount
+            return None
+
+        etcd.hold = hold
+
+    def _stick_promotion(self, fault: Fault, node: str) -> None:
+        """Postgres there does not come out of recovery; the next time it does."""
+        server = self._world.servers[node]
+        server.stuck = True
+        self._for(fault, lambda: setattr(server, "stuck", False))
+
     def _freeze(self, fault: Fault, node: str) -> None:
         self._stand_still(fault, node, clock_stood=False)
 
@@ -187,7 +219,7 @@ class Faults:
 
     def _stand_still(self, fault: Fault, node: str, *, clock_stood: bool) -> None:
         world = self._world
-        host, fence = world.hosts[node], world.nodes[node].fence
+        host, sim = world.hosts[node], world.nodes[node]
         if not host.up or host.frozen:
             return
         host.freeze()
@@ -196,8 +228,7 @@ class Faults:
         def go_on() -> None:
             host.thaw(clock_stood=clock_stood)
             world.etcd.look()
-            if fence is not None:
-                fence.tick()
+            sim.feed()
 
         self._for(fault, go_on)
 

@@ -190,7 +190,8 @@ class SimPostgres:
 
     async def admit(self) -> None:
         await self._takes(0.004)
-        self._running().admits = True
+        self._running()
+        self._server.admit()
 
     async def apply_settings(self) -> None:
         await self._takes(0.004)

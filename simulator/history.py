@@ -68,7 +68,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class BecamePrimary:
-    """Postgres takes writes from here on (its own roles' first)."""
+    """Postgres takes clients' writes from here on."""
 
     at_s: float
     node: str

@@ -137,6 +137,7 @@ class SimNode:
 
     def resume_agent(self) -> None:
         self.agent_hung = False
+        self.agent_since_s = self.host.loop.time()
         if self._resumed is not None:
             self._resumed.set()
             self._resumed = None

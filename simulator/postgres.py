@@ -41,6 +41,8 @@ class SimServer:
         """Old data directories (I10)."""
         self.state = DOWN
         self.promoting = False
+        self.stuck = False
+        """Its next promotion does not end."""
         self.ending = False
         """It was asked to end at once (SIGQUIT)."""
         self.busy_with: str | None = None
@@ -256,9 +258,17 @@ class SimServer:
         self.data.control_state = "in production"
         self.state, self.promoting, self.following = PRIMARY, False, None
         self.sessions.open()
-        self.became_primary(self, promoted)
+        if self.data.admits:
+            self.became_primary(self, promoted)
         soon_s = self.dice.uniform(0.05, 2.0) if promoted else _CHECKPOINT_EVERY_S
         self.later(soon_s, self._checkpoint)
+
+    def admit(self) -> None:
+        """Clients may come in."""
+        assert self.data is not None
+        if not self.data.admits and self.state == PRIMARY:
+            self.became_primary(self, False)
+        self.data.admits = True
 
     def _checkpoint(self) -> None:
         self.checkpoint()
@@ -289,6 +299,8 @@ class SimServer:
         if self.promoting:
             return
         self.promoting = True
+        if self.stuck:
+            return
         took_s = self.dice.uniform(0.03, 0.12)
         if self.chance(self.weather.promote_slow):
             took_s = self.dice.choice((0.5, 3.0, 7.0, 20.0)) * self.dice.random()

@@ -49,6 +49,8 @@ class Etcd:
         self.dice = dice
         self.keys = MemoryCluster()
         self.moods = Moods()
+        self.hold: Callable[[tuple[Op, ...]], float | None] = lambda _: None
+        """Which commits are held up for so long; what became of them is not told."""
         self.down: set[str] = set()
         """Members whose process does not run."""
         self.leader: str | None = members[-1]
@@ -161,6 +163,10 @@ class SimStore:
         def act() -> Txn:
             return etcd.carry_out(self, sent_s, compares, ops)
 
+        held_s = etcd.hold(ops)
+        if held_s is not None:
+            etcd.loop.call_later(held_s, self._late, act)
+            return await self._ask(act, lost=True)
         if etcd.dice.random() >= etcd.moods.unknown:
             return await self._ask(act, lost=False)
         fate = etcd.dice.random()

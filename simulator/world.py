@@ -188,7 +188,7 @@ class World:
         timeline, holds = server.data.wal.timeline, server.data.wal.rows()
         fact = BecamePrimary(self.loop.time(), server.name, timeline, promoted, holds, self.state)
         self.history.add(fact)
-        self.tell(server.name, f"POSTGRES is the primary now, on timeline {timeline}")
+        self.tell(server.name, f"POSTGRES takes writes now, on timeline {timeline}")
 
     def _permission_ended(self, node: SimNode, why: str, *, primary: bool) -> None:
         fact = PermissionEnded(

@@ -52,15 +52,18 @@ def _watched(view: View, memory: Memory) -> tuple[Watched, ...]:
         return ()
     before = {watched.name: watched for watched in memory.watched}
     return tuple(
-        _watch(row, before.get(row.name), view.now_s)
+        _watch(row, before.get(row.name), view)
         for row in view.server.replicas
         if row.streaming
     )
 
 
-def _watch(row: Replica, before: Watched | None, now_s: float) -> Watched:
-    marker = f"{row.reply_marker} {row.flushed}"
+def _watch(row: Replica, before: Watched | None, view: View) -> Watched:
+    marker, now_s = f"{row.reply_marker} {row.flushed}", view.now_s
     if before is None:
         return Watched(row.name, now_s, now_s, marker)
-    spoke_s = now_s if marker != before.marker else before.spoke_s
-    return Watched(row.name, before.since_s, spoke_s, marker)
+    if marker == before.marker:
+        return before
+    # A connection outlives a silence; the standby has to prove itself anew after one (S2).
+    broken = now_s - before.spoke_s >= view.policy.standby_silent_s
+    return Watched(row.name, now_s if broken else before.since_s, now_s, marker)

@@ -1,0 +1,223 @@
+"""Stories with a name: one thing goes wrong (or two), and this is what has to come of it.
+
+ams leads from the beginning, fra is its standby and in the sync set after a few seconds.
+"""
+
+from itertools import pairwise
+
+from flightmode.model.cluster import ClusterState, Mode
+from simulator.faults import Fault
+from simulator.history import Acknowledged, BecamePrimary, PermissionEnded, StateChanged
+from simulator.run import Plan, Result, run
+from simulator.weather import Weather, fair
+
+AT_S = 20.0
+
+
+def play(*faults: Fault, lasts_s: float = 50.0, weather: Weather | None = None) -> Result:
+    """The cluster comes up, the faults happen, nothing that was promised is broken."""
+    result = run(Plan(7, weather or fair(), faults, lasts_s))
+    assert result.violations == [], story(result)
+    return result
+
+
+def story(result: Result) -> str:
+    lines = [f"{at_s:8.3f} {who:6} {what}" for at_s, who, what in result.history.story]
+    return "\n".join([*map(str, result.violations), *lines])
+
+
+def states(result: Result) -> list[tuple[float, ClusterState]]:
+    """Each state that says something new, and since when."""
+    found: list[tuple[float, ClusterState]] = []
+    for fact in result.history.of(StateChanged):
+        assert fact.new is not None
+        if not found or _meaning(found[-1][1]) != _meaning(fact.new):
+            found.append((fact.at_s, fact.new))
+    return found
+
+
+def _meaning(state: ClusterState) -> tuple[object, ...]:
+    return state.term, state.leader, state.mode, state.handover, state.pause
+
+
+def leaders(result: Result) -> list[str]:
+    terms = {state.term: state.leader for _, state in states(result)}
+    return [terms[term] for term in sorted(terms)]
+
+
+def began_s(result: Result, term: int) -> float:
+    return next(at_s for at_s, state in states(result) if state.term == term)
+
+
+def gap_s(result: Result, after_s: float) -> float:
+    """The longest time without an acknowledged row, of those that begin after that moment."""
+    times = [fact.at_s for fact in result.history.of(Acknowledged) if fact.at_s > after_s - 0.5]
+    return max(late - early for early, late in pairwise(times))
+
+
+def rules(result: Result, node: str) -> list[str]:
+    return [what.partition(" ->")[0] for _, who, what in result.history.story if who == node]
+
+
+def test_a_cluster_comes_up_in_mode_sync_and_stays_there() -> None:
+    result = play(lasts_s=30.0)
+    assert [state.mode for _, state in states(result)] == [Mode.SOLO, Mode.SYNC]
+    begun = [each for each in rules(result, "ams") if each.startswith("leading: start:")]
+    assert len(begun) == 1, "a job that ended during a look was begun twice"
+
+
+def test_a_switchover_takes_less_than_a_second() -> None:
+    result = play(Fault(AT_S, "ask", other="switchover"))
+    assert leaders(result) == ["ams", "fra"]
+    assert gap_s(result, AT_S) < 1.5
+    assert states(result)[-1][1].sync == ("ams",)
+
+
+def test_a_killed_postmaster_is_handed_over_at_once() -> None:
+    result = play(Fault(AT_S, "kill postgres", "ams"))
+    assert leaders(result) == ["ams", "fra"]
+    assert began_s(result, 2) < AT_S + 0.5
+
+
+def test_a_lost_primary_is_replaced_when_its_time_is_over() -> None:
+    result = play(Fault(AT_S, "power", "ams", 15.0))
+    assert leaders(result) == ["ams", "fra"]
+    assert 4.0 < began_s(result, 2) - AT_S < 5.5
+    assert states(result)[-1][1].sync == ("ams",)
+
+
+def test_a_primary_that_is_cut_off_stops_before_it_is_replaced() -> None:
+    result = play(Fault(AT_S, "cut", "ams", 15.0))
+    assert leaders(result) == ["ams", "fra"]
+    (ended,) = (each for each in result.history.of(PermissionEnded) if each.primary)
+    assert (ended.node, ended.why) == ("ams", "deadline")
+    assert ended.at_s < began_s(result, 2)
+
+
+def test_a_lost_standby_costs_a_moment_and_no_change_of_leader() -> None:
+    result = play(Fault(AT_S, "power", "fra", 15.0))
+    assert leaders(result) == ["ams"]
+    assert gap_s(result, AT_S) < 3.5
+
+
+def test_a_cut_between_the_database_nodes_is_a_degrade_and_no_failover() -> None:
+    result = play(Fault(AT_S, "cut", "ams", 15.0, other="fra"))
+    assert leaders(result) == ["ams"]
+    assert Mode.SOLO in [state.mode for at_s, state in states(result) if at_s > AT_S]
+
+
+def test_a_lost_witness_costs_nothing() -> None:
+    result = play(Fault(AT_S, "cut", "wit", 15.0))
+    assert [state.mode for _, state in states(result)] == [Mode.SOLO, Mode.SYNC]
+    assert gap_s(result, AT_S) < 1.5
+
+
+def test_a_leader_alone_outlives_an_outage_of_the_store() -> None:
+    result = play(Fault(AT_S, "power", "fra", 30.0), Fault(AT_S + 8, "etcd all", lasts_s=15.0))
+    assert leaders(result) == ["ams"]
+    assert not [each for each in result.history.of(PermissionEnded) if each.primary]
+
+
+def test_an_added_standby_is_waited_for_while_the_swap_is_in_doubt() -> None:
+    """The swap that adds it is sent, the leader is cut off, and etcd carries it out later."""
+    result = play(Fault(0.5, "hold swap", "ams", 14.0, other="sync", amount=4.0))
+    assert leaders(result) == ["ams", "fra"]
+    (ended,) = (each for each in result.history.of(PermissionEnded) if each.primary)
+    assert ended.at_s < began_s(result, 2)
+
+
+def test_a_degrade_that_arrives_after_a_claim_is_lost() -> None:
+    result = play(
+        Fault(AT_S, "cut", "ams", 20.0, other="fra"),
+        Fault(AT_S, "hold swap", "ams", 14.0, other="solo", amount=9.0),
+    )
+    assert leaders(result) == ["ams", "fra"]
+
+
+def test_a_degrade_that_arrives_before_a_claim_prevents_it() -> None:
+    result = play(
+        Fault(AT_S, "cut", "ams", 20.0, other="fra"),
+        Fault(AT_S, "hold swap", "ams", 14.0, other="solo", amount=2.0),
+    )
+    assert leaders(result) == ["ams"]
+
+
+def test_all_three_lose_power_and_come_back() -> None:
+    off = [
+        Fault(AT_S, "power", name, lasts_s)
+        for name, lasts_s in (("ams", 9.0), ("fra", 3.0), ("wit", 5.0))
+    ]
+    result = play(*off)
+    assert set(leaders(result)) <= {"ams", "fra"}
+
+
+def test_nobody_takes_over_in_a_pause() -> None:
+    result = play(
+        Fault(AT_S, "ask", other="pause", amount=15.0),
+        Fault(AT_S + 3, "kill postgres", "ams"),
+        lasts_s=60.0,
+    )
+    assert all(at_s > AT_S + 15 for at_s, state in states(result) if state.term > 1)
+
+
+def test_a_primary_whose_successor_is_gone_starts_again_in_place() -> None:
+    result = play(Fault(AT_S, "hang agent", "fra", 12.0), Fault(AT_S + 0.5, "kill postgres", "ams"))
+    assert leaders(result) == ["ams"]
+    assert gap_s(result, AT_S) < 8.0
+
+
+def test_a_promotion_that_hangs_gives_the_term_back() -> None:
+    result = play(
+        Fault(AT_S - 1, "stick promotion", "fra"),
+        Fault(AT_S, "kill postgres", "ams"),
+    )
+    assert leaders(result) == ["ams", "fra", "ams"]
+
+
+def test_a_standby_that_flaps_waits_before_it_is_promotable_again() -> None:
+    cuts = [Fault(AT_S + 4 * i, "cut", "ams", 2.6, other="fra") for i in range(3)]
+    result = play(*cuts, lasts_s=60.0)
+    assert leaders(result) == ["ams"]
+    added = [at_s for at_s, state in states(result) if state.mode is Mode.SYNC]
+    assert all(late - early > 10.0 for early, late in pairwise(added))
+
+
+def test_the_death_of_an_agent_disturbs_nobody() -> None:
+    result = play(Fault(AT_S, "kill agent", "ams", 2.0))
+    assert leaders(result) == ["ams"]
+    assert gap_s(result, AT_S) < 1.5
+
+
+def test_the_death_of_a_fence_is_the_death_of_postgres_and_is_handed_over() -> None:
+    result = play(Fault(AT_S, "kill fence", "ams"))
+    assert gap_s(result, AT_S) < 8.0
+
+
+def test_a_machine_that_stood_still_does_not_lead_on() -> None:
+    result = play(Fault(AT_S, "suspend", "ams", 12.0))
+    assert leaders(result) == ["ams", "fra"]
+
+
+def test_a_starved_leader_acknowledges_nothing_after_the_claim() -> None:
+    """Neither its agent nor its fence runs, its Postgres does: only the detach holds it."""
+    result = play(Fault(AT_S, "starve", "ams", 12.0), weather=Weather(linger_s=0.6))
+    assert leaders(result) == ["ams", "fra"]
+
+
+def test_a_lost_slot_is_made_again_also_in_the_term_of_the_first_copy() -> None:
+    """A node that had been cloned in a term restarted without end when it lost its slot in it."""
+    result = play(Fault(AT_S, "lose slot", "fra"))
+    assert leaders(result) == ["ams"]
+    assert states(result)[-1][1].sync == ("fra",)
+
+
+def test_a_failed_rewind_is_followed_by_one_copy() -> None:
+    """A node whose rewind had failed cloned again and again, although the first clone was good."""
+    result = play(
+        Fault(AT_S, "kill postgres", "ams"),
+        Fault(AT_S + 0.6, "cut", "ams", 3.0, other="fra"),
+        weather=Weather(copy_slow_s=2.0),
+    )
+    copies = [each for each in rules(result, "ams") if each.startswith("rejoin: clone")]
+    assert len(copies) <= 2
+    assert len(list(result.history.of(BecamePrimary))) == 2
