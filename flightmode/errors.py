@@ -118,6 +118,13 @@ class DataModes(PostgresError):
     hint = "chmod 700 DATA_DIR"
 
 
+class PostgresPortTaken(PostgresError):
+    """Another program listens where Postgres should."""
+
+    code = "FM205"
+    hint = "ss -ltnp"
+
+
 class ServerSilent(PostgresError):
     """Postgres runs, or seems to, and did not answer in time."""
 

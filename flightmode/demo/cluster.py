@@ -153,7 +153,7 @@ class DemoCluster:
         """What systemd would start at boot: etcd, the fence, the agent."""
         await self.start_etcd(name)
         if self.config.nodes[name].kind is NodeKind.DATABASE:
-            await self._spawn(name, "fence", self._flightmode("fence", name))
+            await self.start_fence(name)
         await self.start_agent(name)
 
     async def start_etcd(self, name: str) -> asyncio.subprocess.Process:
@@ -161,6 +161,10 @@ class DemoCluster:
         home, tls = self.directory / name, locations_of(self.config, name).tls_dir
         argv = [*self._as_user(), *member_argv(self.config, name, home / "etcd", tls)]
         return await self._spawn(name, "etcd", argv)
+
+    async def start_fence(self, name: str) -> asyncio.subprocess.Process:
+        """The fence alone; it holds nothing until the agent asks it to."""
+        return await self._spawn(name, "fence", self._flightmode("fence", name))
 
     async def start_agent(self, name: str) -> asyncio.subprocess.Process:
         """The agent alone, as after an upgrade of it."""

@@ -17,7 +17,9 @@ from flightmode.postgres.subprocesses import run
 class _Print:
     """What tells that the directory has changed since it was last read."""
 
-    control_ns: int
+    control: tuple[int, int, int]
+    """Device, inode and time of change (ns): a directory may be swapped for an older one."""
+    major: int
     signal: bool
     unfinished: str | None
 
@@ -40,9 +42,8 @@ class DataReader:
             text = await run(self._config, commands.controldata(self._config))
         except PostgresError as error:
             raise DataUnreadable(str(error)) from None
-        major = await asyncio.to_thread(major_of, self._config.data_dir)
         data = controldata.parse(
-            text, pg_major=major, standby_signal=found.signal, unfinished=found.unfinished
+            text, pg_major=found.major, standby_signal=found.signal, unfinished=found.unfinished
         )
         self._last = (found, data)
         return data
@@ -57,7 +58,8 @@ class DataReader:
             raise DataUnreadable(f"{data_dir} is not empty and holds no Postgres cluster") from None
         marker = data_dir / UNFINISHED
         unfinished = marker.read_text().strip() if marker.exists() else None
-        return _Print(control.st_mtime_ns, (data_dir / SIGNAL).exists(), unfinished)
+        identity = (control.st_dev, control.st_ino, control.st_mtime_ns)
+        return _Print(identity, major_of(data_dir), (data_dir / SIGNAL).exists(), unfinished)
 
 
 def major_of(data_dir: Path) -> int:

@@ -31,6 +31,7 @@ from flightmode.postgres import (
 )
 from flightmode.postgres.connection import Connection, abort, fetch, local, open_local
 from flightmode.postgres.data import DataReader
+from flightmode.postgres.listening import check_port_free
 from flightmode.postgres.port import StartCommand
 from flightmode.postgres.settings import Changing, PostgresConfig
 
@@ -186,6 +187,7 @@ class PostgresServer:
 
     async def configure(self, role: Role, *, following: str | None, admit: bool) -> StartCommand:
         self._floors = {}
+        await asyncio.to_thread(check_port_free, self._config.host, self._config.port)
         await asyncio.to_thread(self._configure, role, following, admit)
         if role is Role.STANDBY:
             self._floors = await floors.of(self._config)

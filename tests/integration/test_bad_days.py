@@ -1,0 +1,326 @@
+"""Bad days: each a clear error with its code, or a documented behaviour, and nothing lost.
+
+docs/bad-days.md tells the same to a person; each of its rows names a test of this file or of
+test_rehearsals.py.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from flightmode.config.derive import locations_of
+from flightmode.demo.cluster import DATABASES, NODES
+from flightmode.demo.killing import alive
+from flightmode.demo.loopback import LoopbackLab
+from tests.integration.live_cluster import (
+    BIN,
+    Live,
+    acknowledged,
+    command,
+    errors_since,
+    live,
+    needs_servers,
+    owner,
+    until,
+)
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.slow,
+    pytest.mark.timeout(150),
+    pytest.mark.asyncio(loop_scope="module"),
+    needs_servers,
+]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def here() -> AsyncIterator[Live]:
+    """One cluster for all: each test finds it whole, and leaves it whole."""
+    async with live(LoopbackLab) as made:
+        yield made
+
+
+# ------------------------------------------------------------------ an agent that can't start
+
+
+async def test_an_agent_does_not_start_with_a_wrong_toml(here: Live) -> None:
+    wrong = here.cluster.directory / "wrong.toml"
+    wrong.write_text(here.toml.read_text().replace("stable_after_flap_s", "stable_after_flop_s"))
+    ran = await command("agent", "--config", str(wrong), "--node", "wit")
+    assert ran.status == 78
+    assert "FM402" in ran.err
+    assert "timing.stable_after_flop_s" in ran.err
+    assert "stable_after_flap_s" in ran.err.replace("stable_after_flop_s", ""), "the nearest key"
+    assert "hint: flightmode check" in ran.err
+
+
+async def test_an_agent_whose_port_is_taken_says_so_and_ends(here: Live) -> None:
+    await end_agent(here, "wit")
+    settings = here.cluster.config.nodes["wit"]
+    with taken(settings.host, settings.api_port):
+        agent = await here.cluster.start_agent("wit")
+        assert await asyncio.wait_for(agent.wait(), 30) == 69
+    told = here.log("wit").strip().splitlines()[-2:]
+    assert "FM511" in told[0]
+    assert str(settings.api_port) in told[0]
+    assert told[1].strip() == f"hint: ss -ltnp 'sport = :{settings.api_port}'"
+    await here.cluster.start_agent("wit")
+    await until(lambda: well(here, "wit"), "the witness's agent to be well")
+
+
+async def test_an_agent_refuses_a_key_that_others_can_read(here: Live) -> None:
+    await end_agent(here, "wit")
+    key = here.home("wit") / "tls" / "node.key"
+    key.chmod(0o644)
+    agent = await here.cluster.start_agent("wit")
+    assert await asyncio.wait_for(agent.wait(), 30) == 77
+    told = here.log("wit").strip().splitlines()[-2:]
+    assert "FM410" in told[0]
+    assert told[1].strip() == f"hint: chmod 600 {key}"
+    key.chmod(0o600)
+    await here.cluster.start_agent("wit")
+    await until(lambda: well(here, "wit"), "the witness's agent to be well")
+
+
+# ------------------------------------------------------------------ a standby's bad data
+
+
+@dataclass(frozen=True)
+class Spoiling:
+    """What happened to a data directory, and what undoes it."""
+
+    code: str
+    spoil: Callable[[Path], None]
+    mend: Callable[[Path], None]
+
+
+def swap_for_another_clusters(data: Path) -> None:
+    data.rename(data.with_name("ours"))
+    argv = [str(BIN / "initdb"), f"--pgdata={data}", "--username=postgres", "--no-sync"]
+    uid = owner() if os.geteuid() == 0 else None
+    subprocess.run(argv, user=uid, check=True, capture_output=True, timeout=60, cwd="/")
+
+
+def swap_back(data: Path) -> None:
+    data.rename(data.with_name("foreign"))
+    data.with_name("ours").rename(data)
+
+
+SPOILINGS = {
+    "another cluster's": Spoiling("FM606", swap_for_another_clusters, swap_back),
+    "another major version's": Spoiling(
+        "FM607",
+        lambda data: (data / "PG_VERSION").write_text("14\n") and None,
+        lambda data: (data / "PG_VERSION").write_text("15\n") and None,
+    ),
+    "without a control file": Spoiling(
+        "FM605",
+        lambda data: (data / "global/pg_control").rename(data / "global/hidden") and None,
+        lambda data: (data / "global/hidden").rename(data / "global/pg_control") and None,
+    ),
+    "open to others": Spoiling(
+        "FM204", lambda data: data.chmod(0o755), lambda data: data.chmod(0o700)
+    ),
+}
+
+
+@pytest.mark.parametrize("spoiling", SPOILINGS.values(), ids=SPOILINGS.keys())
+async def test_a_standby_does_not_touch_data_that_are(here: Live, spoiling: Spoiling) -> None:
+    async with here.clients() as workload:
+        node = (await here.whole()).standby
+        data = locations_of(here.cluster.config, node).data_dir
+        await end_agent(here, node)
+        await end_postgres(here, node)
+        spoiling.spoil(data)
+        before = prints(data)
+        await here.cluster.start_agent(node)
+        await here.cluster.until(
+            lambda p: (p.members[node].problem or "").startswith(spoiling.code),
+            f"{node} to say {spoiling.code}",
+        )
+        await acknowledged(workload)
+        shown = await here.node(node)
+        assert shown["problem"].startswith(f"{spoiling.code}: ")
+        assert (shown["run"], shown["sync"]) == ("stopped", False)
+        assert prints(data) == before, "nothing was changed"
+        spoiling.mend(data)
+        after = await here.whole()
+        assert after.standby == node
+    shutil.rmtree(data.with_name("foreign"), ignore_errors=True)
+
+
+def prints(data: Path) -> dict[str, tuple[int, int]]:
+    """Every file with its size and time of change."""
+    files = (path for path in data.rglob("*") if path.is_file())
+    stats = {str(path): path.stat() for path in files}
+    return {path: (each.st_size, each.st_mtime_ns) for path, each in stats.items()}
+
+
+async def test_a_standby_whose_port_is_taken_says_so_and_comes_back(here: Live) -> None:
+    async with here.clients() as workload:
+        node = (await here.whole()).standby
+        settings = here.cluster.config.nodes[node]
+        await end_agent(here, node)
+        await end_postgres(here, node)
+        with taken(settings.host, settings.postgres_port):
+            await here.cluster.start_agent(node)
+            await here.cluster.until(
+                lambda p: str(settings.postgres_port) in (p.members[node].problem or ""),
+                f"{node} to name the port",
+            )
+            await acknowledged(workload)
+        await here.whole()
+
+
+# ------------------------------------------------------------------ etcd
+
+
+async def test_nobody_notices_that_etcd_is_away_for_two_seconds(here: Live) -> None:
+    """Shorter than what is left of a permission: ttl less the margin, less one renewal."""
+    async with here.clients() as workload:
+        before, began = await here.whole(), len(workload.history)
+        members = [here.pid(name, "etcd") for name in NODES]
+        for pid in members:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            until_s = time.monotonic() + 2.0
+            while time.monotonic() < until_s:
+                await acknowledged(workload)
+        finally:
+            for pid in members:
+                os.kill(pid, signal.SIGCONT)
+        await acknowledged(workload)
+        after = await here.whole()
+        assert errors_since(workload, began) == []
+    assert after.state.term == before.state.term
+
+
+async def test_without_etcd_the_primary_is_fenced_in_time_and_comes_back_by_itself(
+    here: Live,
+) -> None:
+    async with here.clients():
+        before = await here.whole()
+        postmaster = here.cluster.postmaster(before.state.leader)
+        began_s = time.monotonic()
+        for name in NODES:
+            await end(here.cluster.process(name, "etcd"))
+        await until(lambda: not alive(postmaster), "the primary to be fenced", 10)
+        assert time.monotonic() - began_s < here.cluster.policy.ttl_s + 1
+        ran = await here.types("status", "--json")
+        assert ran.status == 1
+        assert (ran.json["writes"], ran.json["store_reachable"]) == (None, False)
+        await until(lambda: time.monotonic() > began_s + 10, "ten seconds to pass")
+        for name in NODES:
+            await here.cluster.start_etcd(name)
+        await here.whole()
+
+
+@pytest.mark.parametrize("etcd", ["with everything", "later"])
+async def test_a_cluster_comes_back_after_a_power_cut_everywhere(here: Live, etcd: str) -> None:
+    async with here.clients():
+        await asyncio.gather(*(here.lab.power_loss(name) for name in NODES))
+        if etcd == "with everything":
+            await asyncio.gather(*(here.cluster.power_on(name) for name in NODES))
+        else:
+            await asyncio.gather(*(here.lab.power_on(name) for name in NODES))
+            await asyncio.gather(*(here.cluster.start_fence(name) for name in DATABASES))
+            await asyncio.gather(*(here.cluster.start_agent(name) for name in NODES))
+            for name in NODES:
+                await until(lambda name=name: waits_for_etcd(here, name), "FM101")
+            await asyncio.gather(*(here.cluster.start_etcd(name) for name in NODES))
+        await here.whole()
+
+
+async def waits_for_etcd(here: Live, node: str) -> bool:
+    ran = await here.types("status", "--node", node, "--json")
+    return ran.status == 1 and (ran.json["problem"] or "").startswith("FM101")
+
+
+# ------------------------------------------------------------------ Postgres dies
+
+
+async def test_while_paused_a_dead_primary_stays_down_until_it_is_resumed(here: Live) -> None:
+    async with here.clients():
+        before = await here.whole()
+        leader = before.state.leader
+        await here.done("pause", "--for", "30m")
+        await end_postgres(here, leader)
+        await here.cluster.until(
+            lambda p: (p.members[leader].problem or "").startswith("FM604"), "FM604"
+        )
+        shown = await here.types("status")
+        assert shown.status == 1
+        assert "FM604" in shown.out
+        assert "paused" in shown.out
+        assert "FM604" in (await here.done("why", "--node", leader)).out
+        down = await here.picture()
+        assert (down.state.term, down.state.leader) == (before.state.term, leader)
+        assert here.cluster.postmaster_or_none(leader) is None
+        await here.done("resume")
+        await here.whole()
+    assert (await here.types("status")).status == 0
+
+
+async def test_a_primary_that_dies_again_and_again_is_restarted_in_place(here: Live) -> None:
+    guard = here.cluster.policy.crashes_max
+    async with here.clients():
+        for _ in range(guard + 1):
+            before = await here.whole()
+            crashes = len(before.state.crashes_wall_s)
+            await end_postgres(here, before.state.leader)
+            if crashes >= guard:
+                break
+            await here.cluster.until(lambda p, b=before: p.state.term > b.state.term, "a new term")
+        after = await here.whole()
+    assert (after.state.term, after.state.leader) == (before.state.term, before.state.leader)
+    told = (await here.done("why", "--node", after.state.leader, "--count", "100")).out
+    assert "starting Postgres" in told
+
+
+# ------------------------------------------------------------------ what the tests do
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    process.kill()
+    await process.wait()
+
+
+async def end_agent(here: Live, node: str) -> None:
+    await end(here.cluster.process(node, "agent"))
+
+
+async def end_postgres(here: Live, node: str) -> None:
+    pid = here.cluster.postmaster(node)
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: not alive(pid), "the postmaster to be gone")
+
+
+async def well(here: Live, node: str) -> bool:
+    ran = await here.types("status", "--node", node, "--json")
+    return ran.status == 0
+
+
+@contextmanager
+def taken(host: str, port: int) -> Iterator[None]:
+    """Another program listens there."""
+    deadline_s = time.monotonic() + 10
+    while True:
+        try:
+            listening = socket.create_server((host, port))
+            break
+        except OSError:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+    with listening:
+        yield
