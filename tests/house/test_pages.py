@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted(ROOT.glob("docs/**/*.md")) + [ROOT / "README.md", ROOT / "ARCHITECTURE.md"]
+PAGES = [*sorted(ROOT.glob("docs/**/*.md")), ROOT / "README.md", ROOT / "ARCHITECTURE.md"]
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)")
 DEFINED = re.compile(r"^\s*(?:async def|def|fn) (\w+)", re.MULTILINE)
 
