@@ -15,7 +15,7 @@ from flightmode.agent.hands import Hands
 from flightmode.agent.job import JobRunner
 from flightmode.agent.stopping import stop_postgres
 from flightmode.agent.tracker import Tracker
-from flightmode.errors import AgentError, FlightmodeError, StoreUnknown
+from flightmode.errors import AgentError, FlightmodeError
 from flightmode.fence.port import Fence, StartRequest
 from flightmode.model import action as verbs
 from flightmode.model.action import Action
@@ -209,7 +209,8 @@ class Executor:
         compare = Compare(key, action.expected_revision)
         try:
             txn = await self._hands.store.commit((compare,), tuple(ops))
-        except StoreUnknown:
+        except Exception:
+            # Whatever went wrong after the sending: it may have been carried out (S1).
             self._tracker.doubted(action.expected_revision)
             raise
         if not txn.succeeded:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from flightmode.model.action import Action
 from flightmode.model.decision import Decision
 from flightmode.model.memory import Memory
-from flightmode.model.view import View
+from flightmode.model.view import JobKind, View
 
 SOON_S = 0.02
 """Something is about to be finished here: look again at once."""
@@ -30,6 +30,22 @@ def answer(
 def before(decision: Decision, *actions: Action) -> Decision:
     """The decision with `actions` in front of its own."""
     return replace(decision, actions=(*actions, *decision.actions))
+
+
+def died_starting(view: View) -> str | None:
+    """Postgres, seen stopped, was started less than `job_retry_s` ago in this term, and ended.
+
+    A stop, a copy or a rewind of ours since then explains it otherwise.
+    """
+    started = view.result(JobKind.START)
+    if started is None or started.error is not None or started.term != view.memory.term:
+        return None
+    ours = (JobKind.STOP, JobKind.CLONE, JobKind.REWIND)
+    if any((result := view.result(kind)) and result.ended_s > started.ended_s for kind in ours):
+        return None
+    if view.now_s - started.ended_s >= view.policy.job_retry_s:
+        return None
+    return "FM612: Postgres was started and ended before it came up"
 
 
 def recently_failed(view: View, *kinds: str) -> str | None:

@@ -5,13 +5,13 @@ database node says that it has no data: an emptied etcd must never lead to a sec
 empty or older, truth (I2, I10).
 """
 
-from flightmode.decide.answer import answer
+from flightmode.decide.answer import answer, recently_failed
 from flightmode.decide.leading import fresh
 from flightmode.model.action import Initdb, SwapState
 from flightmode.model.cluster import ClusterState, HistoryEntry, Mode
 from flightmode.model.decision import Decision
 from flightmode.model.server import Run
-from flightmode.model.view import View
+from flightmode.model.view import JobKind, View
 
 
 def bootstrap(view: View) -> Decision:
@@ -31,6 +31,9 @@ def bootstrap(view: View) -> Decision:
         problem = f"FM611: etcd holds no cluster, but {', '.join(holders)} has data"
         why = "a store that lost its data must not lead to a new cluster; a person has to decide"
         return answer(view, "bootstrap: refuse", why, problem=problem)
+    failed = recently_failed(view, JobKind.INITDB)
+    if failed is not None:
+        return answer(view, "bootstrap: failed", "trying again shortly", problem=failed)
     if view.server.run is Run.ABSENT:
         return answer(view, "bootstrap: initdb", "making a new database", Initdb(), wake_s=0.05)
     return _create(view)

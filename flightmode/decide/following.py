@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from flightmode.decide.answer import IDLE_S, SOON_S, answer, recently_failed
+from flightmode.decide.answer import IDLE_S, SOON_S, answer, died_starting, recently_failed
 from flightmode.decide.election import election, paused, silent_for_s
 from flightmode.decide.leading import fresh, wrong_data
 from flightmode.decide.permission import state_of
@@ -21,6 +21,7 @@ from flightmode.model.cluster import Mode, Request, RequestKind
 from flightmode.model.decision import Decision
 from flightmode.model.member import Member
 from flightmode.model.server import DataDirectory, Role, Run
+from flightmode.model.timeline import History
 from flightmode.model.view import JobKind, View
 
 # A standby that should stream and has not for so long gets a person's attention.
@@ -40,13 +41,8 @@ def following(view: View) -> Decision:
             kill = KillRemnants(state_of(view).term)
             why = "the postmaster is gone and some of its children are not: ending them"
             return answer(view, "following: remnants", why, kill, wake_s=SOON_S)
-        case Run.STARTING:
-            return answer(
-                view, "following: starting", "waiting for Postgres to come up", wake_s=0.1
-            )
-        case Run.SILENT | Run.PRIMARY:
-            problem = "FM601: Postgres runs here and does not answer"
-            return answer(view, "following: silent", "Postgres does not answer", problem=problem)
+        case Run.STARTING | Run.SILENT | Run.PRIMARY:
+            return _reinit(view) or _unresponsive(view)
         case Run.STOPPED | Run.ABSENT:
             return _down(view)
 
@@ -54,6 +50,13 @@ def following(view: View) -> Decision:
 def _doubt(view: View) -> Decision:
     why = "a claim of ours has an unknown outcome: doing nothing until it is known"
     return answer(view, "following: settle", why, wake_s=0.05)
+
+
+def _unresponsive(view: View) -> Decision:
+    if view.server.run is Run.STARTING:
+        return answer(view, "following: starting", "waiting for Postgres to come up", wake_s=0.1)
+    problem = "FM601: Postgres runs here and does not answer"
+    return answer(view, "following: silent", "Postgres does not answer", problem=problem)
 
 
 # ------------------------------------------------------------------ it is a primary
@@ -139,7 +142,14 @@ def _diverged(view: View, leader: Member) -> bool:
     mine, theirs = view.server.history, leader.history
     if mine is None or theirs is None:
         return False
-    return not theirs.contains(mine.timeline, view.server.position)
+    return _namesake(mine, theirs) or not theirs.contains(mine.timeline, view.server.position)
+
+
+def _namesake(mine: History | None, theirs: History) -> bool:
+    """Two timelines of one number that began elsewhere: two nodes were promoted apart."""
+    if mine is None or mine.timeline != theirs.timeline:
+        return False
+    return mine.ancestors != theirs.ancestors
 
 
 def _slot_lost(view: View, leader: Member) -> bool:
@@ -158,26 +168,42 @@ def _stop(view: View, rule: str, why: str) -> Decision:
 
 
 def _request(view: View) -> Decision | None:
-    request = wanted(view, RequestKind.REINIT)
-    if request is not None and request.node == view.me.name and view.job is None:
-        return _reinit(view, request)
-    return own_task(view)
+    return _reinit(view) or own_task(view)
 
 
-def _reinit(view: View, request: Request) -> Decision | None:
-    """Clone again from the leader; finished when a clone begun after the request has ended well."""
-    if view.memory.task != request.id:
+def _reinit(view: View) -> Decision | None:
+    """Clone again from the leader; finished when a clone begun after the request has ended well.
+
+    Postgres runs.  Without a primary to copy it goes on: it may be the one that is needed (I9).
+    """
+    request = _reinit_request(view)
+    if request is None:
+        return None
+    if view.memory.task != request.id or not _cloned(view):
         if _ready_leader(view) is None:
             return None
-        memory = replace(view.memory, task=request.id, task_stage="clone", task_since_s=view.now_s)
         stop = StopPostgres(view.memory.term, fast=True, patience_s=view.policy.stop_patience_s)
-        why = f"{request.asked_by} asked to clone this node again"
-        return answer(view, "request: reinit", why, stop, memory=memory, wake_s=SOON_S)
-    if not _cloned(view):
-        return None
+        return _reinit_begins(view, request, stop)
     memory = replace(view.memory, task=None, task_stage="")
     finish = FinishRequest(request, True, "cloned again; the old directory is kept beside")
     return answer(view, "request: reinit done", "cloned as asked", finish, memory=memory)
+
+
+def _reinit_request(view: View) -> Request | None:
+    request = wanted(view, RequestKind.REINIT)
+    mine = request is not None and request.node == view.me.name and view.job is None
+    return request if mine else None
+
+
+def _reinit_begins(view: View, request: Request, *actions: StopPostgres) -> Decision:
+    memory = replace(view.memory, task=request.id, task_stage="clone", task_since_s=view.now_s)
+    why = f"{request.asked_by} asked to clone this node again"
+    return answer(view, "request: reinit", why, *actions, memory=memory, wake_s=SOON_S)
+
+
+def _asked_for(view: View) -> bool:
+    """A person asked for a new copy, and it is not made yet."""
+    return view.memory.task_stage == "clone" and not _cloned(view)
 
 
 def _cloned(view: View) -> bool:
@@ -198,7 +224,11 @@ def _down(view: View) -> Decision:
     if state.pause is not None and paused(view):
         why = "paused: Postgres stays down until `flightmode resume`"
         return answer(view, "rejoin: paused", why)
+    request = _reinit_request(view)
+    if request is not None and view.memory.task != request.id:
+        return _reinit_begins(view, request)
     failed = recently_failed(view, JobKind.CLONE, JobKind.REWIND, JobKind.START)
+    failed = failed or died_starting(view)
     if failed is not None:
         why = "the last try to come back failed; trying again shortly"
         return answer(view, "rejoin: failed", why, problem=failed)
@@ -214,11 +244,12 @@ def _down(view: View) -> Decision:
 def _must_clone(view: View, data: DataDirectory | None, leader: Member | None) -> bool:
     """Its data are of no use: half made, too old for the leader's WAL, or asked to be replaced."""
     state = state_of(view)
+    if leader is not None and _asked_for(view):
+        return True
     if data is None or data.system_identifier != state.system_identifier:
         return False
     lost = leader is not None and _slot_lost(view, leader)
-    asked_for = view.memory.task_stage == "clone" and not _cloned(view)
-    return data.unfinished is not None or _rewind_failed(view) or lost or asked_for
+    return data.unfinished is not None or _rewind_failed(view) or lost
 
 
 def _rewind_failed(view: View) -> bool:
@@ -234,13 +265,30 @@ def _clone(view: View, leader: Member | None) -> Decision:
     if leader is None:
         why = f"a copy of {state.leader}'s data is needed, and it is not a running primary now"
         return answer(view, "rejoin: wait", why)
+    if _counted_on(view):
+        return _until_not_counted_on(view)
     why = f"copying {leader.name}'s data; what was here before is kept beside"
     return answer(view, "rejoin: clone", why, Clone(state.term, leader.name), wake_s=0.1)
 
 
+def _counted_on(view: View) -> bool:
+    state = state_of(view)
+    return state.mode is Mode.SYNC and view.me.name in state.sync
+
+
+def _until_not_counted_on(view: View) -> Decision:
+    """I5: a node that is being copied or rewound is never promotable.  Our silence tells."""
+    why = f"waiting until {state_of(view).leader} has recorded that it does not count on this node"
+    return answer(view, "rejoin: counted on", why, wake_s=0.1)
+
+
 def _rejoin(view: View, data: DataDirectory, leader: Member | None) -> Decision:
     state = state_of(view)
-    fits = leader is not None and leader.history is not None and _fits(data, leader)
+    fits = leader is not None and _fits(view, data, leader)
+    if leader is not None and not fits and _beyond_rewinding(view, data, leader):
+        return _clone(view, leader)
+    if leader is not None and not fits and _counted_on(view):
+        return _until_not_counted_on(view)
     if leader is not None and not fits:
         why = f"this data directory parted from {leader.name}'s history: rewinding it"
         return answer(view, "rejoin: rewind", why, Rewind(state.term, leader.name), wake_s=0.1)
@@ -252,13 +300,29 @@ def _rejoin(view: View, data: DataDirectory, leader: Member | None) -> Decision:
     return answer(view, "rejoin: start", why, start, wake_s=0.1)
 
 
-def _fits(data: DataDirectory, leader: Member) -> bool:
+def _beyond_rewinding(view: View, data: DataDirectory, leader: Member) -> bool:
+    """pg_rewind does nothing between two servers on timelines of one number (pg_rewind.c).
+
+    Nor will it help a second time when it has ended well and the directory still does not fit.
+    """
+    assert leader.history is not None
+    rewind, clone = view.result(JobKind.REWIND), view.result(JobKind.CLONE)
+    if data.timeline == leader.history.timeline:
+        return True
+    if rewind is None or rewind.error is not None or rewind.term != state_of(view).term:
+        return False
+    return clone is None or clone.ended_s < rewind.ended_s
+
+
+def _fits(view: View, data: DataDirectory, leader: Member) -> bool:
     """Whether the directory is an ancestor of the leader's history as it is.
 
     A primary that was not stopped cleanly may hold WAL beyond what its control file says,
     and one on the leader's own timeline cannot be told apart by positions.
     """
     assert leader.history is not None
+    if _namesake(view.server.history, leader.history):
+        return False
     if not data.was_primary:
         return leader.history.contains(data.timeline, data.position)
     # The position is where the shutdown checkpoint begins, so the history must go on beyond it.

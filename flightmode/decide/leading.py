@@ -7,7 +7,7 @@ them; whatever else happens in a look comes after the renewal is safe.
 from dataclasses import replace
 
 from flightmode.decide import switchover
-from flightmode.decide.answer import SOON_S, answer, before, recently_failed
+from flightmode.decide.answer import SOON_S, answer, before, died_starting, recently_failed
 from flightmode.decide.permission import (
     confirmed,
     deadline_s,
@@ -22,6 +22,7 @@ from flightmode.decide.quorum import step
 from flightmode.decide.requests import by_leader, own_task
 from flightmode.model.action import (
     Admit,
+    ExtendFence,
     KillRemnants,
     LiftFence,
     Prepare,
@@ -48,7 +49,7 @@ def leading(view: View) -> Decision:
         why = "a change of the state has an unknown outcome: settling it before anything else"
         return answer(view, "leading: settle", why, renew(view), wake_s=0.1)
     urgent = by_leader(view)
-    decision = _by_run(view) if urgent is None else before(urgent, *fence_actions(view))
+    decision = _by_run(view) if urgent is None else _fenced(view, urgent)
     if any(isinstance(action, SwapState) for action in decision.actions):
         return decision
     if renewal_due(view):
@@ -57,6 +58,12 @@ def leading(view: View) -> Decision:
             return replace(decision, actions=(*decision.actions, renew(view)))
         return before(decision, renew(view))
     return replace(decision, wake_s=min(decision.wake_s, _until_renewal_s(view)))
+
+
+def _fenced(view: View, urgent: Decision) -> Decision:
+    """With what the term allows, unless it sets the fence by itself: a pause that ends does."""
+    sets = any(isinstance(action, ExtendFence | LiftFence) for action in urgent.actions)
+    return urgent if sets else before(urgent, *fence_actions(view))
 
 
 def _until_renewal_s(view: View) -> float:
@@ -89,9 +96,7 @@ def _by_run(view: View) -> Decision:
         case Run.STOPPED:
             return _stopped(view)
         case Run.ABSENT:
-            problem = "FM602: this node leads and its data directory is gone"
-            why = "the data of the leader is missing; a person has to decide"
-            return answer(view, "leading: no data", why, problem=problem)
+            return _no_data(view)
 
 
 # ------------------------------------------------------------------ Postgres is primary
@@ -246,10 +251,28 @@ def _stopped(view: View) -> Decision:
     if state.handover is not None:
         return _offered(view, state.handover)
     successor = _successor(view)
-    may_offer = view.memory.crashed and not _own_restart(view) and not _crash_looping(view)
-    if successor is not None and may_offer:
+    died = view.memory.crashed and not _own_restart(view) and not _crash_looping(view)
+    if successor is not None and (died or _cannot_start(view) is not None):
         return _offer(view, successor)
     return _start_in_place(view)
+
+
+def _no_data(view: View) -> Decision:
+    """A leader that only renews would keep the one who has the data from leading (I9)."""
+    state, successor = state_of(view), _successor(view)
+    if state.pause is None and state.handover is not None:
+        return _offered(view, state.handover)
+    if state.pause is None and successor is not None:
+        return _offer(view, successor)
+    problem = "FM602: this node leads and its data directory is gone"
+    why = "the data of the leader is missing; a person has to decide"
+    return answer(view, "leading: no data", why, problem=problem)
+
+
+def _cannot_start(view: View) -> str | None:
+    """Why Postgres can't be started here, at least for now; None: it can."""
+    ended = died_starting(view) if view.memory.starting_since_s is not None else None
+    return wrong_data(view, view.server.data) or recently_failed(view, JobKind.START) or ended
 
 
 def _own_restart(view: View) -> bool:
@@ -333,11 +356,11 @@ def _start_in_place(view: View) -> Decision:
         why = "this node leads and cannot use its own data directory"
         return answer(view, "leading: unusable data", why, problem=wrong)
     assert data is not None
-    failed = recently_failed(view, JobKind.START)
+    failed = _cannot_start(view)
     if failed is not None:
         why = "Postgres did not start; trying again shortly"
         return answer(view, "leading: start failed", why, problem=failed)
-    role = Role.STANDBY if data.standby_signal else Role.PRIMARY
+    role = Role.PRIMARY if data.was_primary else Role.STANDBY
     end_s = None if solo_confirmed(view) else deadline_s(view)
     lacking = not solo_confirmed(view) and (end_s is None or end_s - view.now_s < 1.0)
     if not confirmed(view) or lacking:

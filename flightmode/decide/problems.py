@@ -89,6 +89,13 @@ class DataWithoutCluster(NodeProblem):
     hint = "flightmode status"
 
 
+class StartedAndEnded(NodeProblem):
+    """Postgres was started and ended before it came up: its log has the reason."""
+
+    code = "FM612"
+    hint = "flightmode logs --postgres"
+
+
 class RuleBroken(NodeProblem):
     """A decision broke a rule of ours, so nothing is done: please report it, with the journal."""
 

@@ -58,7 +58,7 @@ def _grow(view: View) -> Step:
     names = view.server.sync_names
     candidate = _candidate(view)
     if candidate is None:
-        if names and solo_confirmed(view) and view.job is None:
+        if names and solo_confirmed(view) and (view.job is None or _proving(view)):
             why = "nobody else holds every commit, and that is recorded: commits need not wait"
             return why, (SetSyncNames(term, ()),), view.memory
         return None
@@ -70,7 +70,7 @@ def _grow(view: View) -> Step:
             (SetSyncNames(term, (candidate,)),),
             view.memory,
         )
-    if not _holds_everything(view, candidate) or not _permission_left(view):
+    if _proving(view) or not _holds_everything(view, candidate) or not _permission_left(view):
         return None
     sync = replace(state_of(view), mode=Mode.SYNC, sync=(candidate,))
     return (
@@ -126,6 +126,11 @@ def _holds_everything(view: View, name: str) -> bool:
         and row.sync_state in ("sync", "quorum")
         and row.flushed >= since
     )
+
+
+def _proving(view: View) -> bool:
+    """The names are being set right now: what is seen of them is not proven yet."""
+    return view.job is not None and view.job.kind == JobKind.SYNC_NAMES
 
 
 def _permission_left(view: View) -> bool:

@@ -52,9 +52,7 @@ def _watched(view: View, memory: Memory) -> tuple[Watched, ...]:
         return ()
     before = {watched.name: watched for watched in memory.watched}
     return tuple(
-        _watch(row, before.get(row.name), view)
-        for row in view.server.replicas
-        if row.streaming
+        _watch(row, before.get(row.name), view) for row in view.server.replicas if row.streaming
     )
 
 

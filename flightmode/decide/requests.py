@@ -3,12 +3,22 @@
 from dataclasses import replace
 
 from flightmode.decide.answer import SOON_S, answer
-from flightmode.decide.permission import state_of, swap
+from flightmode.decide.permission import (
+    deadline_s,
+    fence_actions,
+    renew,
+    solo_confirmed,
+    state_of,
+    swap,
+)
 from flightmode.model.action import ApplySettings, FinishRequest, StopPostgres
 from flightmode.model.cluster import Pause, Request, RequestKind
 from flightmode.model.decision import Decision
 from flightmode.model.server import Run
-from flightmode.model.view import View
+from flightmode.model.view import JobKind, View
+
+# So much permission is to be left when a pause ends.
+_LEFT_S = 1.0
 
 
 def wanted(view: View, kind: RequestKind) -> Request | None:
@@ -33,8 +43,9 @@ def _refused(view: View) -> Decision | None:
     """What can't be done to a cluster whose leader lives, or to the leader itself."""
     forced = asked(view, RequestKind.FAILOVER)
     if forced is not None and view.server.run is Run.PRIMARY:
-        why = f"{view.me.name} leads and serves; use `flightmode switchover`"
-        finish = FinishRequest(forced, False, why)
+        ours = forced.node == view.me.name
+        why = f"{view.me.name} leads and serves" + ("" if ours else "; use `flightmode switchover`")
+        finish = FinishRequest(forced, ours, why)
         return answer(view, "request: refused", why, finish, wake_s=SOON_S)
     reinit = wanted(view, RequestKind.REINIT)
     if reinit is not None and reinit.node == view.me.name:
@@ -79,8 +90,18 @@ def _resume(view: View) -> Decision | None:
     if request is None and view.wall_s < pause.until_wall_s:
         return None
     why = "the pause is over" if request is None else f"{request.asked_by} ended the pause"
-    resumed = swap(view, "resume", replace(state_of(view), pause=None))
-    return answer(view, "leading: resume", why, resumed, wake_s=SOON_S)
+    return _ended(view, why)
+
+
+def _ended(view: View, why: str) -> Decision:
+    """The long deadline ends BEFORE the swap: after it others may claim and we may be dead (I8)."""
+    without = replace(state_of(view), pause=None)
+    after = replace(view, store=replace(view.store, state=without))
+    end_s = deadline_s(after)
+    if not solo_confirmed(view) and (end_s is None or end_s - view.now_s < _LEFT_S):
+        return answer(view, "leading: resume", f"{why}; renewing first", renew(view), wake_s=SOON_S)
+    actions = (*fence_actions(after), swap(view, "resume", without))
+    return answer(view, "leading: resume", why, *actions, wake_s=SOON_S)
 
 
 def own_task(view: View) -> Decision | None:
@@ -100,8 +121,10 @@ def own_task(view: View) -> Decision | None:
         return answer(view, "request: restart", why, stop, memory=memory, wake_s=SOON_S)
     if view.memory.task_stage == "stop" and view.job is None and _answers(view):
         memory = replace(view.memory, task=None, task_stage="")
-        finish = FinishRequest(request, True, "Postgres was restarted")
-        why = "Postgres is up again after the restart that was asked for"
+        result = view.result(JobKind.STOP)
+        failed = None if result is None else result.error
+        finish = FinishRequest(request, failed is None, failed or "Postgres was restarted")
+        why = failed or "Postgres is up again after the restart that was asked for"
         return answer(view, "request: restarted", why, finish, memory=memory)
     return None
 
@@ -112,5 +135,5 @@ def _answers(view: View) -> bool:
 
 
 def _stop_ended(view: View) -> bool:
-    result = view.result("stop")
+    result = view.result(JobKind.STOP)
     return result is not None and result.ended_s >= view.memory.task_since_s

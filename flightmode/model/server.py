@@ -31,6 +31,9 @@ class Role(StrEnum):
     STANDBY = "standby"
 
 
+_OF_A_STANDBY = ("in archive recovery", "shut down in recovery")
+
+
 @dataclass(frozen=True, slots=True)
 class DataDirectory:
     """What pg_controldata and the files say of a data directory."""
@@ -48,8 +51,13 @@ class DataDirectory:
 
     @property
     def was_primary(self) -> bool:
-        """Whether it last ran as a primary (and so may hold WAL that nobody else has)."""
-        return not self.standby_signal and "recovery" not in self.control_state
+        """Whether it last ran as a primary (and so may hold WAL that nobody else has).
+
+        Also one that was killed "in crash recovery".  Without the signal and still "in archive
+        recovery" it is a standby whose promotion was cut off (StartupXLOG removes the file first):
+        as a primary it would write on the old timeline.
+        """
+        return not self.standby_signal and self.control_state not in _OF_A_STANDBY
 
     @property
     def shut_down_cleanly(self) -> bool:

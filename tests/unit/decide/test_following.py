@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from flightmode.decide import decide
-from flightmode.model.action import Clone, Follow, Rewind, StartPostgres
+from flightmode.model.action import Clone, FinishRequest, Follow, Rewind, StartPostgres
 from flightmode.model.cluster import Pause, RequestKind
 from flightmode.model.lsn import Lsn
 from flightmode.model.server import Role, Run, Slot
@@ -23,11 +23,13 @@ from tests.unit.decide.worlds import (
     NOW_S,
     ON_3,
     PRIMARY,
+    SOLO,
     STANDBY,
     STOPPED,
     STOPPED_STANDBY,
     SYNC,
     WALL_S,
+    done,
     follower,
     member,
     memory,
@@ -42,11 +44,11 @@ PROMOTED = History(4, (*ON_3.ancestors, Switch(3, Lsn(0x4800000))))
 """The leader went from timeline 3 to 4 before the position where this node stands."""
 
 
-def led_by(history, *, fresh: bool = True, **changes):
-    """A store whose leader tells this history."""
+def led_by(history, *, state=SOLO, fresh: bool = True, **changes):
+    """A store whose leader tells this history, and serves alone unless said otherwise."""
     ams, fra, wit = ALL_WELL
     told = replace(ams.member, history=history, **changes)
-    return store(members=(seen(told, ago_s=0.3 if fresh else 30), fra, wit))
+    return store(state, members=(seen(told, ago_s=0.3 if fresh else 30), fra, wit))
 
 
 class TestOnlyTheLeaderRunsAPrimary:
@@ -101,7 +103,9 @@ class TestStreaming:
 
 class TestComingBack:
     def down(self, server, **changes):
-        return follower(**{"server": server, "fence": IDLE, **changes})
+        """It is down, and the leader has recorded that it serves alone."""
+        alone = store(SOLO)
+        return follower(**{"server": server, "fence": IDLE, "store": alone, **changes})
 
     def test_without_data_it_clones(self):
         assert Clone(3, "ams") in decide(self.down(ABSENT)).actions
@@ -129,8 +133,49 @@ class TestComingBack:
         at_fork = replace(STOPPED, data=replace(STOPPED.data, position=Lsn(0x4800000)))
         assert Rewind(3, "ams") in decide(self.down(at_fork, store=led_by(PROMOTED))).actions
 
-    def test_a_primary_on_the_leader_s_own_timeline_is_rewound(self):
-        assert Rewind(3, "ams") in decide(self.down(STOPPED)).actions
+    def test_a_primary_on_the_leader_s_own_timeline_is_cloned(self):
+        """pg_rewind would see one number and do nothing."""
+        assert Clone(3, "ams") in decide(self.down(STOPPED)).actions
+
+    def test_a_namesake_of_the_leader_s_timeline_is_cloned(self):
+        """Both were promoted to timeline 4, apart from each other."""
+        assert STOPPED_STANDBY.data is not None
+        forked_elsewhere = History(4, (*ON_3.ancestors, Switch(3, Lsn(0x4900000))))
+        data = replace(STOPPED_STANDBY.data, timeline=4, position=Lsn(0x4A00000))
+        namesake = replace(STOPPED_STANDBY, data=data, history=forked_elsewhere)
+        assert Clone(3, "ams") in decide(self.down(namesake, store=led_by(PROMOTED))).actions
+
+    def test_a_rewind_that_ended_well_and_did_not_help_is_followed_by_a_clone(self):
+        rewound = (result(JobKind.REWIND, ago_s=1),)
+        decision = decide(self.down(CRASHED, store=led_by(PROMOTED), results=rewound))
+        assert Clone(3, "ams") in decision.actions
+
+    @pytest.mark.parametrize(
+        ("server", "history"),
+        [(ABSENT, ON_3), (CRASHED, PROMOTED), (STOPPED, ON_3)],
+        ids=["to be cloned", "to be rewound", "on the same timeline"],
+    )
+    def test_while_the_leader_counts_on_it_its_data_are_left_alone(self, server, history):
+        """I5: a node being cloned or rewound is never promotable."""
+        decision = decide(self.down(server, store=led_by(history, state=SYNC)))
+        assert (decision.rule, verbs(decision)) == ("rejoin: counted on", [])
+
+    def test_one_that_was_only_stopped_is_started_though_it_is_counted_on(self):
+        decision = decide(self.down(STOPPED_STANDBY, store=store(SYNC)))
+        assert StartPostgres(Role.STANDBY, 3, None, "ams") in decision.actions
+
+    def test_what_ended_while_it_started_is_not_started_again_at_once(self):
+        started = (result(JobKind.START, ago_s=1),)
+        decision = decide(self.down(STOPPED_STANDBY, results=started))
+        assert verbs(decision) == []
+        assert decision.problem is not None
+        assert decision.problem.startswith("FM612")
+        later = (result(JobKind.START, ago_s=5.1),)
+        assert "StartPostgres" in verbs(decide(self.down(STOPPED_STANDBY, results=later)))
+
+    def test_what_was_stopped_after_its_start_did_not_die_of_it(self):
+        asked = (result(JobKind.START, ago_s=1), result(JobKind.STOP, ago_s=0.5))
+        assert "StartPostgres" in verbs(decide(self.down(STOPPED_STANDBY, results=asked)))
 
     def test_a_stopped_standby_starts_again(self):
         decision = decide(self.down(STOPPED_STANDBY))
@@ -183,7 +228,7 @@ class TestComingBack:
 
 class TestRequests:
     def test_reinit_stops_then_clones_then_says_so(self):
-        asked = store(requests=(request(RequestKind.REINIT, "fra"),))
+        asked = store(SOLO, requests=(request(RequestKind.REINIT, "fra"),))
         first = decide(follower(store=asked))
         assert verbs(first) == ["StopPostgres"]
         then = follower(server=STOPPED_STANDBY, store=asked, memory=first.memory)
@@ -191,6 +236,37 @@ class TestRequests:
         cloned = (result(JobKind.CLONE, ago_s=0),)
         last = decide(follower(store=asked, memory=first.memory, results=cloned))
         assert verbs(last) == ["FinishRequest"]
+
+    @pytest.mark.parametrize(
+        "server",
+        [STOPPED_STANDBY, ABSENT, replace(STOPPED_STANDBY, data=None)],
+        ids=["stopped", "empty", "unreadable"],
+    )
+    def test_reinit_of_a_node_that_is_down_clones(self, server):
+        asked = store(SOLO, requests=(request(RequestKind.REINIT, "fra"),))
+        first = decide(follower(server=server, store=asked))
+        assert first.rule == "request: reinit"
+        then = follower(server=server, store=asked, memory=first.memory)
+        assert Clone(3, "ams") in decide(then).actions
+
+    @pytest.mark.parametrize("run", [Run.STARTING, Run.SILENT])
+    def test_reinit_stops_a_server_that_does_not_come_up(self, run):
+        asked = store(SOLO, requests=(request(RequestKind.REINIT, "fra"),))
+        stuck = replace(STANDBY, run=run)
+        assert verbs(decide(follower(server=stuck, store=asked))) == ["StopPostgres"]
+
+    def test_a_running_standby_is_not_stopped_for_a_copy_of_nobody(self):
+        """I9: it may be the one that is needed."""
+        nobody = led_by(ON_3, fresh=False)
+        asked = replace(nobody, requests=(request(RequestKind.REINIT, "fra"),))
+        assert "StopPostgres" not in verbs(decide(follower(store=asked)))
+
+    def test_one_that_was_stopped_for_a_copy_starts_again_when_its_source_has_died(self):
+        asked = (request(RequestKind.REINIT, "fra"),)
+        first = decide(follower(store=store(SOLO, requests=asked)))
+        dead = replace(led_by(ON_3, fresh=False), requests=asked)
+        then = follower(server=STOPPED_STANDBY, store=dead, memory=first.memory)
+        assert "StartPostgres" in verbs(decide(then))
 
     def test_a_restart_stops_and_starts_once(self):
         asked = store(requests=(request(RequestKind.RESTART, "fra"),))
@@ -201,6 +277,14 @@ class TestRequests:
         stopped = (result(JobKind.STOP, ago_s=0),)
         last = decide(follower(store=asked, memory=first.memory, results=stopped))
         assert verbs(last) == ["FinishRequest"]
+
+    def test_a_restart_whose_stop_failed_is_not_called_done(self):
+        asked = store(requests=(request(RequestKind.RESTART, "fra"),))
+        first = decide(follower(store=asked))
+        failed = (result(JobKind.STOP, error="FM603: still there", ago_s=0),)
+        last = decide(follower(store=asked, memory=first.memory, results=failed))
+        (finish,) = done(last, FinishRequest)
+        assert (finish.ok, finish.why) == (False, "FM603: still there")
 
     def test_a_request_for_another_node_is_not_ours(self):
         asked = store(requests=(request(RequestKind.RESTART, "ams"),))

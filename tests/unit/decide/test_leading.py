@@ -37,6 +37,9 @@ from tests.unit.decide.worlds import (
 )
 
 DEAD = memory(crashed=True, watched=())
+assert CRASHED.data is not None
+FOREIGN = replace(CRASHED.data, system_identifier="42")
+FRESH = Renewed(3, NOW_S - 0.4, solo=False)
 STALE = Renewed(3, NOW_S - 1.0, solo=False)
 
 
@@ -150,15 +153,60 @@ class TestUnusableData:
     def test_it_is_left_alone_and_said_loudly(self, changes, code):
         assert CRASHED.data is not None
         server = replace(CRASHED, data=replace(CRASHED.data, **changes))
-        decision = decide(leader(server=server, fence=IDLE, memory=memory(watched=())))
+        decision = decide(solo_leader(server=server, fence=IDLE, memory=memory(watched=())))
         assert "StartPostgres" not in verbs(decision)
         assert decision.problem is not None
         assert decision.problem.startswith(code)
 
     def test_missing_data_is_a_person_s_matter(self):
-        decision = decide(leader(server=ABSENT, fence=IDLE))
+        decision = decide(solo_leader(server=ABSENT, fence=IDLE))
         assert decision.problem is not None
-        assert "Initdb" not in verbs(decision)
+        assert verbs(decision) == []
+
+    @pytest.mark.parametrize(
+        "server",
+        [ABSENT, replace(CRASHED, data=None), replace(CRASHED, data=FOREIGN)],
+        ids=["gone", "unreadable", "another cluster's"],
+    )
+    def test_who_holds_every_commit_gets_the_lead(self, server):
+        """I9: a leader that only renews would keep the one who has the data from leading."""
+        decision = decide(leader(server=server, fence=IDLE, memory=memory(watched=())))
+        (swap,) = done(decision, SwapState)
+        assert isinstance(swap, SwapState)
+        assert swap.purpose == "hand over"
+        assert swap.state.handover is not None
+        assert swap.state.handover.to == "fra"
+
+    def test_an_offer_of_one_without_data_is_waited_for_and_withdrawn(self):
+        offered = store(replace(SYNC, handover=Handover("fra", "x")))
+        waiting = memory(watched=(), offered_since_s=NOW_S - 1)
+        absent = leader(server=ABSENT, fence=IDLE, store=offered, memory=waiting)
+        assert verbs(decide(absent)) in ([], ["renew"])
+        late = replace(absent, memory=replace(waiting, offered_since_s=NOW_S - 3))
+        assert "withdraw" in verbs(decide(late))
+
+    def test_while_paused_nobody_gets_the_lead(self):
+        paused = store(replace(SYNC, pause=Pause(WALL_S + 600, "ada")))
+        assert "hand over" not in verbs(decide(leader(server=ABSENT, fence=IDLE, store=paused)))
+
+
+class TestCutOffPromotion:
+    """The signal is gone, the end of recovery is not written: still a standby (S3.5)."""
+
+    def test_it_starts_as_a_standby_and_is_promoted_again(self):
+        assert CRASHED.data is not None
+        data = replace(CRASHED.data, control_state="in archive recovery")
+        decision = decide(
+            solo_leader(server=replace(CRASHED, data=data), fence=IDLE, memory=memory(watched=()))
+        )
+        (start,) = done(decision, StartPostgres)
+        assert isinstance(start, StartPostgres)
+        assert start.role is Role.STANDBY
+
+    def test_one_that_was_killed_in_crash_recovery_was_a_primary(self):
+        assert CRASHED.data is not None
+        data = replace(CRASHED.data, control_state="in crash recovery")
+        assert data.was_primary
 
 
 class TestTakingOver:
@@ -242,6 +290,21 @@ class TestPause:
         assert verbs(decision) in ([], ["renew"])
         assert decision.problem is not None
 
+    def test_its_long_permission_ends_before_the_pause_does(self):
+        """I8: after the swap others may claim, and this agent may be dead."""
+        over = store(replace(SYNC, pause=Pause(WALL_S - 1, "ada")))
+        long = replace(ARMED, deadline_s=NOW_S + 600)
+        decision = decide(leader(store=over, fence=long))
+        assert verbs(decision) == ["ExtendFence", "resume"]
+        (extend,) = done(decision, ExtendFence)
+        assert extend == ExtendFence(3, NOW_S - 0.4 + 4.5)
+
+    def test_with_hardly_any_permission_left_it_renews_before_it_ends_the_pause(self):
+        over = store(replace(SYNC, pause=Pause(WALL_S - 1, "ada")))
+        old = Renewed(3, NOW_S - 4.0, solo=False)
+        assert "resume" not in verbs(decide(leader(store=over, renewed=old)))
+        assert "renew" in verbs(decide(leader(store=over, renewed=old)))
+
     def test_it_ends_by_itself(self):
         over = replace(SYNC, pause=Pause(WALL_S - 1, "ada"))
         for server in (PRIMARY, CRASHED):
@@ -271,9 +334,26 @@ def test_a_job_is_waited_for():
 
 def test_a_start_that_failed_is_tried_again_shortly():
     failed = (result(JobKind.START, error="FM302: refused"),)
-    decision = decide(leader(server=CRASHED, fence=IDLE, results=failed, memory=memory()))
+    decision = decide(solo_leader(server=CRASHED, fence=IDLE, results=failed, memory=memory()))
     assert "StartPostgres" not in verbs(decision)
     assert decision.problem == "FM302: refused"
+
+
+def test_a_start_that_failed_hands_over_to_who_can_serve_now():
+    failed = (result(JobKind.START, error="FM302: refused"),)
+    decision = decide(leader(server=CRASHED, fence=IDLE, results=failed, memory=memory()))
+    assert "hand over" in verbs(decision)
+
+
+def test_what_dies_while_it_recovers_is_not_started_again_at_once():
+    started = (result(JobKind.START, ago_s=1),)
+    begun = memory(starting_since_s=NOW_S - 1)
+    died = solo_leader(server=CRASHED, fence=IDLE, results=started, memory=begun)
+    decision = decide(died)
+    assert verbs(decision) == []
+    assert decision.problem is not None
+    assert decision.problem.startswith("FM612")
+    assert "hand over" in verbs(decide(replace(died, store=store(SYNC), renewed=FRESH)))
 
 
 def test_an_old_result_does_not_keep_it_from_starting():

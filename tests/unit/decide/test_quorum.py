@@ -146,6 +146,20 @@ def test_names_that_drifted_are_set_again():
     assert SetSyncNames(3, ("fra",)) in decide(leader(server=drifted)).actions
 
 
+def test_names_that_are_still_being_proven_are_cleared_when_the_candidate_is_gone():
+    """Else every write hangs for the length of a CHECKPOINT."""
+    proving = Job(JobKind.SYNC_NAMES, 3, NOW_S - 0.3)
+    waiting = replace(LONELY, sync_since=None)
+    decision = decide(solo_leader(server=waiting, job=proving))
+    assert verbs(decision) == ["SetSyncNames"]
+    assert SetSyncNames(3, ()) in decision.actions
+
+
+def test_nobody_is_recorded_while_the_names_are_being_proven():
+    proving = Job(JobKind.SYNC_NAMES, 3, NOW_S - 0.3)
+    assert "add" not in verbs(decide(solo_leader(job=proving)))
+
+
 def test_nothing_is_set_while_a_job_runs():
     busy = solo_leader(server=NO_NAMES, job=Job(JobKind.PREPARE, 3, NOW_S))
     assert "SetSyncNames" not in verbs(decide(busy))
