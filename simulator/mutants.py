@@ -72,8 +72,8 @@ MUTANTS = (
         (
             (
                 "decide/quorum.py",
-                'return why, (swap(view, "degrade", solo),), memory',
-                'return why, (SetSyncNames(solo.term, ()), swap(view, "degrade", solo)), memory',
+                'alone = (swap(view, "degrade", solo), LiftFence(term), SetSyncNames(term, ()))',
+                'alone = (SetSyncNames(term, ()), swap(view, "degrade", solo))',
             ),
         ),
     ),
@@ -87,8 +87,8 @@ MUTANTS = (
             ),
             (
                 "decide/quorum.py",
-                "if not _holds_everything(view, candidate) or not _permission_left(view):",
-                "if not _permission_left(view):",
+                "not _holds_everything(view, candidate) or not _permission_left(view)",
+                "not _permission_left(view)",
             ),
         ),
     ),
@@ -97,8 +97,8 @@ MUTANTS = (
         (
             (
                 "decide/quorum.py",
-                "if not _holds_everything(view, candidate) or not _permission_left(view):",
-                "if not _permission_left(view):",
+                "not _holds_everything(view, candidate) or not _permission_left(view)",
+                "not _permission_left(view)",
             ),
         ),
     ),

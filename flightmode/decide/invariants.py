@@ -5,6 +5,8 @@ in production and in simulation.  A failed assertion is a bug of ours; the agent
 carries out nothing of that decision.
 """
 
+from dataclasses import replace
+
 from flightmode.model.action import (
     ExtendFence,
     LiftFence,
@@ -27,6 +29,9 @@ def check(view: View, decision: Decision) -> None:
         _check_swap(view, decision, swap)
     for action in decision.actions:
         _check_action(view, action)
+        if isinstance(action, SwapState):
+            # The next action is carried out only when this one was confirmed.
+            view = replace(view, store=replace(view.store, state=action.state, in_doubt=None))
 
 
 def _check_swap(view: View, decision: Decision, swap: SwapState) -> None:

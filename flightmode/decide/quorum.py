@@ -17,7 +17,7 @@ from flightmode.decide.permission import (
     state_of,
     swap,
 )
-from flightmode.model.action import Action, SetSyncNames
+from flightmode.model.action import Action, LiftFence, SetSyncNames
 from flightmode.model.cluster import Mode
 from flightmode.model.memory import Memory, Watched
 from flightmode.model.server import Run
@@ -45,8 +45,12 @@ def _keep(view: View) -> Step:
         removed = tuple(pair for pair in view.memory.removed if pair[0] != holder)
         memory = replace(view.memory, removed=(*removed, (holder, view.now_s)))
         solo = replace(state_of(view), mode=Mode.SOLO, sync=())
+        term = state_of(view).term
         why = f"{holder} is silent: recording that {view.me.name} alone holds what it acknowledges"
-        return why, (swap(view, "degrade", solo),), memory
+        # What follows the swap is done only if that was confirmed: etcd may be gone at the next
+        # look, and who is alone must neither be fenced (I6) nor wait for anybody.
+        alone = (swap(view, "degrade", solo), LiftFence(term), SetSyncNames(term, ()))
+        return why, alone, memory
     if view.server.sync_names != (holder,) and view.job is None:
         why = f"commits must wait for {holder}, and Postgres does not say so: setting it again"
         return why, (SetSyncNames(state_of(view).term, (holder,)),), view.memory
@@ -58,10 +62,7 @@ def _grow(view: View) -> Step:
     names = view.server.sync_names
     candidate = _candidate(view)
     if candidate is None:
-        if names and solo_confirmed(view) and (view.job is None or _proving(view)):
-            why = "nobody else holds every commit, and that is recorded: commits need not wait"
-            return why, (SetSyncNames(term, ()),), view.memory
-        return None
+        return _wait_for_nobody(view)
     if names != (candidate,) or view.server.sync_since is None:
         if view.job is not None or _failed_lately(view):
             return None
@@ -78,6 +79,14 @@ def _grow(view: View) -> Step:
         (*fence_actions(view, adding=True), swap(view, "add", sync)),
         view.memory,
     )
+
+
+def _wait_for_nobody(view: View) -> Step:
+    busy = view.job is not None and not _proving(view)
+    if not view.server.sync_names or busy or not solo_confirmed(view):
+        return None
+    why = "nobody else holds every commit, and that is recorded: commits need not wait"
+    return why, (SetSyncNames(state_of(view).term, ()),), view.memory
 
 
 def alive(view: View, name: str) -> bool:

@@ -182,6 +182,12 @@ class TestTheNet:
     def test_names_cleared_before_it_is_recorded(self):
         self.wrong(leader(), SetSyncNames(3, ()))
 
+    def test_names_cleared_ahead_of_the_record(self):
+        alone = SwapState("degrade", 90, replace(SYNC, mode=Mode.SOLO, sync=(), renewal=41))
+        self.wrong(leader(), LiftFence(3), alone)
+        self.wrong(leader(), SetSyncNames(3, ()), alone)
+        check(leader(), Decision("x", "x", (alone, LiftFence(3)), leader().memory, 1.0))
+
     def test_names_cleared_in_doubt(self):
         self.wrong(solo_leader(store=store(SOLO, in_doubt=90)), SetSyncNames(3, ()))
 
