@@ -229,8 +229,9 @@ def _syscalls(bed: Bed, plan: Plan, peers: dict[str, Peer]) -> None:
     for clients, goal in ((1, 6.5), (64, 5.5)):
         for name in _able(peers, "prepared"):
             there = peers[name]
+            total = plan.transactions * (1 if clients == 1 else 4)
             count = load.syscalls_per_transaction(
-                there.port, there.pids[0], transactions=plan.transactions * clients, clients=clients
+                there.port, there.pids[0], transactions=total, clients=clients
             )
             figure = f"system calls per transaction, {clients} client{'s' * (clients > 1)}"
             plan.note(figure, Goal(goal, absolute=True), name, count)

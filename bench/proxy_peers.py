@@ -186,7 +186,7 @@ class HAProxy(_Process):
             if self.checks or node == self.front.primary
         )
         (self.base / "haproxy.cfg").write_text(
-            "global\n  maxconn 10000\n  nbthread 1\ndefaults\n  mode tcp\n  timeout connect 1s\n"
+            "global\n  maxconn 4000\n  nbthread 1\ndefaults\n  mode tcp\n  timeout connect 1s\n"
             "  timeout client 1h\n  timeout server 1h\n"
             f"listen postgres\n  bind {HOST}:{self.port}\n  {check}{servers}"
         )
