@@ -18,7 +18,10 @@ class Tracker:
 
     def __init__(self, store: Store, cluster: str, clock: Clock) -> None:
         self._store = store
-        self._cluster = cluster
+        self._prefix = keys.prefix(cluster)
+        self._key = keys.state(cluster)
+        self._members_prefix = keys.members(cluster)
+        self._requests_prefix = keys.requests(cluster)
         self._clock = clock
         self._view = StoreView(False, -1.0, None, 0, clock.now_s(), None)
         self._seen: dict[str, MemberSeen] = {}
@@ -40,7 +43,7 @@ class Tracker:
         """One linearizable read.  Never raises: a store that does not answer is in the view."""
         sent_s = self._clock.now_s()
         try:
-            snapshot = await self._store.read(keys.prefix(self._cluster))
+            snapshot = await self._store.read(self._prefix)
             if snapshot.revision < self.revision:
                 raise StoreError("the store answered with something older than before")
             self._view = self._take(snapshot, sent_s)
@@ -50,11 +53,13 @@ class Tracker:
 
     def _take(self, snapshot: Snapshot, sent_s: float) -> StoreView:
         self.revision = snapshot.revision
-        entry = snapshot.entries.get(keys.state(self._cluster))
+        entry = snapshot.entries.get(self._key)
         revision = 0 if entry is None else entry.mod_revision
-        state = None if entry is None else codec.load(ClusterState, entry.value)
         now_s = self._clock.now_s()
         unchanged = self._view.read_s >= 0 and revision == self._view.state_revision
+        state = self._view.state
+        if not unchanged:
+            state = None if entry is None else codec.load(ClusterState, entry.value)
         if self._doubt is not None and self._doubt != revision:
             self._doubt = None
         return StoreView(
@@ -78,7 +83,7 @@ class Tracker:
     def _members(self, snapshot: Snapshot, now_s: float) -> tuple[MemberSeen, ...]:
         seen: dict[str, MemberSeen] = {}
         for key, entry in snapshot.entries.items():
-            if not key.startswith(keys.members(self._cluster)):
+            if not key.startswith(self._members_prefix):
                 continue
             before = self._seen.get(key)
             if before is not None and before.revision == entry.mod_revision:
@@ -95,7 +100,7 @@ class Tracker:
         return tuple(
             codec.load(Request, entry.value)
             for key, entry in sorted(snapshot.entries.items())
-            if key.startswith(keys.requests(self._cluster))
+            if key.startswith(self._requests_prefix)
         )
 
 

@@ -16,10 +16,12 @@ def refresh(view: View) -> View:
     memory = view.memory
     if state is not None and memory.term != state.term:
         memory = Memory(term=state.term, published=memory.published, published_s=memory.published_s)
-    memory = replace(memory, watched=_watched(view, memory))
+    watched = _watched(view, memory)
+    if watched != memory.watched:
+        memory = replace(memory, watched=watched)
     if state is not None and state.leader == view.me.name:
         memory = _as_leader(view, memory)
-    return replace(view, memory=memory)
+    return view if memory is view.memory else replace(view, memory=memory)
 
 
 def _as_leader(view: View, memory: Memory) -> Memory:
