@@ -5,6 +5,7 @@ from typing import Final
 OBSERVE: Final = """
 SELECT json_build_object(
   'started', pg_postmaster_start_time()::text,
+  'loaded', extract(epoch FROM pg_conf_load_time())::float8,
   'recovery', r.recovery,
   'system', (SELECT system_identifier::text FROM pg_control_system()),
   'major', current_setting('server_version_num')::int / 10000,

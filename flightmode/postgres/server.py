@@ -107,7 +107,7 @@ class PostgresServer:
         return replace(
             seen,
             sync_since=self._proven(seen.sync_names),
-            admits_clients=await asyncio.to_thread(self._admits),
+            admits_clients=await asyncio.to_thread(self._admits, status.loaded_wall_s(answer)),
             lowered_commit=await self._lowered_commit(),
             prepared=self._prepared == f"{self._answered} {seen.run}",
         )
@@ -155,9 +155,12 @@ class PostgresServer:
         fits = proof is not None and (proof.names, proof.started) == (names, self._answered)
         return proof.since if proof is not None and fits else None
 
-    def _admits(self) -> bool:
+    def _admits(self, loaded_wall_s: float) -> bool:
+        """Whether the file says so, and was read since: a reload that failed is asked for again."""
         path = self._config.data_dir / settings.HBA
-        return path.exists() and settings.admits(path.read_text())
+        if not path.exists() or path.stat().st_mtime > loaded_wall_s:
+            return False
+        return settings.admits(path.read_text())
 
     async def _disk_free(self) -> float:
         """The free part; a file system that does not answer at once keeps its last figure."""

@@ -15,6 +15,11 @@ from flightmode.postgres.settings import PostgresConfig, parse_sync_names
 Histories = Callable[[int], History | None]
 
 
+def loaded_wall_s(answer: str) -> float:
+    """When the server last read its configuration, pg_hba.conf with it."""
+    return float(json.loads(answer)["loaded"])
+
+
 def started(answer: str) -> str:
     """When the postmaster that answered was started."""
     return str(json.loads(answer)["started"])

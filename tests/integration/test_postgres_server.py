@@ -14,6 +14,7 @@ from flightmode.errors import DataInTheWay, DataModes, ServerSilent
 from flightmode.model.lsn import NOWHERE
 from flightmode.model.server import FenceView, Role, Run
 from flightmode.postgres import connection as connections
+from flightmode.postgres import files, settings
 from flightmode.postgres.server import PostgresServer
 from tests.integration.fence_process import eventually
 from tests.integration.postgres_server import Machine
@@ -97,8 +98,20 @@ async def test_clients_wait_outside_until_they_are_admitted(machine: Machine) ->
         except psycopg.OperationalError:
             return False
 
-    assert (await ams.observe()).admits_clients
+    await ams.until("it says so", lambda seen: seen.admits_clients)
     await eventually("a client enters", enters)
+
+
+async def test_a_file_that_was_not_reloaded_admits_nobody(machine: Machine) -> None:
+    """`admit` wrote it and its reload failed: it has to be asked for again."""
+    ams = await machine.primary()
+    await ams.stop()
+    await ams.start(Role.PRIMARY, admit=False)
+    text = settings.hba(ams.config, admit=True)
+    files.write(ams.config, ams.config.data_dir / settings.HBA, text)
+    assert not (await ams.observe()).admits_clients
+    await ams.server.admit()
+    await ams.until("it says so", lambda seen: seen.admits_clients)
 
 
 async def test_the_role_of_the_replication_enters_no_database(machine: Machine) -> None:
