@@ -115,7 +115,8 @@ class _Run:
             argv = [str(self.python), "-m", "pytest", "-q", "--timeout=60", f"--junitxml={report}"]
             argv += ["-p", "no:randomly", *self.suite.arguments(port)]
             argv += ["-k", self.select] if self.select else []
-            environment = os.environ | self.suite.environment(port)
+            path = f"{self.python.parent}:{os.environ['PATH']}"
+            environment = os.environ | self.suite.environment(port) | {"PATH": path}
             done = subprocess.run(
                 argv, cwd=self.checkout, env=environment, capture_output=True, text=True
             )

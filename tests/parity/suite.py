@@ -1,0 +1,107 @@
+"""PgBouncer's own tests, against it and against us.
+
+    .venv/bin/python tests/parity/suite.py CHECKOUT --python VENV/bin/python [-k WORD] [--theirs]
+
+CHECKOUT is a clone of pgbouncer that was configured and built (its tests read config.mak); VENV
+has psycopg, pytest, pytest-asyncio, pytest-timeout, pytest-xdist and filelock.  The tests run
+as user postgres in a copy.  `--theirs` runs them against its own binary: what fails there does
+so because of this machine.  Prints each test that does not pass.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+SERVE = ROOT / "target/release/examples/serve"
+
+
+def main(
+    checkout: Path,
+    python: Annotated[Path, typer.Option()],
+    select: Annotated[str, typer.Option("-k", help="As pytest's.")] = "",
+    theirs: Annotated[bool, typer.Option(help="Against PgBouncer itself.")] = False,
+    save: Annotated[Path | None, typer.Option(help="Outcomes as JSON.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="The run's own words.")] = None,
+    files: Annotated[str, typer.Option(help="Comma-separated; empty for all.")] = "",
+) -> None:
+    """Run PgBouncer's tests."""
+    with tempfile.TemporaryDirectory(prefix="fm-parity-", dir="/tmp") as folder:
+        base = Path(folder)
+        _copy(checkout, base, python)
+        outcomes = _run(base, python, select, theirs, keep, files)
+    print(dict(sorted(Counter(what for what, _ in outcomes.values()).items())))
+    for name, (what, why) in outcomes.items():
+        if what != "passed":
+            print(f"{what:8s} {name}: {why}")
+    if save is not None:
+        save.write_text(json.dumps(outcomes, indent=1))
+
+
+def _copy(checkout: Path, base: Path, python: Path) -> None:
+    """What the tests read, and what we need of ours, where user postgres may read it."""
+    for part in ("test", "include"):
+        shutil.copytree(checkout / part, base / part)
+    for part in ("config.mak", "pyproject.toml", "pgbouncer"):
+        shutil.copy2(checkout / part, base / part)
+    ours = base / "ours/tests/parity"
+    shutil.copytree(HERE, ours, ignore=shutil.ignore_patterns("__pycache__"))
+    command = base / "bouncer"
+    command.write_text(f'#!/bin/sh\nexec "{python}" "{ours}/bouncer.py" "$@"\n')
+    command.chmod(0o755)
+    if SERVE.exists():
+        shutil.copy2(SERVE, base / "serve")
+    # The Unix sockets of the tests need paths of less than 108 bytes: pytest's are in /tmp.
+    subprocess.run(["chown", "-R", "postgres", base], check=True)
+
+
+def _run(
+    base: Path, python: Path, select: str, theirs: bool, keep: Path | None, files: str
+) -> dict[str, tuple[str, str]]:
+    report = base / "report.xml"
+    chosen = [f"test/{name}" for name in files.split(",") if name] or ["test"]
+    argv = [str(python), "-m", "pytest", "-q", "--tb=short", f"--junitxml={report}", *chosen]
+    argv += ["-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function"]
+    argv += [f"--basetemp={base}/t", *(["-k", select] if select else [])]
+    ours = {} if theirs else {"BOUNCER_EXE": str(base / "bouncer")}
+    environment = (
+        os.environ
+        | ours
+        | {
+            "HOME": str(base),
+            "PATH": f"/usr/lib/postgresql/15/bin:{os.environ['PATH']}",
+            "FLIGHTMODE_SERVE": str(base / "serve"),
+        }
+    )
+    done = subprocess.run(
+        argv, cwd=base, env=environment, user="postgres", capture_output=True, text=True
+    )
+    if keep is not None:
+        keep.write_text(done.stdout + done.stderr)
+    if not report.exists():
+        sys.exit(f"the suite did not run: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return _read(report)
+
+
+def _read(report: Path) -> dict[str, tuple[str, str]]:
+    outcomes = {}
+    for case in ElementTree.parse(report).iter("testcase"):
+        name = f"{(case.get('classname') or '').removeprefix('test.')}::{case.get('name')}"
+        bad = [child for child in case if child.tag in ("failure", "error", "skipped")]
+        why = (bad[0].get("message") or "").splitlines()[:1] if bad else []
+        outcomes[name] = (bad[0].tag if bad else "passed", why[0][:160] if why else "")
+    return outcomes
+
+
+if __name__ == "__main__":
+    typer.run(main)
