@@ -67,9 +67,9 @@ class Bouncer:
                 stdout=out,
                 stderr=out,
             )
-        await self.tell(
-            {"term": 1, "revision": 1, "primary": "pg", "fenced": False, "standbys": []}
-        )
+        finally:
+            os.close(out)
+        await self.tell({"term": 1, "revision": 1, "primary": "pg"})
         path = self.sockets / f".s.PGSQL.{self.port}"
         path.unlink(missing_ok=True)
         gateway = await asyncio.start_unix_server(self.serve, str(path))
