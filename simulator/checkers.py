@@ -4,12 +4,15 @@ They know nothing of the simulator and trust no node's word: only what etcd carr
 what Postgres had on disk, what clients were told.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from flightmode.model.cluster import ClusterState, Mode
 from flightmode.model.policy import Policy
 from simulator.history import (
+    UNTOLD,
     Acknowledged,
     BecamePrimary,
     Broke,
@@ -251,12 +254,20 @@ def permission_ends_in_time(history: History, policy: Policy) -> Iterator[Violat
 
 def it_recovers(history: History, policy: Policy) -> Iterator[Violation]:
     """I9: after the healing one writable primary within 30 s, a synchronous standby within 60 s."""
-    healed = next(history.of(Healed), None)
-    if healed is None:
+    healings = list(history.of(Healed))
+    for healed, following in zip_longest(healings, healings[1:]):
+        until_s = following.at_s if following is not None else math.inf
+        if following is None or following.without != UNTOLD:
+            yield from _recovers(history, healed, until_s)
+
+
+def _recovers(history: History, healed: Healed, until_s: float) -> Iterator[Violation]:
+    if healed.without == UNTOLD:
         return
-    looks = [look for look in history.of(Looked) if look.at_s > healed.at_s]
+    looks = [look for look in history.of(Looked) if healed.at_s < look.at_s <= until_s]
     end_s = looks[-1].at_s if looks else healed.at_s
-    for within_s, word in ((_WRITABLE_WITHIN_S, "writable"), (_SYNCED_WITHIN_S, "synced")):
+    wanted = [(_WRITABLE_WITHIN_S, "writable"), (_SYNCED_WITHIN_S, "synced")]
+    for within_s, word in wanted[:1] if healed.without else wanted:
         in_time = [look for look in looks if look.at_s <= healed.from_s + within_s]
         well = any(
             len(look.primaries) == 1 and (look.synced if word == "synced" else look.served)
@@ -264,7 +275,8 @@ def it_recovers(history: History, policy: Policy) -> Iterator[Violation]:
         )
         if not well:
             why = in_time[-1].why if in_time else "nobody looked"
-            what = f"not {word} {within_s:.0f} s after the healing: {why}"
+            whom = f"healing of all but {healed.without}" if healed.without else "healing"
+            what = f"not {word} {within_s:.0f} s after the {whom}: {why}"
             yield Violation(end_s, "I9", what)
     for look in looks:
         if len(look.primaries) > 1 and look.at_s > healed.from_s + _WRITABLE_WITHIN_S:

@@ -48,7 +48,7 @@ class Faults:
             loop.call_later(max(0.0, fault.at_s - loop.time()), self.happen, fault)
 
     def happen(self, fault: Fault) -> None:
-        node = self._who(fault.node)
+        node = self.who(fault.node)
         self._world.tell("FAULT", str(fault).replace(fault.node, node) if node else str(fault))
         act = getattr(self, f"_{fault.kind.replace(' ', '_')}")
         act(fault, node)
@@ -73,7 +73,7 @@ class Faults:
         world.etcd.look()
         world.tell("FAULT", "everything is healed")
 
-    def _who(self, name: str) -> str:
+    def who(self, name: str) -> str:
         world = self._world
         leader = DATABASES[0] if world.state is None else world.state.leader
         standby = next(each for each in DATABASES if each != leader)
@@ -113,11 +113,11 @@ class Faults:
 
     def _cut(self, fault: Fault, node: str) -> None:
         """Full, from everybody; or of one pair; `one way` in one direction of it."""
-        others = [self._who(fault.other)] if fault.other else [*NODES, APP]
+        others = [self.who(fault.other)] if fault.other else [*NODES, APP]
         self._cut_links([(node, each) for each in others if each != node], fault, both=True)
 
     def _one_way(self, fault: Fault, node: str) -> None:
-        others = [self._who(fault.other)] if fault.other else [*NODES, APP]
+        others = [self.who(fault.other)] if fault.other else [*NODES, APP]
         self._cut_links([(node, each) for each in others if each != node], fault, both=False)
 
     def _cut_links(self, pairs: list[tuple[str, str]], fault: Fault, *, both: bool) -> None:
@@ -209,6 +209,39 @@ class Faults:
         server = self._world.servers[node]
         server.stuck = True
         self._for(fault, lambda: setattr(server, "stuck", False))
+
+    def _hang_postmaster(self, fault: Fault, node: str) -> None:
+        """SIGSTOP for the postmaster alone."""
+        self._sicken(fault, node, "hung")
+
+    def _stall_disk(self, fault: Fault, node: str) -> None:
+        """Nothing that is written gets to the disk."""
+        self._sicken(fault, node, "stalled")
+
+    def _fill_disk(self, fault: Fault, node: str) -> None:
+        self._sicken(fault, node, "full")
+
+    def _sicken(self, fault: Fault, node: str, how: str) -> None:
+        server = self._world.nodes[node].server
+        if server is not None:
+            setattr(server, how, True)
+            self._for(fault, lambda: setattr(server, how, False))
+
+    def _lose_packets(self, fault: Fault, node: str) -> None:
+        lossy = self._world.network.lossy
+        lossy[node] = fault.amount
+        self._for(fault, lambda: lossy.pop(node, None))
+
+    def _forget_changes(self, fault: Fault, node: str) -> None:
+        """etcd is compacted: whoever watches from further back has a gap."""
+        keys_ = self._world.etcd.keys
+        if keys_.revision > keys_.compacted:
+            keys_.compact(keys_.revision)
+
+    def leave_out(self, node: str, how: str) -> None:
+        """From now on, and for good: it has no power, or reaches nobody."""
+        self._world.tell("FAULT", f"{node} stays away: {how}")
+        self.happen(Fault(0.0, how, node))
 
     def _freeze(self, fault: Fault, node: str) -> None:
         self._stand_still(fault, node, clock_stood=False)

@@ -12,6 +12,7 @@ from typing import Any
 from flightmode.errors import (
     DataInTheWay,
     PostgresCommandFailed,
+    ServerSilent,
     ServerUnwilling,
     SourceNotReady,
     SyncNamesUnproven,
@@ -47,6 +48,8 @@ class SimPostgres:
         server = self._server
         if server.state not in (states or (PRIMARY, STANDBY)) or server.data is None:
             raise ServerUnwilling(f"Postgres is {server.state}")
+        if server.hung:
+            raise ServerSilent("no new connection was answered in time")
         return server.data
 
     # ------------------------------------------------------------------ looking
@@ -57,6 +60,8 @@ class SimPostgres:
         if fence.reachable and not fence.running:
             self._answered = 0
             return self._stopped(fence)
+        if server.hung and self._answered != server.started:
+            return Server(Run.STARTING)
         if server.state not in (PRIMARY, STANDBY):
             if fence.running:
                 return Server(Run.STARTING)
@@ -100,7 +105,7 @@ class SimPostgres:
                 for name, slot in data.slots.items()
             ),
             admits_clients=data.admits,
-            disk_free=0.5,
+            disk_free=0.0 if server.full else 0.5,
             prepared=self._prepared == server.started and not standby,
         )
 

@@ -12,6 +12,9 @@ from flightmode.model.cluster import ClusterState
 
 Rows = frozenset[int]
 
+UNTOLD = "nobody can tell"
+"""Of a healing: who was left out has become the only one who may lead."""
+
 
 @dataclass(frozen=True, slots=True)
 class StateChanged:
@@ -134,6 +137,8 @@ class Healed:
     at_s: float
     from_s: float
     """When a pause that still stood, and its grace, are over."""
+    without: str = ""
+    """All but this node."""
 
 
 @dataclass(frozen=True, slots=True)

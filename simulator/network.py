@@ -25,6 +25,8 @@ class Network:
         self._cuts: dict[tuple[str, str], int] = {}
         self.slow: dict[str, float] = {}
         """Hosts whose links take so much longer, in seconds."""
+        self.lossy: dict[str, float] = {}
+        """Hosts of whose packets so many get lost."""
         self.changed: Callable[[], None] = lambda: None
         """Called after each cut and each repair."""
 
@@ -44,11 +46,19 @@ class Network:
     def repair_all(self) -> None:
         self._cuts.clear()
         self.slow.clear()
+        self.lossy.clear()
         self.changed()
 
     def reaches(self, source: str, target: str) -> bool:
         """Whether what is sent now gets there."""
         return source == target or (source, target) not in self._cuts
+
+    def lost(self, source: str, target: str) -> bool:
+        """Whether this one packet gets lost."""
+        if not self.lossy or source == target:
+            return False
+        chance = self.lossy.get(source, 0.0) + self.lossy.get(target, 0.0)
+        return self._dice.random() < chance
 
     def talk(self, one: str, other: str) -> bool:
         """Whether both directions work and both machines run."""
@@ -71,6 +81,8 @@ class Network:
     def send(self, source: str, target: str, act: Callable[..., object], *args: Any) -> None:
         """Do `act` at the target when the datagram arrives, if it does."""
         if not self.hosts[source].up or not self.reaches(source, target):
+            return
+        if self.lost(source, target):
             return
         host = self.hosts[target]
         if host.up:
@@ -120,7 +132,8 @@ class Stream:
     def _arrive(self) -> None:
         if self.closed or self._lives != (self._source.life, self._target.life):
             return
-        if self._target.frozen or not self._network.reaches(self._source.name, self._target.name):
+        ends = self._source.name, self._target.name
+        if self._target.frozen or not self._network.reaches(*ends) or self._network.lost(*ends):
             self._tries += 1
             again_s = min(_RESEND_AT_MOST_S, _RESEND_S * 2 ** min(self._tries, 8))
             self._loop.call_later(again_s, self._arrive)

@@ -45,6 +45,12 @@ class SimServer:
         """Its next promotion does not end."""
         self.ending = False
         """It was asked to end at once (SIGQUIT)."""
+        self.hung = False
+        """The postmaster is stopped (SIGSTOP): what runs goes on, nothing begins or ends by it."""
+        self.stalled = False
+        """The disk answers nothing."""
+        self.full = False
+        """The disk has no room: a primary panics at its next segment of WAL."""
         self.busy_with: str | None = None
         """clone | rewind | initdb: its directory is being written by a program."""
         self.life = 0
@@ -82,7 +88,14 @@ class SimServer:
     def chance(self, probability: float) -> bool:
         return probability > 0 and self.dice.random() < probability
 
-    def flush_s(self) -> float:
+    def flush(self, act: Callable[..., object], *args: Any) -> None:
+        """Do `act` when the disk has taken what was written."""
+        if self.stalled:
+            self.later(0.05, self.flush, act, *args)
+        else:
+            self.later(self._flush_s(), act, *args)
+
+    def _flush_s(self) -> float:
         if self.chance(self.weather.slow_flush):
             return self.dice.uniform(0.2, 1.5)
         return 0.0003 + 0.002 * self.dice.random()
@@ -93,6 +106,7 @@ class SimServer:
         if self.data is None:
             raise FenceRefused("start_failed", "there is no data directory")
         self.life += 1
+        self.hung = False
         self.started += 1
         self._pid = self.started
         self.state, self.ending = STARTING, False
@@ -111,13 +125,16 @@ class SimServer:
                 data.control_state = "in archive recovery"
             elif data.control_state != "shut down":
                 data.control_state = "in crash recovery"
-            self.later(took_s, self._come_up)
+            self.later(took_s, self.flush, self._come_up)
         return self._pid
 
     def signal(self, mode: str) -> None:
         if self._pid is None:
             return
-        if mode == "immediate":
+        if self.hung or (self.stalled and mode != "immediate"):
+            # A stopped process takes its signals when it goes on; SIGKILL it cannot hold off.
+            self.later(0.05, self.signal, mode)
+        elif mode == "immediate":
             self.ending = True
             self.later(self.dice.uniform(0.01, 0.06), self._crash)
         elif self.state == PRIMARY:
@@ -169,6 +186,11 @@ class SimServer:
         self.senders = {}
         self.sessions.vanish()
         self._lose_unflushed(all_of_it=self.chance(0.5))
+
+    def panic(self) -> None:
+        """A process could not write WAL: all of them end."""
+        if self.state in (PRIMARY, STANDBY):
+            self._crash()
 
     def _crash(self) -> None:
         """Every process is gone, nothing was finished."""
@@ -240,6 +262,10 @@ class SimServer:
     def _come_up(self) -> None:
         data = self.data
         assert data is not None
+        if self.full:
+            # PANIC: could not write to file
+            self._crash()
+            return
         data.wal.flush()
         if data.signal:
             self.state = STANDBY
@@ -276,7 +302,7 @@ class SimServer:
 
     def checkpoint(self) -> None:
         data = self.data
-        if self.state != PRIMARY or data is None:
+        if self.state != PRIMARY or data is None or self.stalled:
             return
         data.wrote_checkpoint(data.wal.write(data.wal.timeline, "checkpoint", 120))
         data.wal.flush()
@@ -299,7 +325,7 @@ class SimServer:
         if self.promoting:
             return
         self.promoting = True
-        if self.stuck:
+        if self.stuck or self.hung:
             return
         took_s = self.dice.uniform(0.03, 0.12)
         if self.chance(self.weather.promote_slow):
@@ -309,6 +335,9 @@ class SimServer:
     def _promoted(self) -> None:
         data = self.data
         if self.state != STANDBY or data is None:
+            return
+        if self.stalled:
+            self.later(0.05, self._promoted)
             return
         if self.receiver is not None:
             self.receiver.end()
@@ -333,7 +362,10 @@ class SimServer:
     def seek(self) -> None:
         """Start a receiver, if there is none and there should be one."""
         wanted = self.following is not None and self.state == STANDBY and not self.promoting
-        if wanted and self.receiver is None:
+        if self.hung or self.full:
+            # Only the postmaster starts a receiver; one without room to write ends at once.
+            self.later(_RETRY_S, self.seek)
+        elif wanted and self.receiver is None:
             assert self.following is not None
             self.receiver = Receiver(self, self.following)
             self.receiver.connect()
@@ -368,6 +400,8 @@ class SimServer:
         data, name = self.data, receiver.server.name
         slot = None if data is None else data.slots.get(name)
         busy = name in self.senders
+        if self.hung:
+            return
         if self.state != PRIMARY or data is None or slot is None or slot.lost or busy:
             self.network.send(self.name, name, receiver.refused)
             return

@@ -32,6 +32,7 @@ class Receiver:
         self.sender: Sender | None = None
         self.out: Stream | None = None
         self._heard_s = server.loop.time()
+        self._unflushed = 0
 
     def connect(self) -> None:
         """Ask for WAL; what comes of it is told later, or never."""
@@ -78,11 +79,13 @@ class Receiver:
                 data.wal.put(record)
                 self.timeline = record.timeline
         if records:
-            server.later(server.flush_s(), self._flush, len(data.wal.records))
+            self._unflushed += 1
+            server.flush(self._flush, len(data.wal.records))
 
     def _flush(self, count: int) -> None:
         """Also a receiver that is about to end has what it received flushed."""
         data = self.server.data
+        self._unflushed -= 1
         if self.ended or data is None:
             return
         data.wal.flushed = max(data.wal.flushed, min(count, len(data.wal.records)))
@@ -100,7 +103,9 @@ class Receiver:
         if self.server.loop.time() - self._heard_s > TIMEOUT_S:
             self.end()
             return
-        self._reply()
+        if not (self.server.stalled and self._unflushed):
+            # A receiver that waits for its disk says nothing.
+            self._reply()
         self.server.later(_STATUS_S, self._status)
 
     def end(self, *, orderly: bool = True) -> None:

@@ -8,10 +8,11 @@ from random import Random
 
 import structlog
 
+from flightmode.model.cluster import Mode
 from simulator import checkers, schedule, weather
 from simulator.checkers import Violation
 from simulator.faults import Fault, Faults
-from simulator.history import Healed, History, Standing
+from simulator.history import UNTOLD, Healed, History, Standing
 from simulator.host import WALL_S
 from simulator.loop import VirtualLoop
 from simulator.weather import Weather
@@ -32,6 +33,10 @@ class Plan:
     weather: Weather
     faults: tuple[Fault, ...]
     lasts_s: float = 60.0
+    left_out: str = ""
+    """Who stays away when the others are healed: a node, or "leader" or "standby" …"""
+    left_out_by: str = "power"
+    """… and how: power | cut."""
 
 
 @dataclass
@@ -50,11 +55,14 @@ def plan_of(seed: int) -> Plan:
     lasts_s = dice.choice((20.0, 40.0, 70.0))
     # Now and then things go wrong before the cluster is up.
     begin_s = 0.5 if dice.random() < 0.15 else _UP_S
+    until_s = _UP_S + lasts_s
     return Plan(
         seed,
         weather.drawn(dice),
-        schedule.drawn(dice, begin_s, _UP_S + lasts_s),
-        _UP_S + lasts_s,
+        schedule.drawn(dice, begin_s, until_s),
+        until_s,
+        dice.choice(("", "leader", "leader", "standby", "wit")),
+        dice.choice(("power", "cut")),
     )
 
 
@@ -73,6 +81,7 @@ async def _play(plan: Plan, history: History) -> float:
     world.start()
     nemesis.plan(plan.faults)
     await asyncio.sleep(plan.lasts_s)
+    await _heal_two(world, nemesis, plan)
     nemesis.heal()
     await _recover(world)
     for name, server in world.servers.items():
@@ -84,20 +93,39 @@ async def _play(plan: Plan, history: History) -> float:
     return ended_s
 
 
-async def _recover(world: World) -> None:
+async def _heal_two(world: World, nemesis: Faults, plan: Plan) -> None:
+    """All but one come back (I9); not when that one alone holds what was acknowledged."""
+    away = nemesis.who(plan.left_out)
+    state = world.state
+    if not away or state is None or (state.mode is Mode.SOLO and state.leader == away):
+        return
+    nemesis.heal()
+    nemesis.leave_out(away, plan.left_out_by)
+    await _recover(world, without=away)
+
+
+def _alone_away(world: World, away: str) -> bool:
+    """A swap that was under way made the one who is away the only one who may lead."""
+    return world.state is not None and world.state.mode is Mode.SOLO and world.state.leader == away
+
+
+async def _recover(world: World, without: str = "") -> None:
     """Until all is well for a while, or the time for it is over."""
     loop = world.loop
     pause = None if world.state is None else world.state.pause
     now_s = loop.time()
     paused_s = 0.0 if pause is None else pause.until_wall_s - WALL_S + POLICY.pause_grace_s
     from_s = max(now_s, paused_s)
-    world.history.add(Healed(now_s, from_s))
+    world.history.add(Healed(now_s, from_s, without))
     well_since_s: float | None = None
     while loop.time() < from_s + _LIVENESS_S:
         await asyncio.sleep(_LOOK_S)
         look = world.look()
+        if without and _alone_away(world, without):
+            world.history.add(Healed(loop.time(), loop.time(), without=UNTOLD))
+            return
         world.history.add(look)
-        well = look.synced and len(look.primaries) == 1
+        well = (look.served if without else look.synced) and len(look.primaries) == 1
         well_since_s = (well_since_s or loop.time()) if well else None
         if well_since_s is not None and loop.time() - well_since_s >= _QUIET_S:
             return

@@ -91,6 +91,13 @@ _DRAWN: dict[str, Draw] = {
     "suspend": lambda d, at: Fault(at, "suspend", _any(d), _lasting(d)),
     "jump": lambda d, at: Fault(at, "jump", _any(d), _lasting(d), amount=d.uniform(-30, 30)),
     "lose slot": lambda d, at: Fault(at, "lose slot", "standby"),
+    "hang postmaster": lambda d, at: Fault(at, "hang postmaster", _database(d), _lasting(d)),
+    "stall disk": lambda d, at: Fault(at, "stall disk", _database(d), _lasting(d)),
+    "fill disk": lambda d, at: Fault(at, "fill disk", _database(d), _lasting(d)),
+    "lose packets": lambda d, at: Fault(
+        at, "lose packets", _any(d), _lasting(d), amount=d.choice((0.02, 0.2, 0.6))
+    ),
+    "forget changes": lambda d, at: Fault(at, "forget changes"),
     "ask": _asked,
 }
 
@@ -104,6 +111,16 @@ def _blow(dice: Random, at_s: float) -> Fault:
     if dice.random() < 0.25:
         return Fault(at_s, "kill postgres", "leader")
     return Fault(at_s, kind, "leader", dice.uniform(5.0, 12.0))
+
+
+def _forced(dice: Random, at_s: float) -> list[Fault]:
+    """The leader is lost while it is alone, and a person accepts what that means."""
+    away_s = dice.uniform(10.0, 25.0)
+    return [
+        Fault(at_s, "cut", "standby", 4.0, other="leader"),
+        Fault(at_s + 3.0, dice.choice(("power", "cut")), "leader", away_s),
+        Fault(at_s + 3.0 + dice.uniform(0.0, 8.0), "ask", "standby", other="failover"),
+    ]
 
 
 def _mood(dice: Random, at_s: float) -> Fault:
@@ -180,4 +197,5 @@ _THEMES: tuple[Theme, ...] = (
     _crash,
     _planned,
     _everything,
+    _forced,
 )

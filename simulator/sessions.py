@@ -52,7 +52,7 @@ class Sessions:
     # ------------------------------------------------------------------ clients
 
     def read(self, answer: Answer) -> None:
-        if self._admitting and self.newest is not None:
+        if self._admitting and self.newest is not None and not self._server.hung:
             answer("seen", self.newest)
 
     def commit(self, row: int, answer: Answer) -> None:
@@ -60,9 +60,15 @@ class Sessions:
         if not self._admitting or data is None:
             answer("refused", row)
             return
+        if server.hung:
+            return
+        if server.full:
+            answer("broken", row)
+            server.later(0.0, server.panic)
+            return
         record = data.wal.write(data.wal.timeline, "row", 200, row)
         self._running[row] = answer
-        server.later(server.flush_s(), self._flushed, record, len(data.wal.records))
+        server.flush(self._flushed, record, len(data.wal.records))
 
     def _flushed(self, record: Record, count: int) -> None:
         server, data = self._server, self._server.data
