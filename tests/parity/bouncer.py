@@ -98,8 +98,8 @@ class Bouncer:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, FileNotFoundError):
             start = await self.startup(reader, writer)
-            words = start[8:].split(b"\0")
-            words = dict(zip(words[::2], words[1::2], strict=False))
+            split = start[8:].split(b"\0")
+            words = dict(zip(split[::2], split[1::2], strict=False))
             if words.get(b"database", words.get(b"user")) == b"pgbouncer":
                 await self.console(reader, writer, words.get(b"user", b"pgbouncer"))
             else:
