@@ -284,18 +284,17 @@ def _recovers(history: History, healed: Healed, until_s: float) -> Iterator[Viol
 
 
 def no_copy_is_thrown_away(history: History, policy: Policy) -> Iterator[Violation]:
-    """I10: acknowledged rows that a rewind takes away are in what it was rewound to."""
+    """I10: acknowledged rows that a rewind takes away are in what it was rewound to.
+
+    Also after a forced failover: a person accepts that they are missing, not that they are deleted.
+    """
     told: set[int] = set()
-    forgiven: set[int] = set()
     for fact in history.facts:
         match fact:
             case Acknowledged():
                 told.add(fact.row)
-            case StateChanged(new=ClusterState(reason=reason)) if fact.holds is not None:
-                if _FORCED in reason:
-                    forgiven |= told - fact.holds
             case Discarded():
-                lost = (fact.lost & told) - fact.source - forgiven
+                lost = (fact.lost & told) - fact.source
                 if lost:
                     what = f"{fact.how} on {fact.node} threw away {len(lost)} acknowledged rows"
                     yield Violation(fact.at_s, "I10", what)

@@ -29,7 +29,7 @@ def election(view: View) -> Decision | None:
         why = f"{reason}: first making sure that nothing more is acknowledged through this node"
         return answer(view, "following: detach", why, Detach(view.memory.term), wake_s=SOON_S)
     why = f"{reason}; detached at {view.server.position}: claiming the lead"
-    actions: tuple[SwapState | FinishRequest, ...] = (_claim(view, reason),)
+    actions: tuple[SwapState | FinishRequest, ...] = (_claim(view, reason, forced),)
     if forced is not None:
         actions = (*actions, FinishRequest(forced, True, f"{view.me.name} leads now"))
     return answer(view, "following: claim", why, *actions, wake_s=SOON_S)
@@ -71,8 +71,9 @@ def _able(view: View) -> bool:
     )
 
 
-def _claim(view: View, reason: str) -> SwapState:
+def _claim(view: View, reason: str, forced: Request | None) -> SwapState:
     state = state_of(view)
+    passed_over = {*state.passed_over} if forced is None else {*state.passed_over, state.leader}
     claimed = replace(
         state,
         term=state.term + 1,
@@ -83,6 +84,7 @@ def _claim(view: View, reason: str) -> SwapState:
         handover=None,
         reason=reason,
         since_wall_s=view.wall_s,
+        passed_over=tuple(sorted(passed_over - {view.me.name})),
     )
     position = view.server.position
     history = HistoryEntry(claimed.term, view.me.name, state.leader, reason, view.wall_s, position)

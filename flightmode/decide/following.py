@@ -301,11 +301,15 @@ def _rejoin(view: View, data: DataDirectory, leader: Member | None) -> Decision:
 
 
 def _beyond_rewinding(view: View, data: DataDirectory, leader: Member) -> bool:
-    """pg_rewind does nothing between two servers on timelines of one number (pg_rewind.c).
+    """pg_rewind must not, or would do nothing.
 
-    Nor will it help a second time when it has ended well and the directory still does not fit.
+    It does nothing between two servers on timelines of one number (pg_rewind.c); nor will it
+    help a second time when it has ended well and the directory still does not fit.
     """
     assert leader.history is not None
+    if view.me.name in state_of(view).passed_over:
+        # What it acknowledged alone may be nowhere else: it is kept beside the copy (I10).
+        return True
     rewind, clone = view.result(JobKind.REWIND), view.result(JobKind.CLONE)
     if data.timeline == leader.history.timeline:
         return True

@@ -338,6 +338,7 @@ def _promotion_ended(view: View) -> Decision:
             sync=(),
             handover=None,
             reason=f"{view.me.name} could not be promoted",
+            passed_over=tuple(name for name in state_of(view).passed_over if name != previous),
             since_wall_s=view.wall_s,
         )
         why = f"Postgres was never promoted here: {previous} gets the term back"

@@ -73,7 +73,8 @@ def _grow(view: View) -> Step:
         )
     if _proving(view) or not _holds_everything(view, candidate) or not _permission_left(view):
         return None
-    sync = replace(state_of(view), mode=Mode.SYNC, sync=(candidate,))
+    passed_over = tuple(name for name in state_of(view).passed_over if name != candidate)
+    sync = replace(state_of(view), mode=Mode.SYNC, sync=(candidate,), passed_over=passed_over)
     return (
         f"{candidate} has flushed everything since commits wait for it: it becomes promotable",
         (*fence_actions(view, adding=True), swap(view, "add", sync)),

@@ -193,6 +193,18 @@ def test_the_death_of_a_fence_is_the_death_of_postgres_and_is_handed_over() -> N
     assert gap_s(result, AT_S) < 8.0
 
 
+def test_what_a_leader_acknowledged_alone_survives_a_forced_failover_beside_the_copy() -> None:
+    """It was rewound: what it had acknowledged while it was cut off was nowhere any more."""
+    result = play(
+        Fault(AT_S, "cut", "fra", 4.0, other="ams"),
+        Fault(AT_S + 3.0, "cut", "ams", 20.0),
+        Fault(AT_S + 6.0, "ask", "fra", other="failover"),
+    )
+    assert leaders(result) == ["ams", "fra"]
+    assert any(each.startswith("rejoin: clone") for each in rules(result, "ams"))
+    assert states(result)[-1][1].passed_over == ()
+
+
 def test_a_machine_that_stood_still_does_not_lead_on() -> None:
     result = play(Fault(AT_S, "suspend", "ams", 12.0))
     assert leaders(result) == ["ams", "fra"]

@@ -135,6 +135,18 @@ class TestTheHumanEscapeHatch:
         decision = decide(follower(store=late, server=DETACHED))
         assert verbs(decision) == ["claim", "FinishRequest"]
 
+    def test_it_remembers_whom_it_passed_over(self):
+        late = store(SOLO, state_changed_s=NOW_S - 5.1, requests=(self.forced,))
+        claim = decide(follower(store=late, server=DETACHED)).actions[0]
+        assert isinstance(claim, SwapState)
+        assert claim.state.passed_over == ("ams",)
+
+    def test_a_claim_that_nobody_forced_passes_nobody_over(self):
+        silent = store(state_changed_s=NOW_S - 5.1)
+        claim = decide(follower(store=silent, server=DETACHED)).actions[0]
+        assert isinstance(claim, SwapState)
+        assert claim.state.passed_over == ()
+
     def test_it_expires(self):
         expired = replace(self.forced, expires_wall_s=WALL_S - 1)
         late = store(SOLO, state_changed_s=NOW_S - 5.1, requests=(expired,))

@@ -122,6 +122,11 @@ class TestComingBack:
     def test_a_crashed_primary_is_rewound(self):
         assert Rewind(3, "ams") in decide(self.down(CRASHED, store=led_by(PROMOTED))).actions
 
+    def test_a_leader_that_was_passed_over_is_copied_and_never_rewound(self):
+        """A forced failover left it alone with what it had acknowledged (I10)."""
+        forced = led_by(PROMOTED, state=replace(SOLO, passed_over=("fra",)))
+        assert Clone(3, "ams") in decide(self.down(CRASHED, store=forced)).actions
+
     def test_a_cleanly_stopped_primary_before_the_fork_just_follows(self):
         assert STOPPED.data is not None
         before = replace(STOPPED, data=replace(STOPPED.data, position=Lsn(0x47FFF00)))

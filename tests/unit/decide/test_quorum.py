@@ -167,3 +167,10 @@ def test_nothing_is_set_while_a_job_runs():
 def test_the_fence_is_not_lifted_between_arming_and_recording():
     assert "LiftFence" not in verbs(decide(solo_leader(fence=ARMED)))
     assert "LiftFence" not in verbs(decide(solo_leader(fence=LIFTED)))
+
+
+def test_a_standby_that_is_added_was_passed_over_no_longer():
+    waiting = store(replace(SOLO, passed_over=("fra",)))
+    (added,) = (a for a in decide(solo_leader(store=waiting)).actions if isinstance(a, SwapState))
+    assert added.state.sync == ("fra",)
+    assert added.state.passed_over == ()
