@@ -10,9 +10,14 @@ from pathlib import Path
 import psycopg
 import pytest
 from proxy_bed import BIN, HOST, Server, eventually, room
-from proxy_peers import Flightmode, Front
+from proxy_peers import ROOT, Flightmode, Front
 
-pytestmark = pytest.mark.integration
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(
+        not (ROOT / "rust/proxy/Cargo.toml").exists(), reason="the data path is not built yet"
+    ),
+]
 SETTINGS = "wal_level = logical\nmax_replication_slots = 10\nmax_wal_senders = 10\n"
 ROWS = "CREATE TABLE told AS SELECT n, repeat('é', n % 50) AS word FROM generate_series(1, 5000) n"
 
