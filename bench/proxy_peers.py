@@ -5,6 +5,7 @@ here and nowhere else.
 """
 
 import json
+import os
 import resource
 import shutil
 import signal
@@ -274,7 +275,9 @@ class Flightmode(_Process):
 
 
 def flightmode_binary() -> Path:
-    """Built if it has to be."""
+    """Built if it has to be; FLIGHTMODE_SERVE names another one."""
+    if named := os.environ.get("FLIGHTMODE_SERVE"):
+        return Path(named)
     subprocess.run(
         [
             "nice",

@@ -23,7 +23,7 @@ import typer
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-SERVE = ROOT / "target/release/examples/serve"
+SERVE = Path(os.environ.get("FLIGHTMODE_SERVE", ROOT / "target/release/examples/serve"))
 
 
 def main(
