@@ -7,6 +7,7 @@ from flightmode.model.cluster import ClusterState, RequestKind
 from flightmode.store import codec, keys
 from flightmode.store.port import Op, Put
 from simulator.node import CLUSTER
+from simulator.postgres import PRIMARY
 from simulator.store import Moods
 from simulator.world import APP, DATABASES, NODES, World
 
@@ -208,7 +209,7 @@ class Faults:
         """Postgres there does not come out of recovery; the next time it does."""
         server = self._world.servers[node]
         server.stuck = True
-        self._for(fault, lambda: setattr(server, "stuck", False))
+        self._for(fault, server.unstick)
 
     def _hang_postmaster(self, fault: Fault, node: str) -> None:
         """SIGSTOP for the postmaster alone."""
@@ -226,6 +227,15 @@ class Faults:
         if server is not None:
             setattr(server, how, True)
             self._for(fault, lambda: setattr(server, how, False))
+
+    def _lose_data(self, fault: Fault, node: str) -> None:
+        """Of a standby whose leader has them: two losses at once are more than was promised."""
+        world = self._world
+        leader = None if world.state is None else world.servers[world.state.leader]
+        if leader is None or leader.name == node or leader.data is None:
+            return
+        if leader.state == PRIMARY and leader.host.up:
+            world.servers[node].lose_data()
 
     def _lose_packets(self, fault: Fault, node: str) -> None:
         lossy = self._world.network.lossy

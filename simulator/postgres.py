@@ -187,6 +187,12 @@ class SimServer:
         self.sessions.vanish()
         self._lose_unflushed(all_of_it=self.chance(0.5))
 
+    def lose_data(self) -> None:
+        """The disk is gone, and another one is there, empty."""
+        if self.busy_with is None:
+            self.kill_postmaster()
+            self.data = None
+
     def panic(self) -> None:
         """A process could not write WAL: all of them end."""
         if self.state in (PRIMARY, STANDBY):
@@ -309,7 +315,8 @@ class SimServer:
         self.pump()
 
     def _replay_local(self) -> None:
-        assert self.data is not None
+        if self.data is None:
+            return
         self.replayed = self.data.wal.flushed_end
         self.seek()
 
@@ -325,26 +332,38 @@ class SimServer:
         if self.promoting:
             return
         self.promoting = True
-        if self.stuck or self.hung:
+        if self.stuck:
             return
         took_s = self.dice.uniform(0.03, 0.12)
         if self.chance(self.weather.promote_slow):
             took_s = self.dice.choice((0.5, 3.0, 7.0, 20.0)) * self.dice.random()
         self.later(took_s, self._promoted)
 
+    def unstick(self) -> None:
+        """What held up its promotion is gone."""
+        self.stuck = False
+        if self.promoting:
+            self.later(0.0, self._promoted)
+
     def _promoted(self) -> None:
         data = self.data
         if self.state != STANDBY or data is None:
             return
-        if self.stalled:
+        if self.hung or self.stalled:
             self.later(0.05, self._promoted)
             return
         if self.receiver is not None:
             self.receiver.end()
         data.wal.flush()
+        # StartupXLOG removes the signal, durably, before it writes the new timeline's first record.
+        data.signal = False
+        self.later(self.dice.uniform(0.0, 0.02), self.flush, self._new_timeline)
+
+    def _new_timeline(self) -> None:
+        data = self.data
+        assert data is not None
         record = data.wal.write(data.branch(), "promotion", 80)
         data.wal.flush()
-        data.signal = False
         # CreateEndOfRecoveryRecord: crash recovery must be able to follow the new timeline.
         data.recovered, data.recovered_timeline = record.end, record.timeline
         self._open(promoted=True)

@@ -99,14 +99,21 @@ async def _heal_two(world: World, nemesis: Faults, plan: Plan) -> None:
     state = world.state
     if not away or state is None or (state.mode is Mode.SOLO and state.leader == away):
         return
+    if any(server.data is None for name, server in world.servers.items() if name != away):
+        return
     nemesis.heal()
     nemesis.leave_out(away, plan.left_out_by)
     await _recover(world, without=away)
 
 
 def _alone_away(world: World, away: str) -> bool:
-    """A swap that was under way made the one who is away the only one who may lead."""
-    return world.state is not None and world.state.mode is Mode.SOLO and world.state.leader == away
+    """A swap that was under way made the one who is away the only one who may lead.
+
+    Or a person passed it over: it serves whoever reaches it until it hears of that.
+    """
+    state = world.state
+    alone = state is not None and state.mode is Mode.SOLO and state.leader == away
+    return alone or (state is not None and away in state.passed_over)
 
 
 async def _recover(world: World, without: str = "") -> None:

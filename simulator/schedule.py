@@ -97,6 +97,8 @@ _DRAWN: dict[str, Draw] = {
     "lose packets": lambda d, at: Fault(
         at, "lose packets", _any(d), _lasting(d), amount=d.choice((0.02, 0.2, 0.6))
     ),
+    "lose data": lambda d, at: Fault(at, "lose data", "standby"),
+    "stick promotion": lambda d, at: Fault(at, "stick promotion", "standby", 5.0 + _lasting(d)),
     "forget changes": lambda d, at: Fault(at, "forget changes"),
     "ask": _asked,
 }
