@@ -69,10 +69,11 @@ def _run(
     base: Path, python: Path, select: str, theirs: bool, keep: Path | None, files: str
 ) -> dict[str, tuple[str, str]]:
     report = base / "report.xml"
-    chosen = [f"test/{name}" for name in files.split(",") if name] or ["test"]
+    # They change their directory: a worker would not find a relative path.
+    chosen = [str(base / "test" / name) for name in files.split(",")]
     argv = [str(python), "-m", "pytest", "-q", "--tb=short", f"--junitxml={report}", *chosen]
     argv += ["-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function"]
-    argv += [f"--basetemp={base}/t", *(["-k", select] if select else [])]
+    argv += ["-n", "4", f"--basetemp={base}/t", *(["-k", select] if select else [])]
     ours = {} if theirs else {"BOUNCER_EXE": str(base / "bouncer")}
     environment = (
         os.environ
