@@ -1,0 +1,31 @@
+"""I1: at most one node ever holds a given term."""
+
+from collections.abc import Iterator
+
+from flightmode.model.policy import Policy
+from simulator.checkers.judging import FORCED, Violation, changes_of_leader
+from simulator.history import BecamePrimary, History
+
+
+def one_holder_per_term(history: History, policy: Policy) -> Iterator[Violation]:
+    """I1, and that only the leader's Postgres becomes a primary."""
+    holders: dict[int, str] = {}
+    for fact, new in changes_of_leader(history):
+        holder = holders.setdefault(new.term, new.leader)
+        if holder != new.leader:
+            what = f"term {new.term} belongs to {holder} and to {new.leader}"
+            yield Violation(fact.at_s, "I1", what)
+    forced = _forced_at(history)
+    for primary in history.of(BecamePrimary):
+        leader = None if primary.state is None else primary.state.leader
+        if leader != primary.node and not _before(forced, primary.at_s):
+            what = f"{primary.node} became a primary while {leader} leads"
+            yield Violation(primary.at_s, "I1", what)
+
+
+def _forced_at(history: History) -> list[float]:
+    return [fact.at_s for fact, new in changes_of_leader(history) if FORCED in new.reason]
+
+
+def _before(times: list[float], at_s: float) -> bool:
+    return any(each <= at_s for each in times)

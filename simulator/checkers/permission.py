@@ -1,0 +1,43 @@
+"""I8: permission ends in time."""
+
+from collections.abc import Iterator
+
+from flightmode.model.cluster import ClusterState
+from flightmode.model.policy import Policy
+from simulator.checkers.judging import Violation
+from simulator.history import Extended, History, StateChanged
+
+_SILENT = "has been silent"
+
+
+def permission_ends_in_time(history: History, policy: Policy) -> Iterator[Violation]:
+    """I8: no deadline lies beyond what the last committed renewal allows.
+
+    And what it is for: when somebody takes over from a silent leader, that has stopped.
+    """
+    last: dict[tuple[str, int, int], float] = {}
+    paused_until: dict[int, float] = {}
+    for fact in history.facts:
+        match fact:
+            case StateChanged(new=ClusterState() as new):
+                if fact.ran and _SILENT in new.reason:
+                    what = f"{fact.node} took over by silence and the old primary still runs"
+                    yield Violation(fact.at_s, "I8", what)
+                if new.leader == fact.node:
+                    last[fact.node, fact.life, new.term] = fact.sent_s
+                if new.pause is not None:
+                    paused_until[new.term] = new.pause.until_wall_s
+            case Extended():
+                sent_s = last.get((fact.node, fact.life, fact.term))
+                allowed_s = -1.0 if sent_s is None else sent_s + policy.ttl_s * (1 - policy.margin)
+                if fact.term in paused_until:
+                    paused_s = fact.now_s + paused_until[fact.term] - fact.wall_s + 1.0
+                    allowed_s = max(allowed_s, paused_s)
+                if fact.deadline_s > allowed_s + 1e-6:
+                    what = (
+                        f"{fact.node} may run until {fact.deadline_s:.3f} of its clock in term "
+                        f"{fact.term}; its last renewal allows {allowed_s:.3f}"
+                    )
+                    yield Violation(fact.at_s, "I8", what)
+            case _:
+                pass
