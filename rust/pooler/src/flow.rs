@@ -74,6 +74,8 @@ pub struct Reply {
     pub done: Option<Step>,
     /// It was an error: these steps of the client will never be answered.
     pub dropped: Vec<Step>,
+    /// Nor will these, which were asked on its behalf.
+    pub dropped_ours: Vec<Step>,
     /// Answers of ours whose turn has come, after it.
     pub then: Vec<Step>,
     /// Send one Sync: the client's own was taken for a part of a COPY that has failed.
@@ -302,13 +304,15 @@ impl Flow {
         if step.ends_with_ready() {
             return reply;
         }
-        while let Some((next, _)) = self.owed.front().copied() {
+        while let Some((next, whose)) = self.owed.front().copied() {
             if next == Step::Sync {
                 return reply;
             }
             self.owed.pop_front();
-            if next != Step::CopyEnd {
-                reply.dropped.push(next);
+            match (next, whose) {
+                (Step::CopyEnd, _) => (),
+                (_, Whose::Ours) => reply.dropped_ours.push(next),
+                _ => reply.dropped.push(next),
             }
         }
         if copy == (Copy::In { synced: true }) {
@@ -396,6 +400,7 @@ fn reply(whose: Whose, done: Option<Step>) -> Reply {
         forward: whose == Whose::Clients,
         done,
         dropped: Vec::new(),
+        dropped_ours: Vec::new(),
         then: Vec::new(),
         sync: false,
     }

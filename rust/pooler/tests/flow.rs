@@ -147,7 +147,8 @@ fn what_we_ask_for_a_client_is_swallowed_and_its_error_is_the_clients() {
     flow.on_sent(Parse, Whose::Ours);
     send(&mut flow, &[Bind, Sync]);
     let reply = flow.on_reply(b'E', None).unwrap();
-    assert_eq!((reply.forward, reply.dropped), (true, vec![Parse, Bind]));
+    assert_eq!((reply.forward, reply.dropped), (true, vec![Bind]));
+    assert_eq!(reply.dropped_ours, [Parse]);
     hear(&mut flow, b"Z");
 
     flow.on_sent(Query, Whose::Ours);

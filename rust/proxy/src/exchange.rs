@@ -1,0 +1,556 @@
+//! What a client says, and what its server answers: one message at a time.
+
+use bytes::{Buf, Bytes};
+use flightmode_pooler::flow::{Reply, Sent, Step, Whose};
+use flightmode_pooler::prepared::StatementId;
+use flightmode_pooler::session::Deallocated;
+use flightmode_pooler::statement::{read, Said};
+use flightmode_wire::client::{Bind, FromClient, Object, Parse};
+use flightmode_wire::frame::{Rules, Stage, Talker};
+use flightmode_wire::report::Report;
+use flightmode_wire::server::{FromServer, TxStatus};
+
+use crate::names::content;
+use crate::relay::Relay;
+use crate::source::Next;
+
+/// A longer row of a server goes on in parts.
+const WHOLE: usize = 64 << 10;
+
+impl Relay {
+    // ------------------------------------------------------------------ the client
+
+    /// As much as can be done with what the client has sent.
+    pub fn take_from_client(&mut self) {
+        while !self.ending && self.has_room() {
+            if let Some((bytes, wanted)) = self.source.take_part() {
+                if bytes.is_empty() {
+                    return;
+                }
+                if let (true, Some(held)) = (wanted, &mut self.held) {
+                    held.server.unsent.extend_from_slice(&bytes);
+                }
+                continue;
+            }
+            match self.source.next() {
+                Ok(None) => return,
+                Ok(Some(next)) => {
+                    if !self.take_next(&next) {
+                        return;
+                    }
+                }
+                Err(wrong) => {
+                    self.end_with("08P01", &wrong.to_string());
+                    return;
+                }
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let limit = self.hub.config.borrow().limits.buffer;
+        self.held
+            .as_ref()
+            .is_none_or(|held| held.server.unsent.len() < limit)
+    }
+
+    /// Whether it was taken; if not, it waits for a server.
+    fn take_next(&mut self, next: &Next) -> bool {
+        let &Next::Whole { tag, body_first } = next else {
+            return self.take_long();
+        };
+        if self.skipping || self.session.is_in_aftermath() {
+            return self.take_without_server();
+        }
+        if self.held.is_none() && self.needs_server(tag, body_first) {
+            self.ask_for_server();
+            return false;
+        }
+        if let Some(raw) = self.source.take() {
+            self.on_message(raw);
+        }
+        true
+    }
+
+    /// Also a client that talks about nothing needs no server.
+    fn needs_server(&self, tag: u8, body_first: Option<u8>) -> bool {
+        match tag {
+            b'X' | b'H' | b'd' | b'c' | b'f' | b'S' => false,
+            b'C' => body_first != Some(b'S'),
+            _ => true,
+        }
+    }
+
+    fn take_long(&mut self) -> bool {
+        let wanted = self.held.is_some() && !self.skipping && !self.session.is_in_aftermath();
+        let bytes = self.source.take_long(wanted);
+        if let (true, Some(held)) = (wanted, &mut self.held) {
+            let mut ledger = self.hub.ledger.borrow_mut();
+            let row = FromClient::CopyData(&[]);
+            self.session
+                .on_message(&row, Bytes::new(), Whose::Clients, &mut ledger);
+            held.server.unsent.extend_from_slice(&bytes);
+        }
+        true
+    }
+
+    fn take_without_server(&mut self) -> bool {
+        let Some(raw) = self.source.take() else {
+            return false;
+        };
+        let Ok(message) = FromClient::read(raw[0], &raw[5..]) else {
+            self.end_with("08P01", "malformed message");
+            return true;
+        };
+        let mut bytes = Vec::new();
+        if message == FromClient::Terminate {
+            self.on_terminate();
+        } else if !self.skipping {
+            self.session.on_aftermath(&message, &mut bytes);
+        } else if message == FromClient::Sync {
+            self.skipping = false;
+            FromServer::ReadyForQuery(TxStatus::Idle).write(&mut bytes);
+        }
+        self.to_client.extend_from_slice(&bytes);
+        true
+    }
+
+    fn on_message(&mut self, raw: Bytes) {
+        let body = raw.slice(5..);
+        let message = match FromClient::read(raw[0], &body) {
+            Ok(message) => message,
+            Err(wrong) => return self.end_with("08P01", &wrong.to_string()),
+        };
+        match message {
+            FromClient::Terminate => self.on_terminate(),
+            FromClient::Parse(parse) if !parse.name.is_empty() => self.on_parse(&parse, raw),
+            FromClient::Parse(parse) => self.on_unnamed_parse(&parse, raw),
+            FromClient::Bind(bind) => self.on_bind(&bind, raw),
+            FromClient::Describe(Object::Statement(name)) => self.on_describe(name, &message, raw),
+            FromClient::Close(Object::Statement(name)) if !name.is_empty() => {
+                if self.send_local(&message, raw) {
+                    self.statements.close(name, &self.hub);
+                }
+            }
+            FromClient::Sync if self.held.is_none() => {
+                self.send_local(&message, raw);
+            }
+            FromClient::Flush => self.forward(&raw),
+            _ => {
+                if let FromClient::Query(sql) = message {
+                    self.statements.set_unnamed(None);
+                    self.pool
+                        .counts
+                        .queries
+                        .set(self.pool.counts.queries.get() + 1);
+                    if let Some(id) = self.deallocated_by(sql) {
+                        return self.on_deallocate(id, &message, raw);
+                    }
+                }
+                if self.tell_session(&message, raw.clone(), Whose::Clients) == Sent::Forward {
+                    self.forward(&raw);
+                }
+            }
+        }
+    }
+
+    fn tell_session(&mut self, message: &FromClient, raw: Bytes, whose: Whose) -> Sent {
+        let mut ledger = self.hub.ledger.borrow_mut();
+        self.session.on_message(message, raw, whose, &mut ledger)
+    }
+
+    fn forward(&mut self, bytes: &[u8]) {
+        if let Some(held) = &mut self.held {
+            held.server.unsent.extend_from_slice(bytes);
+        }
+    }
+
+    /// Something that the proxy asks of the server for its client.
+    pub fn send_ours(&mut self, message: &FromClient) {
+        let mut bytes = Vec::new();
+        message.write(&mut bytes);
+        if self.tell_session(message, Bytes::new(), Whose::Ours) == Sent::Forward {
+            self.forward(&bytes);
+        }
+    }
+
+    /// Something that the server need not hear of.  Whether it was not lost behind an error.
+    fn send_local(&mut self, message: &FromClient, raw: Bytes) -> bool {
+        let sent = self.tell_session(message, raw, Whose::Local);
+        if sent == Sent::Answer {
+            let mut bytes = Vec::new();
+            match message {
+                FromClient::Parse(_) => {
+                    FromServer::ParseComplete.write(&mut bytes);
+                    self.session.on_parsed();
+                    self.statements.on_parsed(&self.hub);
+                }
+                FromClient::Close(_) => FromServer::CloseComplete.write(&mut bytes),
+                _ => FromServer::ReadyForQuery(self.session.flow().status()).write(&mut bytes),
+            }
+            self.to_client.extend_from_slice(&bytes);
+        }
+        sent != Sent::Drop
+    }
+
+    // ------------------------------------------------------------------ prepared statements
+
+    fn on_unnamed_parse(&mut self, parse: &Parse, raw: Bytes) {
+        let message = FromClient::Parse(*parse);
+        if self.tell_session(&message, raw.clone(), Whose::Clients) != Sent::Forward {
+            return;
+        }
+        self.forward(&raw);
+        self.statements.set_unnamed(Some(raw));
+        self.statements.on_parse_sent(b"", None, true);
+        if let Some(held) = &mut self.held {
+            held.has_unnamed = true;
+        }
+    }
+
+    fn on_parse(&mut self, parse: &Parse, raw: Bytes) {
+        let message = FromClient::Parse(*parse);
+        if self.session.flow().is_skipping() {
+            self.tell_session(&message, raw, Whose::Clients);
+            return;
+        }
+        let taken = self
+            .statements
+            .is_taken(parse.name)
+            .then(|| self.statements.find(parse.name));
+        let settings = self.session.settings();
+        let found = content(parse, settings.get(b"search_path"), settings.get(b"role"));
+        let id = match taken.flatten() {
+            // The server says that this is an error, for it has one of that name.
+            Some(id) => id,
+            None => self.hub.catalog.borrow_mut().keep(found),
+        };
+        let is_taken = taken.is_some();
+        let Some((name, known)) = self.prepare(id, is_taken) else {
+            return;
+        };
+        if known && !is_taken {
+            self.statements.on_parse_sent(parse.name, Some(id), false);
+            self.send_local(&message, raw);
+            return;
+        }
+        if self.tell_session(&message, raw, Whose::Clients) == Sent::Forward {
+            let mut bytes = Vec::new();
+            let renamed = Parse {
+                name: name.as_bytes(),
+                ..*parse
+            };
+            renamed.write(&mut bytes);
+            self.forward(&bytes);
+            let kept = (!is_taken).then_some(id);
+            self.statements.on_parse_sent(parse.name, kept, true);
+        }
+    }
+
+    /// The name of a statement at the server that we have, and whether it is there.  With
+    /// `inject`, and for every use but its Parse, it is made so.
+    fn prepare(&mut self, id: StatementId, inject: bool) -> Option<(String, bool)> {
+        let prepared = self.held.as_mut()?.server.prepared.prepare(id);
+        if let Some(old) = &prepared.close {
+            self.send_ours(&FromClient::Close(Object::Statement(old.as_bytes())));
+        }
+        if prepared.parse && inject {
+            let found = self.hub.catalog.borrow().content(id).cloned();
+            let Some(found) = found else {
+                // Nobody has a name for it any more.
+                return Some((prepared.name, false));
+            };
+            self.statements.on_injected(Some(id));
+            self.send_ours(&FromClient::Parse(Parse {
+                name: prepared.name.as_bytes(),
+                sql: &found.sql,
+                types: &found.types,
+            }));
+            return Some((prepared.name, true));
+        }
+        Some((prepared.name, !prepared.parse))
+    }
+
+    fn on_bind(&mut self, bind: &Bind, raw: Bytes) {
+        let message = FromClient::Bind(*bind);
+        if self.session.flow().is_skipping() {
+            self.tell_session(&message, raw, Whose::Clients);
+            return;
+        }
+        let name = self.name_at_server(bind.statement);
+        if self.tell_session(&message, raw.clone(), Whose::Clients) != Sent::Forward {
+            return;
+        }
+        match name {
+            Some(name) => {
+                let mut bytes = Vec::new();
+                let renamed = Bind {
+                    statement: name.as_bytes(),
+                    ..*bind
+                };
+                renamed.write_head(&mut bytes);
+                self.forward(&bytes);
+                self.forward(bind.values);
+            }
+            None => self.forward(&raw),
+        }
+    }
+
+    fn on_describe(&mut self, name: &[u8], message: &FromClient, raw: Bytes) {
+        if self.session.flow().is_skipping() {
+            self.tell_session(message, raw, Whose::Clients);
+            return;
+        }
+        let renamed = self.name_at_server(name);
+        if self.tell_session(message, raw.clone(), Whose::Clients) != Sent::Forward {
+            return;
+        }
+        match renamed {
+            Some(renamed) => {
+                let mut bytes = Vec::new();
+                FromClient::Describe(Object::Statement(renamed.as_bytes())).write(&mut bytes);
+                self.forward(&bytes);
+            }
+            None => self.forward(&raw),
+        }
+    }
+
+    /// The statement of the protocol that a DEALLOCATE names: some drivers have no other way.
+    fn deallocated_by(&self, sql: &[u8]) -> Option<StatementId> {
+        let front = sql.trim_ascii_start();
+        if !front
+            .get(..10)
+            .is_some_and(|word| word.eq_ignore_ascii_case(b"deallocate"))
+        {
+            return None;
+        }
+        match read(sql, true).ok()?.as_slice() {
+            [only] => match &only.said {
+                Said::Deallocate(Some(name)) => self.statements.find(name),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn on_deallocate(&mut self, id: StatementId, message: &FromClient, raw: Bytes) {
+        let Some((name, _)) = self.prepare(id, true) else {
+            return;
+        };
+        if self.tell_session(message, raw, Whose::Clients) == Sent::Forward {
+            let mut bytes = Vec::new();
+            FromClient::Query(format!("DEALLOCATE {name}").as_bytes()).write(&mut bytes);
+            self.forward(&bytes);
+            self.forget_at_server(Some(id));
+        }
+    }
+
+    /// What the server calls a client's statement, which it has after this.
+    fn name_at_server(&mut self, name: &[u8]) -> Option<String> {
+        if !name.is_empty() {
+            let id = self.statements.find(name)?;
+            return self.prepare(id, true).map(|(name, _)| name);
+        }
+        let here = self.held.as_ref().is_none_or(|held| held.has_unnamed);
+        let parse = self.statements.unnamed().cloned().filter(|_| !here)?;
+        if let Ok(message) = FromClient::read(b'P', &parse[5..]) {
+            self.statements.on_injected(None);
+            self.send_ours(&message);
+        }
+        if let Some(held) = &mut self.held {
+            held.has_unnamed = true;
+        }
+        None
+    }
+
+    // ------------------------------------------------------------------ the server
+
+    /// As much as can be done with what the server has sent.
+    pub fn take_from_server(&mut self) {
+        let rules = Rules::new(Talker::Server, Stage::Session);
+        while let Some(held) = &mut self.held {
+            let unread = &mut held.server.unread;
+            if let Some((left, forward)) = held.passing {
+                let length = left.min(unread.len());
+                if length == 0 {
+                    return;
+                }
+                if forward {
+                    self.to_client.extend_from_slice(&unread[..length]);
+                }
+                unread.advance(length);
+                held.passing = (left > length).then_some((left - length, forward));
+                continue;
+            }
+            let frame = match rules.peek(unread) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return,
+                Err(wrong) => return self.on_nonsense(&wrong.to_string()),
+            };
+            if unread.len() >= frame.len {
+                let bytes = unread.split_to(frame.len).freeze();
+                self.on_reply(&bytes);
+            } else if frame.len > WHOLE && matches!(frame.tag, b'D' | b'd') {
+                self.on_long_reply(frame.tag, frame.len);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn on_long_reply(&mut self, tag: u8, length: usize) {
+        let row = if tag == b'D' {
+            FromServer::DataRow(&[])
+        } else {
+            FromServer::CopyData(&[])
+        };
+        let heard = self
+            .session
+            .on_reply(&row, &mut self.hub.ledger.borrow_mut());
+        match (heard, &mut self.held) {
+            (Ok(heard), Some(held)) => held.passing = Some((length, heard.reply.forward)),
+            _ => self.on_nonsense("a row that nobody asked for"),
+        }
+    }
+
+    fn on_reply(&mut self, bytes: &Bytes) {
+        let message = match FromServer::read(bytes[0], &bytes[5..]) {
+            Ok(message) => message,
+            Err(wrong) => return self.on_nonsense(&wrong.to_string()),
+        };
+        match &message {
+            FromServer::Error(report) if report.is_fatal() => {
+                return self.on_server_gone(true);
+            }
+            FromServer::Notice(report) if report.is_unconfirmed_commit() => self.unconfirmed = true,
+            FromServer::ParameterStatus { name, value } => {
+                if let Some(held) = &mut self.held {
+                    held.server.reported.insert(name.to_vec(), value.to_vec());
+                    if *name == b"in_hot_standby" && *value == b"on" {
+                        self.pool.machine.borrow_mut().on_found_in_recovery(held.id);
+                    }
+                }
+            }
+            FromServer::ReadyForQuery(TxStatus::Idle) => {
+                let counts = &self.pool.counts.transactions;
+                counts.set(counts.get() + 1);
+            }
+            _ => (),
+        }
+        let heard = self
+            .session
+            .on_reply(&message, &mut self.hub.ledger.borrow_mut());
+        let Ok(heard) = heard else {
+            return self.on_nonsense("an answer that nobody asked for");
+        };
+        if let (FromServer::Error(report), false) = (&message, heard.reply.forward) {
+            // Its settings can't be given to this server: no statement of its may run here.
+            return self.on_settings_refused(report);
+        }
+        if heard.reply.forward {
+            self.pass_on(&message, bytes);
+        }
+        self.on_steps(&heard.reply);
+        match heard.deallocated {
+            Some(Deallocated::One(name)) => self.statements.close(&name, &self.hub),
+            Some(Deallocated::All) => {
+                self.statements.close_all(&self.hub);
+                if let Some(held) = &mut self.held {
+                    held.server.prepared.clear();
+                    held.has_unnamed = false;
+                }
+            }
+            None => (),
+        }
+    }
+
+    /// To the client; but a commit that its standby did not confirm is not called done.
+    fn pass_on(&mut self, message: &FromServer, bytes: &[u8]) {
+        let is_tag = matches!(message, FromServer::CommandComplete(_));
+        if is_tag && std::mem::take(&mut self.unconfirmed) {
+            let mut told = Vec::new();
+            Report::new(
+                "ERROR",
+                "08007",
+                "it is committed here, and no standby has confirmed it: it may or may not last",
+            )
+            .with(b'H', "Check whether the change is there before you retry.")
+            .write_error(&mut told);
+            self.to_client.extend_from_slice(&told);
+        } else {
+            self.to_client.extend_from_slice(bytes);
+        }
+    }
+
+    fn on_steps(&mut self, reply: &Reply) {
+        if reply.done == Some(Step::Parse) {
+            if reply.forward {
+                self.statements.on_parsed(&self.hub);
+            } else {
+                self.statements.on_injected_done();
+            }
+        }
+        for _ in reply.dropped.iter().filter(|step| **step == Step::Parse) {
+            let failed = self.statements.on_dropped(&self.hub);
+            self.forget_at_server(failed);
+        }
+        for _ in reply
+            .dropped_ours
+            .iter()
+            .filter(|step| **step == Step::Parse)
+        {
+            let failed = self.statements.on_injected_dropped();
+            self.forget_at_server(failed);
+        }
+        let mut bytes = Vec::new();
+        for step in &reply.then {
+            match step {
+                Step::Parse => {
+                    self.statements.on_parsed(&self.hub);
+                    FromServer::ParseComplete.write(&mut bytes);
+                }
+                Step::Close => FromServer::CloseComplete.write(&mut bytes),
+                _ => FromServer::ReadyForQuery(self.session.flow().status()).write(&mut bytes),
+            }
+        }
+        self.to_client.extend_from_slice(&bytes);
+        if reply.sync {
+            let mut sync = Vec::new();
+            FromClient::Sync.write(&mut sync);
+            self.forward(&sync);
+        }
+    }
+
+    fn forget_at_server(&mut self, failed: Option<StatementId>) {
+        if let (Some(id), Some(held)) = (failed, &mut self.held) {
+            held.server.prepared.on_failed(id);
+        }
+    }
+
+    /// The server does not keep to the protocol: as good as lost.
+    fn on_nonsense(&mut self, wrong: &str) {
+        let node = self
+            .held
+            .as_ref()
+            .and_then(|held| self.pool.node_of(held.id));
+        tracing::error!(?node, "a server is given up: {wrong}");
+        self.on_server_gone(true);
+    }
+
+    fn on_settings_refused(&mut self, report: &Report) {
+        let code = report.sqlstate().unwrap_or("22023").to_owned();
+        let words = String::from_utf8_lossy(report.field(b'M').unwrap_or_default()).into_owned();
+        if let Some(held) = self.held.take() {
+            self.pool.lost(&self.hub, held.id);
+        }
+        self.end_with(&code, &words);
+    }
+
+    /// The client is sent away.
+    pub fn end_with(&mut self, sqlstate: &str, message: &str) {
+        let mut bytes = Vec::new();
+        Report::new("FATAL", sqlstate, message).write_error(&mut bytes);
+        self.to_client.extend_from_slice(&bytes);
+        self.ending = true;
+    }
+}

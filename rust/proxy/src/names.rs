@@ -1,0 +1,194 @@
+//! A client's prepared statements, on their way to whichever server it has.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use flightmode_pooler::guc::Change;
+use flightmode_pooler::prepared::{Content, Names, StatementId};
+use flightmode_wire::client::Parse;
+
+use crate::hub::Hub;
+
+/// A Parse of the client that is not answered yet.
+struct Pending {
+    name: Vec<u8>,
+    /// None: the unnamed one, or a name that is taken.
+    id: Option<StatementId>,
+    /// The server was asked; else it has the statement already.
+    asked: bool,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Statements {
+    names: Names,
+    unnamed: Option<Bytes>,
+    pending: VecDeque<Pending>,
+    /// Those that we asked the server to parse, in the client's place.
+    injected: VecDeque<Option<StatementId>>,
+}
+
+impl Statements {
+    /// Where a client's name leads, also before its Parse is answered.
+    pub fn find(&self, name: &[u8]) -> Option<StatementId> {
+        let is_it = |pending: &&Pending| pending.name == name && pending.id.is_some();
+        let pending = self.pending.iter().rev().find(is_it);
+        pending.map_or_else(|| self.names.get(name), |pending| pending.id)
+    }
+
+    pub fn unnamed(&self) -> Option<&Bytes> {
+        self.unnamed.as_ref()
+    }
+
+    /// The unnamed statement lives until the next one or the next simple query.
+    pub fn set_unnamed(&mut self, parse: Option<Bytes>) {
+        self.unnamed = parse;
+    }
+
+    pub fn on_parse_sent(&mut self, name: &[u8], id: Option<StatementId>, asked: bool) {
+        let name = name.to_vec();
+        self.pending.push_back(Pending { name, id, asked });
+    }
+
+    pub fn on_injected(&mut self, id: Option<StatementId>) {
+        self.injected.push_back(id);
+    }
+
+    /// The oldest Parse of the client is done.
+    pub fn on_parsed(&mut self, hub: &Hub) {
+        if let Some(Pending {
+            name, id: Some(id), ..
+        }) = self.pending.pop_front()
+        {
+            self.names
+                .on_parsed(&name, id, &mut hub.catalog.borrow_mut());
+        }
+    }
+
+    /// The oldest Parse of ours is done.
+    pub fn on_injected_done(&mut self) {
+        self.injected.pop_front();
+    }
+
+    /// The oldest Parse of the client will never be.  What the server does not have after all.
+    pub fn on_dropped(&mut self, hub: &Hub) -> Option<StatementId> {
+        let pending = self.pending.pop_front()?;
+        if pending.name.is_empty() {
+            self.unnamed = None;
+        }
+        let id = pending.id?;
+        hub.catalog.borrow_mut().release(id);
+        pending.asked.then_some(id)
+    }
+
+    pub fn on_injected_dropped(&mut self) -> Option<StatementId> {
+        self.injected.pop_front().flatten()
+    }
+
+    pub fn is_taken(&self, name: &[u8]) -> bool {
+        self.names.is_taken(name) || self.pending.iter().any(|pending| pending.name == name)
+    }
+
+    pub fn close(&mut self, name: &[u8], hub: &Hub) {
+        self.names.close(name, &mut hub.catalog.borrow_mut());
+    }
+
+    pub fn close_all(&mut self, hub: &Hub) {
+        self.names.close_all(&mut hub.catalog.borrow_mut());
+    }
+
+    /// What was under way is not any more; the names stay.
+    pub fn on_server_lost(&mut self, hub: &Hub) {
+        for pending in self.pending.drain(..) {
+            if let Some(id) = pending.id {
+                hub.catalog.borrow_mut().release(id);
+            }
+        }
+        self.injected.clear();
+    }
+
+    /// The client has gone.
+    pub fn forget(&mut self, hub: &Hub) {
+        self.on_server_lost(hub);
+        self.close_all(hub);
+    }
+}
+
+/// What makes a Parse the same as another.
+pub fn content(parse: &Parse, search_path: Option<&[u8]>, role: Option<&[u8]>) -> Content {
+    Content {
+        sql: parse.sql.to_vec(),
+        types: parse.types.to_vec(),
+        search_path: search_path.unwrap_or_default().to_vec(),
+        role: role.unwrap_or_default().to_vec(),
+    }
+}
+
+/// The statements that bring a server to a client's settings.
+pub fn set_all(changes: &[Change]) -> Vec<u8> {
+    let mut sql = Vec::new();
+    for (name, value) in changes {
+        match value {
+            Some(value) => {
+                sql.extend_from_slice(b"SELECT pg_catalog.set_config(");
+                literal(name, &mut sql);
+                sql.push(b',');
+                literal(value, &mut sql);
+                sql.extend_from_slice(b",false);");
+            }
+            None => {
+                sql.extend_from_slice(b"RESET ");
+                for part in name.split(|byte| *byte == b'.') {
+                    if sql.last() == Some(&b'"') {
+                        sql.push(b'.');
+                    }
+                    identifier(part, &mut sql);
+                }
+                sql.push(b';');
+            }
+        }
+    }
+    sql
+}
+
+/// A text that means the same whatever `standard_conforming_strings` says.
+fn literal(text: &[u8], sql: &mut Vec<u8>) {
+    if text.contains(&b'\\') {
+        sql.push(b'E');
+    }
+    sql.push(b'\'');
+    for byte in text {
+        if matches!(byte, b'\'' | b'\\') {
+            sql.push(*byte);
+        }
+        sql.push(*byte);
+    }
+    sql.push(b'\'');
+}
+
+fn identifier(name: &[u8], sql: &mut Vec<u8>) {
+    sql.push(b'"');
+    for byte in name {
+        if *byte == b'"' {
+            sql.push(b'"');
+        }
+        sql.push(*byte);
+    }
+    sql.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_quoted_so_that_they_mean_themselves() {
+        let changes = [
+            (b"app.x".to_vec(), None),
+            (b"search_path".to_vec(), Some(b"\"a'b\", c\\d".to_vec())),
+        ];
+        let expected =
+            r#"RESET "app"."x";SELECT pg_catalog.set_config('search_path',E'"a''b", c\\d',false);"#;
+        assert_eq!(String::from_utf8(set_all(&changes)).unwrap(), expected);
+    }
+}

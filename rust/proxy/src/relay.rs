@@ -1,0 +1,438 @@
+//! One client at work: what it says goes to the server it has, what that says comes back.
+//!
+//! The machines of `pooler` decide; here bytes are moved.  One future waits for everything at
+//! once (both sockets, both directions, the shard's events, the clock), so that a side that does
+//! not read holds up nobody but itself, and makes us keep no more than `buffer` for it.
+
+use std::cell::{Cell, RefCell};
+use std::future::{poll_fn, Future};
+use std::io;
+use std::pin::{pin, Pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use flightmode_pooler::hold::on_budget_over;
+use flightmode_pooler::pool::{ClientId, ServerId};
+use flightmode_pooler::route::Wish;
+use flightmode_pooler::session::{Lost, Session};
+use flightmode_wire::client::FromClient;
+use flightmode_wire::report::Report;
+use flightmode_wire::server::{FromServer, TxStatus};
+use flightmode_wire::startup::CancelKey;
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::sync::mpsc;
+
+use crate::hub::{Event, Hub, PoolOf};
+use crate::names::{set_all, Statements};
+use crate::server::Server;
+use crate::source::Source;
+use crate::stream::Stream;
+
+/// The server that a client has.
+pub struct Held {
+    pub id: ServerId,
+    pub server: Box<Server>,
+    /// A message of the server of which a part went on already: what is left, and whether the
+    /// client gets it.
+    pub passing: Option<(usize, bool)>,
+    /// The client's unnamed statement is the one that the server has.
+    pub has_unnamed: bool,
+}
+
+/// See the module.
+pub struct Relay {
+    pub id: ClientId,
+    pub hub: Rc<Hub>,
+    pub pool: Rc<PoolOf>,
+    pub stream: Stream,
+    pub source: Source,
+    pub to_client: BytesMut,
+    pub session: Session,
+    pub statements: Statements,
+    pub wish: Wish,
+    pub held: Option<Held>,
+    pub waiting: Option<Waiting>,
+    /// The group of an error of ours goes on to its Sync.
+    pub skipping: bool,
+    /// A commit was acknowledged without its standby: the next tag is not to be believed.
+    pub unconfirmed: bool,
+    pub ending: bool,
+    pub has: Rc<Cell<Option<ServerId>>>,
+    pub key: Rc<RefCell<Option<CancelKey>>>,
+    pub events_in: mpsc::UnboundedSender<Event>,
+    pub events: mpsc::UnboundedReceiver<Event>,
+}
+
+/// A client that waits for a server.
+pub struct Waiting {
+    since_s: f64,
+}
+
+enum Woken {
+    FromClient,
+    FromServer,
+    ClientGone,
+    ServerGone,
+    Event(Event),
+    Wrote,
+}
+
+impl Relay {
+    /// Until the client leaves or is sent away.
+    pub async fn run(mut self) {
+        loop {
+            self.work();
+            if self.ending && self.to_client.is_empty() {
+                break;
+            }
+            match poll_fn(|cx| self.poll(cx)).await {
+                Woken::FromClient | Woken::FromServer | Woken::Wrote => (),
+                Woken::ClientGone => break,
+                Woken::ServerGone => self.on_server_gone(true),
+                Woken::Event(event) => self.on_event(event),
+            }
+        }
+        self.leave();
+    }
+
+    /// Everything that can be done without waiting.
+    fn work(&mut self) {
+        loop {
+            self.take_from_server();
+            self.take_from_client();
+            if !self.give_back() {
+                return;
+            }
+        }
+    }
+
+    fn limit(&self) -> usize {
+        self.hub.config.borrow().limits.buffer
+    }
+
+    fn poll(&mut self, cx: &mut Context) -> Poll<Woken> {
+        if let Poll::Ready(woken) = self.poll_writes(cx) {
+            return Poll::Ready(woken);
+        }
+        if let Poll::Ready(Some(event)) = self.events.poll_recv(cx) {
+            return Poll::Ready(Woken::Event(event));
+        }
+        let limit = self.limit();
+        if let Some(held) = &mut self.held {
+            if self.to_client.len() < limit {
+                match read(&mut held.server.stream, &mut held.server.unread, cx) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Woken::ServerGone),
+                    Poll::Ready(Ok(_)) => return Poll::Ready(Woken::FromServer),
+                    Poll::Pending => (),
+                }
+            }
+        }
+        let unsent = self
+            .held
+            .as_ref()
+            .map_or(0, |held| held.server.unsent.len());
+        if !self.ending && unsent < limit && self.source.wants_more(limit) {
+            match read(&mut self.stream, &mut self.source.unread, cx) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Woken::ClientGone),
+                Poll::Ready(Ok(_)) => return Poll::Ready(Woken::FromClient),
+                Poll::Pending => (),
+            }
+        }
+        Poll::Pending
+    }
+
+    fn poll_writes(&mut self, cx: &mut Context) -> Poll<Woken> {
+        let was_full = self.to_client.len() >= self.limit();
+        if write(&mut self.stream, &mut self.to_client, cx).is_err() {
+            return Poll::Ready(Woken::ClientGone);
+        }
+        let mut wrote = self.ending && self.to_client.is_empty();
+        wrote |= was_full && self.to_client.len() < self.limit();
+        if let Some(held) = &mut self.held {
+            let had = !held.server.unsent.is_empty();
+            let server = &mut *held.server;
+            if write(&mut server.stream, &mut server.unsent, cx).is_err() {
+                return Poll::Ready(Woken::ServerGone);
+            }
+            // What was sent may free the server, or room for more.
+            wrote |= had && server.unsent.is_empty() && self.session.may_release();
+        }
+        if wrote {
+            Poll::Ready(Woken::Wrote)
+        } else {
+            Poll::Pending
+        }
+    }
+
+    // ------------------------------------------------------------------ servers come and go
+
+    /// A server is needed: ask for one, once.
+    pub fn ask_for_server(&mut self) {
+        if self.waiting.is_some() {
+            return;
+        }
+        let now_s = self.hub.now_s();
+        self.waiting = Some(Waiting { since_s: now_s });
+        let times = &self.hub.config().times;
+        let wait_s = if times.query_wait_s > 0.0 {
+            times.query_wait_s.min(times.hold_for_s)
+        } else {
+            times.hold_for_s
+        };
+        let pool = Rc::clone(&self.pool);
+        pool.checkout(&self.hub, self.id, &self.events_in, self.wish, wait_s);
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Granted {
+                id,
+                server,
+                stale_s,
+            } => self.on_granted(id, server, stale_s),
+            Event::Void(id) => {
+                if self.held.as_ref().is_some_and(|held| held.id == id) {
+                    self.on_server_gone(false);
+                }
+            }
+            Event::Expired => self.on_expired(),
+            Event::Ahead(ahead) => {
+                let words = format!("waiting for a server, behind {ahead} others");
+                Report::new("NOTICE", "01000", &words).write_notice(&mut self.out());
+            }
+            Event::Refused => {
+                self.waiting = None;
+                self.fail("53300", "too many clients wait for a server");
+            }
+            Event::Killed => {
+                let mut bytes = Vec::new();
+                Report::new("FATAL", "57P01", "ended by an administrator").write_error(&mut bytes);
+                self.to_client.extend_from_slice(&bytes);
+                self.ending = true;
+            }
+        }
+    }
+
+    fn out(&mut self) -> Appended<'_> {
+        Appended {
+            bytes: Vec::new(),
+            to: &mut self.to_client,
+        }
+    }
+
+    fn on_granted(&mut self, id: ServerId, mut server: Box<Server>, stale_s: Option<f64>) {
+        let waited_s = self
+            .waiting
+            .take()
+            .map_or(0.0, |waiting| self.hub.now_s() - waiting.since_s);
+        let waited_us = &self.pool.counts.waited_us;
+        waited_us.set(waited_us.get() + (waited_s * 1e6) as u64);
+        if !server.is_quiet() {
+            // It closed while it was idle; nothing was sent, so nobody is told.
+            self.pool.lost(&self.hub, id);
+            self.ask_for_server();
+            return;
+        }
+        for (name, value) in self.session.on_server(&server.reported) {
+            let mut bytes = Vec::new();
+            let (name, value) = (name.as_slice(), value.as_slice());
+            FromServer::ParameterStatus { name, value }.write(&mut bytes);
+            self.to_client.extend_from_slice(&bytes);
+        }
+        if let Some(lag_s) = stale_s {
+            let words = format!("there is no primary: the data are {lag_s:.1} s old");
+            Report::new("NOTICE", "01000", &words).write_notice(&mut self.out());
+        }
+        self.has.set(Some(id));
+        self.key.borrow_mut().clone_from(&server.key);
+        let changes = self.session.settings().changes_from(&server.settings);
+        let mut held = Held {
+            id,
+            server,
+            passing: None,
+            has_unnamed: false,
+        };
+        if !changes.is_empty() {
+            held.server.settings = self.session.settings().values().clone();
+        }
+        self.held = Some(held);
+        if !changes.is_empty() {
+            self.send_ours(&FromClient::Query(&set_all(&changes)));
+        }
+    }
+
+    /// The server is gone.  `found`: we saw it first, and the pool has to hear of it.
+    pub fn on_server_gone(&mut self, found: bool) {
+        let Some(held) = self.held.take() else { return };
+        self.has.set(None);
+        self.key.borrow_mut().take();
+        drop(held.server);
+        self.statements.on_server_lost(&self.hub);
+        self.source.forget_part();
+        self.unconfirmed = false;
+        let lost = self
+            .session
+            .on_server_lost(&mut self.hub.ledger.borrow_mut());
+        match lost {
+            Lost::Nothing => (),
+            Lost::RunAgain(messages) => self.source.again(messages),
+            Lost::Tell(bytes) => self.to_client.extend_from_slice(&bytes),
+            Lost::End(bytes) => {
+                self.to_client.extend_from_slice(&bytes);
+                self.ending = true;
+            }
+        }
+        if found {
+            self.pool.lost(&self.hub, held.id);
+        }
+    }
+
+    /// Give the server back if nothing binds it.  Whether that was done.
+    fn give_back(&mut self) -> bool {
+        let is_free = self.session.may_release() && !self.source.is_inside();
+        let Some(held) = &self.held else { return false };
+        let server = &held.server;
+        let is_quiet =
+            server.unsent.is_empty() && server.unread.is_empty() && held.passing.is_none();
+        if !is_free || !is_quiet || self.source.has_whole() {
+            return false;
+        }
+        let Some(mut held) = self.held.take() else {
+            return false;
+        };
+        self.has.set(None);
+        self.key.borrow_mut().take();
+        held.server
+            .settings
+            .clone_from(self.session.settings().values());
+        let pool = Rc::clone(&self.pool);
+        pool.checkin(&self.hub, held.id, held.server);
+        false
+    }
+
+    /// Nobody could serve in time.
+    fn on_expired(&mut self) {
+        let held_s = self
+            .waiting
+            .take()
+            .map_or(0.0, |waiting| self.hub.now_s() - waiting.since_s);
+        let failure = on_budget_over(false, held_s);
+        let message = match self.pool.failure.borrow().as_ref() {
+            Some(words) => format!("{} ({words})", failure.message),
+            None => failure.message.to_string(),
+        };
+        self.fail(failure.sqlstate, &message);
+    }
+
+    /// The statement (or group) that waits for a server fails; the connection stays.
+    fn fail(&mut self, sqlstate: &str, message: &str) {
+        let mut bytes = Vec::new();
+        Report::new("ERROR", sqlstate, message)
+            .with(
+                b'H',
+                "Try again; `flightmode status` says what the cluster waits for.",
+            )
+            .write_error(&mut bytes);
+        if self.source.drop_statement() {
+            FromServer::ReadyForQuery(TxStatus::Idle).write(&mut bytes);
+        } else {
+            self.skipping = true;
+        }
+        self.to_client.extend_from_slice(&bytes);
+    }
+
+    fn leave(&mut self) {
+        self.pool.leave(self.id);
+        self.statements.forget(&self.hub);
+        if let Some(held) = self.held.take() {
+            // Whatever it had under way ends with its server.
+            self.pool.lost(&self.hub, held.id);
+        }
+        self.events.close();
+        while let Ok(event) = self.events.try_recv() {
+            if let Event::Granted { id, server, .. } = event {
+                self.pool.checkin(&self.hub, id, server);
+            }
+        }
+        let _ = self
+            .session
+            .on_server_lost(&mut self.hub.ledger.borrow_mut());
+        self.hub.clients.borrow_mut().remove(&self.id);
+    }
+
+    /// A client that says goodbye between transactions leaves its server to the others.
+    pub fn on_terminate(&mut self) {
+        self.ending = true;
+        self.to_client.clear();
+        let is_clean = self.session.flow().is_free() && self.session.pins().next().is_none();
+        if let (true, Some(mut held)) = (
+            is_clean,
+            self.held.take_if(|held| held.server.unsent.is_empty()),
+        ) {
+            self.has.set(None);
+            held.server
+                .settings
+                .clone_from(self.session.settings().values());
+            let pool = Rc::clone(&self.pool);
+            pool.checkin(&self.hub, held.id, held.server);
+        }
+    }
+}
+
+/// Bytes that are written to a `Vec` and go to the client when it is dropped.
+struct Appended<'a> {
+    bytes: Vec<u8>,
+    to: &'a mut BytesMut,
+}
+
+impl std::ops::Deref for Appended<'_> {
+    type Target = Vec<u8>;
+    fn deref(&self) -> &Vec<u8> {
+        &self.bytes
+    }
+}
+
+impl std::ops::DerefMut for Appended<'_> {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+}
+
+impl Drop for Appended<'_> {
+    fn drop(&mut self) {
+        self.to.extend_from_slice(&self.bytes);
+    }
+}
+
+/// Read once into what is free of the buffer.
+fn read(stream: &mut Stream, into: &mut BytesMut, cx: &mut Context) -> Poll<io::Result<usize>> {
+    into.reserve(8192);
+    pin!(stream.read_buf(into)).poll(cx)
+}
+
+/// Write what can be written at once.
+fn write(stream: &mut Stream, bytes: &mut BytesMut, cx: &mut Context) -> io::Result<()> {
+    let mut wrote = false;
+    while !bytes.is_empty() {
+        match Pin::new(&mut *stream).poll_write(cx, bytes) {
+            Poll::Pending => break,
+            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(length)) => {
+                bytes.advance(length);
+                wrote = true;
+            }
+            Poll::Ready(Err(wrong)) => return Err(wrong),
+        }
+    }
+    if wrote && matches!(stream, Stream::Tls(_) | Stream::ClientTls(_)) {
+        if let Poll::Ready(Err(wrong)) = Pin::new(stream).poll_flush(cx) {
+            return Err(wrong);
+        }
+    }
+    Ok(())
+}
+
+/// How long a connection may take that only hands its key over.
+pub const CANCEL_WITHIN: Duration = Duration::from_secs(5);

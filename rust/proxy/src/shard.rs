@@ -1,0 +1,367 @@
+//! One thread: its listeners, its clients, its pools.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flightmode_pooler::guc::Values;
+use flightmode_pooler::pool::ClientId;
+use flightmode_pooler::route::{Target, Wish};
+use flightmode_pooler::session::{Mode, Session};
+use flightmode_pooler::topology::Lsn;
+use flightmode_wire::report::Report;
+use flightmode_wire::server::{Authentication, FromServer, TxStatus};
+use flightmode_wire::startup::CancelKey;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+
+use crate::config::{Config, PoolMode};
+use crate::hub::{Entry, Event, Hub, PoolKey, PoolOf};
+use crate::login::{receive, Arrival, Guest, Refused};
+use crate::names::Statements;
+use crate::relay::{Relay, CANCEL_WITHIN};
+use crate::secrets::Users;
+use crate::server::{self, fill};
+use crate::source::Source;
+use crate::stream::Stream;
+
+/// What a client meets before it is in.
+pub struct Door {
+    pub acceptor: Option<TlsAcceptor>,
+    pub tls_only: bool,
+    /// The digest of our certificate, for clients that bind their channel to it.
+    pub end_point: Option<Vec<u8>>,
+    pub users: RefCell<Users>,
+    pub mock_key: [u8; 32],
+}
+
+/// A socket that listens.
+pub enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok((Stream::Tcp(stream), Some(address)))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Stream::Unix(stream), None))
+            }
+        }
+    }
+}
+
+/// Let clients in, for ever.
+pub async fn listen(listener: Listener, hub: Rc<Hub>, door: Rc<Door>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                let (hub, door) = (Rc::clone(&hub), Rc::clone(&door));
+                tokio::task::spawn_local(serve(stream, address, hub, door));
+            }
+            Err(wrong) => {
+                // Out of descriptors, mostly: those who are in go on, and some will leave.
+                tracing::error!("no client can be let in: {wrong}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: Stream, address: Option<SocketAddr>, hub: Rc<Hub>, door: Rc<Door>) {
+    let config = hub.config();
+    let ip = address.map(|address| address.ip());
+    let within = Duration::from_secs_f64(config.limits.preauth_s.max(0.1));
+    let arrival = tokio::time::timeout(within, receive(stream, ip, &door, &config)).await;
+    match arrival {
+        Ok(Ok(Arrival::Cancel(key))) => cancel(&hub, &key).await,
+        Ok(Ok(Arrival::Guest(guest))) => welcome(*guest, address, &hub, &config).await,
+        Ok(Err(refused @ Refused::Told { .. })) => {
+            tracing::info!(client = server::peer(address), "refused: {refused}");
+        }
+        Ok(Err(Refused::Broken(wrong))) => {
+            tracing::debug!(
+                client = server::peer(address),
+                "left before it was in: {wrong}"
+            );
+        }
+        Err(_) => {
+            tracing::info!(
+                client = server::peer(address),
+                "refused: too slow to log in"
+            );
+        }
+    }
+}
+
+async fn refuse(mut stream: Stream, sqlstate: &str, message: &str, who: &str) {
+    tracing::info!(client = who, "refused: {message}");
+    let mut bytes = Vec::new();
+    Report::new("FATAL", sqlstate, message).write_error(&mut bytes);
+    // It may have gone already.
+    let _ = stream.write_all(&bytes).await;
+    let _ = stream.shutdown().await;
+}
+
+/// The first limit that one more client would break.
+fn over_limit(hub: &Hub, config: &Config, guest: &Guest, ip: Option<IpAddr>) -> Option<String> {
+    let clients = hub.clients.borrow();
+    let limits = &config.limits;
+    let count = |is: &dyn Fn(&Entry) -> bool| clients.values().filter(|entry| is(entry)).count();
+    let of_user = config
+        .users
+        .get(&guest.user)
+        .map_or(0, |user| user.max_connections);
+    let user_limit = if of_user > 0 {
+        of_user
+    } else {
+        limits.per_user
+    };
+    let address = ip.map(|ip| ip.to_string()).unwrap_or_default();
+    if limits.max_clients > 0 && clients.len() >= limits.max_clients {
+        return Some(format!(
+            "no more connections allowed (max_clients is {})",
+            limits.max_clients
+        ));
+    }
+    if user_limit > 0 && count(&|entry| entry.pool.key.user == guest.user) >= user_limit {
+        return Some(format!(
+            "user \"{}\" has its {user_limit} connections",
+            guest.user
+        ));
+    }
+    let of_database = |entry: &Entry| entry.pool.key.database == guest.database;
+    if limits.per_database > 0 && count(&of_database) >= limits.per_database {
+        let most = limits.per_database;
+        return Some(format!(
+            "database \"{}\" has its {most} connections",
+            guest.database
+        ));
+    }
+    let of_ip = |entry: &Entry| entry.address == address;
+    if limits.per_ip > 0 && ip.is_some() && count(&of_ip) >= limits.per_ip {
+        return Some(format!("{address} has its {} connections", limits.per_ip));
+    }
+    None
+}
+
+async fn welcome(guest: Guest, address: Option<SocketAddr>, hub: &Rc<Hub>, config: &Rc<Config>) {
+    let who = server::peer(address);
+    let ip = address.map(|address| address.ip());
+    if let Some(words) = over_limit(hub, config, &guest, ip) {
+        return refuse(guest.stream, "53300", &words, &who).await;
+    }
+    if guest.replication {
+        let words = "replication connections are not passed on yet; connect to the server itself";
+        return refuse(guest.stream, "0A000", words, &who).await;
+    }
+    let key = PoolKey {
+        database: guest.database.clone(),
+        user: guest.user.clone(),
+    };
+    let Some(pool) = hub.pool(&key, guest.credential.clone()) else {
+        let words = format!("database \"{}\" is not served here", guest.database);
+        return refuse(guest.stream, "3D000", &words, &who).await;
+    };
+    let mut relay = relay_of(guest, hub, config, pool, ip);
+    match relay.begin().await {
+        Ok(()) => relay.run().await,
+        Err(words) => {
+            tracing::info!(client = who, "refused: {words}");
+            relay.end_with("57P03", &words);
+            relay.run().await;
+        }
+    }
+}
+
+fn relay_of(
+    guest: Guest,
+    hub: &Rc<Hub>,
+    config: &Config,
+    pool: Rc<PoolOf>,
+    ip: Option<IpAddr>,
+) -> Relay {
+    let id = hub.client_id();
+    let (events_in, events) = mpsc::unbounded_channel();
+    let (has, key) = (Rc::new(Cell::new(None)), Rc::new(RefCell::new(None)));
+    let mut secret = vec![0; guest.secret_len];
+    fill(&mut secret);
+    let entry = Entry {
+        secret,
+        events: events_in.clone(),
+        pool: Rc::clone(&pool),
+        server: Rc::clone(&has),
+        key: Rc::clone(&key),
+        address: ip.map(|ip| ip.to_string()).unwrap_or_default(),
+    };
+    hub.clients.borrow_mut().insert(id, entry);
+    let mode = match pool.mode {
+        PoolMode::Session => Mode::Session,
+        PoolMode::Transaction | PoolMode::Statement => Mode::Transaction,
+    };
+    let (wish, settings) = wish_of(guest.settings);
+    let source = Source::new(guest.unread, config.limits.max_message);
+    Relay {
+        id,
+        hub: Rc::clone(hub),
+        pool,
+        stream: guest.stream,
+        source,
+        to_client: bytes::BytesMut::new(),
+        session: Session::new(mode, settings),
+        statements: Statements::default(),
+        wish,
+        held: None,
+        waiting: None,
+        skipping: false,
+        unconfirmed: false,
+        ending: false,
+        has,
+        key,
+        events_in,
+        events,
+    }
+}
+
+/// Where a client wants its statements to run: settings of ours among those of its start-up.
+fn wish_of(settings: Vec<(Vec<u8>, Vec<u8>)>) -> (Wish, Values) {
+    let mut wish = Wish {
+        target: Target::Primary,
+        seen: Lsn(0),
+        stale_ok: false,
+    };
+    let mut lag_s = 10.0;
+    let mut on_standby = false;
+    let mut values = Values::new();
+    for (name, value) in settings {
+        let text = String::from_utf8_lossy(&value).into_owned();
+        match name.as_slice() {
+            b"flightmode.target" => on_standby = text == "standby",
+            b"flightmode.max_lag_s" => lag_s = text.parse().unwrap_or(lag_s),
+            b"flightmode.stale_ok" => wish.stale_ok = matches!(text.as_str(), "on" | "true" | "1"),
+            _ => drop(values.insert(name, value)),
+        }
+    }
+    if on_standby {
+        wish.target = Target::Standby { max_lag_s: lag_s };
+    }
+    (wish, values)
+}
+
+impl Relay {
+    /// The end of the login.  What a server says of itself is told as our own; if none has
+    /// spoken yet, one has to.  Raises when none does in time.
+    async fn begin(&mut self) -> Result<(), String> {
+        if self.pool.reported.borrow().is_none() {
+            self.ask_for_server();
+            self.await_server().await?;
+        }
+        let mut bytes = Vec::new();
+        FromServer::Authentication(Authentication::Ok).write(&mut bytes);
+        let reported = self.pool.reported.borrow().clone().unwrap_or_default();
+        for (name, value) in self.session.on_server(&reported) {
+            let (name, value) = (name.as_slice(), value.as_slice());
+            FromServer::ParameterStatus { name, value }.write(&mut bytes);
+        }
+        let secret = self
+            .hub
+            .clients
+            .borrow()
+            .get(&self.id)
+            .map(|entry| entry.secret.clone());
+        if let Some(key) = CancelKey::new(self.id.0 as u32, &secret.unwrap_or_default()) {
+            FromServer::BackendKeyData(key).write(&mut bytes);
+        }
+        FromServer::ReadyForQuery(TxStatus::Idle).write(&mut bytes);
+        self.to_client.extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    async fn await_server(&mut self) -> Result<(), String> {
+        loop {
+            match self.events.recv().await {
+                Some(Event::Granted { id, server, .. }) => {
+                    self.waiting = None;
+                    *self.pool.reported.borrow_mut() = Some(server.reported.clone());
+                    let pool = Rc::clone(&self.pool);
+                    pool.checkin(&self.hub, id, server);
+                    return Ok(());
+                }
+                Some(Event::Expired) => {
+                    self.waiting = None;
+                    let failure = self.pool.failure.borrow().clone();
+                    let why = failure.unwrap_or_else(|| "no primary accepts writes".to_owned());
+                    return Err(format!("no server for this login: {why}"));
+                }
+                Some(Event::Ahead(_) | Event::Void(_)) => (),
+                Some(Event::Refused | Event::Killed) | None => {
+                    return Err("too many clients wait for a server".to_owned());
+                }
+            }
+        }
+    }
+}
+
+/// Stop what the client with this key runs, and nobody else's.
+async fn cancel(hub: &Rc<Hub>, key: &CancelKey) {
+    let found = hub.clients.borrow().iter().find_map(|(id, entry)| {
+        let fits = CancelKey::new(id.0 as u32, &entry.secret).is_some_and(|own| own == *key);
+        fits.then(|| {
+            (
+                *id,
+                Rc::clone(&entry.pool),
+                entry.server.get(),
+                entry.key.borrow().clone(),
+            )
+        })
+    });
+    let Some((client, pool, Some(server), Some(of_server))) = found else {
+        return;
+    };
+    strike(hub, client, &pool, server, &of_server).await;
+}
+
+async fn strike(
+    hub: &Rc<Hub>,
+    client: ClientId,
+    pool: &Rc<PoolOf>,
+    server: flightmode_pooler::pool::ServerId,
+    key: &CancelKey,
+) {
+    if !pool.machine.borrow_mut().cancel_begins(server, client) {
+        return;
+    }
+    let target = pool
+        .node_of(server)
+        .and_then(|node| hub.targets.borrow().get(&node).cloned());
+    if let Some(target) = target {
+        if let Err(wrong) = server::cancel(&target, key, CANCEL_WITHIN).await {
+            tracing::warn!("a cancel did not get through: {wrong}");
+        }
+    }
+    let acts = pool.machine.borrow_mut().cancel_ends(server, hub.now_s());
+    pool.carry_out(hub, acts);
+}
+
+/// The certificate and key of the door.  Raises io::Error with the path in its words.
+pub fn acceptor(config: &Config) -> io::Result<(Option<TlsAcceptor>, Option<Vec<u8>>)> {
+    let tls = &config.client_tls;
+    let (Some(cert), Some(key)) = (&tls.cert, &tls.key) else {
+        return Ok((None, None));
+    };
+    let chain = crate::tls::certificates(cert)?;
+    let end_point = chain.first().map(|found| crate::login::end_point_of(found));
+    let settings = crate::tls::server_settings(chain, key, tls.client_ca.as_deref())?;
+    Ok((Some(TlsAcceptor::from(Arc::new(settings))), end_point))
+}
