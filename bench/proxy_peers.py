@@ -109,6 +109,8 @@ class _Process:
             return
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(timeout=10)
+        if self.process.stdin is not None:
+            self.process.stdin.close()
         self.process = None
 
 
