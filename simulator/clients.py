@@ -83,7 +83,9 @@ class Client:
             self._patience.cancel()
         if outcome != "acknowledged":
             self._elsewhere()
-        self._later(self._dice.uniform(0.05, 0.8), self._write)
+        # Who lives beside its server has the more to lose by it.
+        most_s = 0.8 if len(self._servers) > 1 else 0.2
+        self._later(self._dice.uniform(0.02, most_s), self._write)
 
     def _give_up(self, row: int) -> None:
         if self._pending == row:

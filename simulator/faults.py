@@ -6,10 +6,19 @@ from dataclasses import dataclass
 from flightmode.model.cluster import ClusterState, RequestKind
 from flightmode.store import codec, keys
 from flightmode.store.port import Op, Put
-from simulator.node import CLUSTER
+from simulator.history import Awoke
+from simulator.node import CLUSTER, SimNode
 from simulator.postgres import PRIMARY
 from simulator.store import Moods
 from simulator.world import APP, DATABASES, NODES, World
+
+# So long after a swap in doubt its leader still sees the store.
+_A_LOOK_S = 0.15
+_SOON_S = 0.01
+# A machine that stood still for so long must not go on as if it had not (S1).
+_JUMP_S = 1.0
+# So soon after a machine goes on its fence has seen the clocks.
+_AWAKE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +214,34 @@ class Faults:
 
         etcd.hold = hold
 
+    def _doubt_swap(self, fault: Fault, node: str) -> None:
+        """The next swap of that leader to mode `other` is carried out `amount` seconds later.
+
+        The leader hears at once that nothing is known, has a moment to look, and is cut off.
+        """
+        self._doubt(fault, node)
+
+    def _doubt_swap_alone(self, fault: Fault, node: str) -> None:
+        """And in that moment its standby's Postgres dies."""
+        standby = next(each for each in DATABASES if each != node)
+        self._doubt(fault, node, Fault(0.0, "kill postgres", standby))
+
+    def _doubt(self, fault: Fault, node: str, beside: Fault | None = None) -> None:
+        etcd, key = self._world.etcd, keys.state(CLUSTER)
+
+        def hold(ops: tuple[Op, ...]) -> float | None:
+            for op in ops:
+                if isinstance(op, Put) and op.key == key and (node, fault.other) == _said(op):
+                    etcd.hold = lambda _: None
+                    cut = Fault(0.0, "cut", node, fault.lasts_s)
+                    self._world.loop.call_later(_A_LOOK_S, self.happen, cut)
+                    if beside is not None:
+                        self._world.loop.call_later(_SOON_S, self.happen, beside)
+                    return fault.amount
+            return None
+
+        etcd.hold = hold
+
     def _stick_promotion(self, fault: Fault, node: str) -> None:
         """Postgres there does not come out of recovery; the next time it does."""
         server = self._world.servers[node]
@@ -269,11 +306,24 @@ class Faults:
         world.etcd.look()
 
         def go_on() -> None:
+            stood = clock_stood and host.frozen and host.stood_s() > _JUMP_S
             host.thaw(clock_stood=clock_stood)
             world.etcd.look()
             sim.feed()
+            if stood and sim.server is not None:
+                before = sim.server.started
+                world.loop.call_later(_AWAKE_S, self._awoke, sim, before, host.life)
 
         self._for(fault, go_on)
+
+    def _awoke(self, sim: SimNode, started: int, life: int) -> None:
+        """Whether the Postgres of before still runs by a permission of before."""
+        server, fence = sim.server, sim.fence
+        if server is None or fence is None or fence.hung or sim.host.frozen:
+            return
+        same = server.started == started and sim.host.life == life
+        runs = same and server.state == PRIMARY and not server.ending and fence.armed
+        self._world.history.add(Awoke(self._world.loop.time(), sim.name, runs))
 
     def _jump(self, fault: Fault, node: str) -> None:
         world = self._world

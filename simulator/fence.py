@@ -53,6 +53,11 @@ class FenceProcess:
     def _new(self) -> "WatchedFence":
         return WatchedFence(self)
 
+    @property
+    def armed(self) -> bool:
+        """A deadline is in force."""
+        return self.fence.next_s() is not None
+
     def tick(self) -> None:
         """A clock or a process has changed."""
         if self.hung or self.host.frozen or not self.host.up:

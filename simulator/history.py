@@ -110,6 +110,16 @@ class PermissionEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class Awoke:
+    """A machine stood still, uncounted by CLOCK_BOOTTIME, and goes on since a moment."""
+
+    at_s: float
+    node: str
+    runs: bool
+    """Its primary runs on by the deadline of before."""
+
+
+@dataclass(frozen=True, slots=True)
 class Discarded:
     """A data directory was rewound or made anew without keeping the old one."""
 
@@ -172,6 +182,7 @@ Fact = (
     | BecamePrimary
     | Extended
     | PermissionEnded
+    | Awoke
     | Discarded
     | Broke
     | Healed

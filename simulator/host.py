@@ -53,6 +53,10 @@ class Host:
         self.frozen = True
         self._frozen_at_s = self.loop.time()
 
+    def stood_s(self) -> float:
+        """For how long it has stood still."""
+        return self.loop.time() - self._frozen_at_s
+
     def thaw(self, *, clock_stood: bool) -> None:
         """Go on; `clock_stood`: CLOCK_BOOTTIME did not count the time, unix time did."""
         if not self.frozen:

@@ -200,6 +200,11 @@ MUTANTS = (
             ("decide/switchover.py", "    if target not in state.sync:\n", "    if not target:\n"),
             (
                 "decide/switchover.py",
+                '(sync[0] if sync else "")',
+                "next(n for n in view.policy.databases if n != view.me.name)",
+            ),
+            (
+                "decide/switchover.py",
                 "    if target not in state_of(view).sync:\n",
                 "    if not target:\n",
             ),
@@ -254,47 +259,12 @@ MUTANTS = (
         ),
     ),
     Mutant(
-        "a view that was not answered is acted upon",
-        (
-            (
-                "agent/tracker.py",
-                "        reachable=False,\n        read_s=view.read_s",
-                "        reachable=view.read_s >= 0,\n        read_s=view.read_s",
-            ),
-        ),
-    ),
-    Mutant(
         "the silence counts from the first look, not from the last change",
         (
             (
                 "agent/tracker.py",
                 "state_changed_s=self._view.state_changed_s if unchanged else now_s,",
                 "state_changed_s=self._view.state_changed_s if self._view.read_s >= 0 else now_s,",
-            ),
-        ),
-    ),
-    Mutant(
-        "an action of an old term is carried out",
-        (
-            (
-                "agent/act.py",
-                "        if state is None or state.term != term:\n",
-                "        if state is None:\n",
-            ),
-            (
-                "agent/act.py",
-                "        if state is None or state.leader != self._me:\n",
-                "        if state is None:\n",
-            ),
-        ),
-    ),
-    Mutant(
-        "a switchover that does not wait for the last of the WAL",
-        (
-            (
-                "decide/switchover.py",
-                "member.run is Run.STANDBY and member.position > data.position:",
-                "member.run is Run.STANDBY:",
             ),
         ),
     ),

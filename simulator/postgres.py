@@ -131,11 +131,12 @@ class SimServer:
     def signal(self, mode: str) -> None:
         if self._pid is None:
             return
+        # Also while it is hung it is being ended: SIGKILL follows (S4).
+        self.ending |= mode == "immediate"
         if self.hung or (self.stalled and mode != "immediate"):
             # A stopped process takes its signals when it goes on; SIGKILL it cannot hold off.
             self.later(0.05, self.signal, mode)
         elif mode == "immediate":
-            self.ending = True
             self.later(self.dice.uniform(0.01, 0.06), self._crash)
         elif self.state == PRIMARY:
             self._stop_primary()

@@ -115,6 +115,21 @@ def _blow(dice: Random, at_s: float) -> Fault:
     return Fault(at_s, kind, "leader", dice.uniform(5.0, 12.0))
 
 
+def _starved(dice: Random, at_s: float) -> list[Fault]:
+    """Nothing of ours ends the old primary: only the detach keeps it from acknowledging (I3)."""
+    return [Fault(at_s, "starve", "leader", dice.uniform(6.0, 12.0))]
+
+
+def _doubted(dice: Random, at_s: float) -> list[Fault]:
+    """The standby is added again by a swap of which nothing is known, and the leader is cut off."""
+    held_s, away_s = dice.uniform(0.3, 4.0), dice.uniform(8.0, 14.0)
+    kind = dice.choice(("doubt swap", "doubt swap alone", "doubt swap alone"))
+    return [
+        Fault(at_s, "cut", "standby", 2.5, other="leader"),
+        Fault(at_s + 3.0, kind, "leader", away_s, other="sync", amount=held_s),
+    ]
+
+
 def _forced(dice: Random, at_s: float) -> list[Fault]:
     """The leader is lost while it is alone, and a person accepts what that means."""
     away_s = dice.uniform(10.0, 25.0)
@@ -177,7 +192,10 @@ def _planned(dice: Random, at_s: float) -> list[Fault]:
     node = "leader" if kind == "restart" else ""
     during_s = at_s + dice.uniform(0.0, 1.5)
     amount = dice.uniform(4.0, 15.0)
-    return [Fault(at_s, "ask", node, other=kind, amount=amount), _either(dice, during_s)]
+    faults = [Fault(at_s, "ask", node, other=kind, amount=amount), _either(dice, during_s)]
+    if dice.random() < 0.3:
+        faults.append(Fault(at_s - 3.0, "cut", "standby", 4.0, other="leader"))
+    return faults
 
 
 def _either(dice: Random, at_s: float) -> Fault:
@@ -200,4 +218,6 @@ _THEMES: tuple[Theme, ...] = (
     _planned,
     _everything,
     _forced,
+    _starved,
+    _doubted,
 )

@@ -60,7 +60,8 @@ class Sessions:
         if not self._admitting or data is None:
             answer("refused", row)
             return
-        if server.hung:
+        if server.hung and server.dice.random() < 0.5:
+            # A new connection; the sessions that stand go on.
             return
         if server.full:
             answer("broken", row)

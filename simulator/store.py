@@ -166,7 +166,7 @@ class SimStore:
         held_s = etcd.hold(ops)
         if held_s is not None:
             etcd.loop.call_later(held_s, self._late, act)
-            return await self._ask(act, lost=True)
+            return await self._ask(act, lost=True, told=True)
         if etcd.dice.random() >= etcd.moods.unknown:
             return await self._ask(act, lost=False)
         fate = etcd.dice.random()
@@ -183,7 +183,7 @@ class SimStore:
         else:
             self._etcd.loop.call_later(0.5, self._late, act)
 
-    async def _ask(self, act: Callable[[], T], *, lost: bool) -> T:
+    async def _ask(self, act: Callable[[], T], *, lost: bool, told: bool = False) -> T:
         """There, carried out, and back; or not.  Raises StoreUnknown."""
         etcd, loop = self._etcd, self._etcd.loop
         reply: asyncio.Future[T] = loop.create_future()
@@ -191,7 +191,7 @@ class SimStore:
             loop.call_later(self._travel_s(), self._arrive, act, reply)
             end_s = DEADLINE_S
         else:
-            end_s = DEADLINE_S if etcd.dice.random() < 0.5 else self._travel_s()
+            end_s = DEADLINE_S if etcd.dice.random() < 0.5 and not told else self._travel_s()
         timer = loop.call_later(end_s, _give_up, reply)
         try:
             answer = await reply

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from flightmode.model.cluster import ClusterState
 from flightmode.model.policy import Policy
 from simulator.checkers.judging import Violation
-from simulator.history import Extended, History, StateChanged
+from simulator.history import Awoke, Extended, History, StateChanged
 
 _SILENT = "has been silent"
 
@@ -20,13 +20,18 @@ def permission_ends_in_time(history: History, policy: Policy) -> Iterator[Violat
     for fact in history.facts:
         match fact:
             case StateChanged(new=ClusterState() as new):
-                if fact.ran and _SILENT in new.reason:
-                    what = f"{fact.node} took over by silence and the old primary still runs"
+                offered = fact.old is not None and fact.old.handover is not None
+                if fact.ran and (_SILENT in new.reason or offered):
+                    how = "by a handover" if offered else "by silence"
+                    what = f"{fact.node} took over {how} and the old primary still runs"
                     yield Violation(fact.at_s, "I8", what)
                 if new.leader == fact.node:
                     last[fact.node, fact.life, new.term] = fact.sent_s
                 if new.pause is not None:
                     paused_until[new.term] = new.pause.until_wall_s
+            case Awoke(runs=True):
+                what = f"{fact.node} stood still and runs on by a deadline of before"
+                yield Violation(fact.at_s, "I8", what)
             case Extended():
                 sent_s = last.get((fact.node, fact.life, fact.term))
                 allowed_s = -1.0 if sent_s is None else sent_s + policy.ttl_s * (1 - policy.margin)
