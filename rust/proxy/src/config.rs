@@ -170,7 +170,7 @@ pub enum Method {
     Reject,
 }
 
-/// A line as in pg_hba.conf; the first that fits decides.
+/// A line as in `pg_hba.conf`; the first that fits decides.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {

@@ -62,7 +62,7 @@ impl Relay {
         if self.skipping || self.session.is_in_aftermath() {
             return self.take_without_server();
         }
-        if self.held.is_none() && self.needs_server(tag, body_first) {
+        if self.held.is_none() && needs_server(tag, body_first) {
             self.ask_for_server();
             return false;
         }
@@ -70,15 +70,6 @@ impl Relay {
             self.on_message(raw);
         }
         true
-    }
-
-    /// Also a client that talks about nothing needs no server.
-    fn needs_server(&self, tag: u8, body_first: Option<u8>) -> bool {
-        match tag {
-            b'X' | b'H' | b'd' | b'c' | b'f' | b'S' => false,
-            b'C' => body_first != Some(b'S'),
-            _ => true,
-        }
     }
 
     fn take_long(&mut self) -> bool {
@@ -552,5 +543,14 @@ impl Relay {
         Report::new("FATAL", sqlstate, message).write_error(&mut bytes);
         self.to_client.extend_from_slice(&bytes);
         self.ending = true;
+    }
+}
+
+/// A client that talks about nothing needs no server.
+fn needs_server(tag: u8, body_first: Option<u8>) -> bool {
+    match tag {
+        b'X' | b'H' | b'd' | b'c' | b'f' | b'S' => false,
+        b'C' => body_first != Some(b'S'),
+        _ => true,
     }
 }

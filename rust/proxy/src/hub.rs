@@ -14,7 +14,7 @@ use flightmode_pooler::prepared::Catalog;
 use flightmode_pooler::topology::{Change, Lsn, NodeId, Standby, Topology};
 use flightmode_pooler::unit::Ledger;
 use flightmode_wire::scram::Credential;
-use tokio::sync::{mpsc, Notify};
+use tokio::sync::{mpsc, watch, Notify};
 
 use crate::config::{Config, News, PoolMode};
 use crate::server::{self, Identity, Server, Target};
@@ -41,8 +41,6 @@ pub enum Event {
     Ahead(usize),
     /// Too many wait.
     Refused,
-    /// An administrator ends it.
-    Killed,
 }
 
 /// Users and databases have pools of their own.
@@ -74,8 +72,6 @@ pub struct PoolOf {
 pub struct Counts {
     pub transactions: Cell<u64>,
     pub queries: Cell<u64>,
-    pub received: Cell<u64>,
-    pub sent: Cell<u64>,
     pub waited_us: Cell<u64>,
 }
 
@@ -89,6 +85,8 @@ pub struct Hub {
     pub ledger: RefCell<Ledger>,
     pub catalog: RefCell<Catalog>,
     pub clients: RefCell<HashMap<ClientId, Entry>>,
+    /// The term, for who has a server of its own.
+    pub term: watch::Sender<u64>,
     pub paused: Cell<bool>,
     next_client: Cell<u64>,
     began: Instant,
@@ -97,7 +95,6 @@ pub struct Hub {
 /// A client as others find it.
 pub struct Entry {
     pub secret: Vec<u8>,
-    pub events: mpsc::UnboundedSender<Event>,
     pub pool: Rc<PoolOf>,
     pub server: Rc<Cell<Option<ServerId>>>,
     /// The key of the server that it has now.
@@ -106,14 +103,14 @@ pub struct Entry {
 }
 
 impl Hub {
-    pub fn new(config: Config, tls: Option<Arc<rustls::ClientConfig>>) -> Rc<Self> {
+    pub fn new(config: Config, tls: Option<&Arc<rustls::ClientConfig>>) -> Rc<Self> {
         let optional = config.server_tls.mode == crate::config::ServerTlsMode::Prefer;
         let names: Vec<String> = config.nodes.keys().cloned().collect();
         let targets = config.nodes.values().enumerate().map(|(number, node)| {
             let target = Target {
                 host: node.host.clone(),
                 port: node.port,
-                tls: tls.clone(),
+                tls: tls.cloned(),
                 tls_optional: optional,
             };
             (NodeId(number as u32), target)
@@ -127,6 +124,7 @@ impl Hub {
             ledger: RefCell::new(Ledger::new(KEPT_BY_UNIT, KEPT_IN_ALL)),
             catalog: RefCell::default(),
             clients: RefCell::default(),
+            term: watch::Sender::new(0),
             paused: Cell::new(false),
             next_client: Cell::new(1),
             began: Instant::now(),
@@ -209,6 +207,7 @@ impl Hub {
         if self.topology.borrow_mut().accept(topology.clone()) == Change::Ignored {
             return;
         }
+        self.term.send_replace(news.term);
         let pools: Vec<_> = self.pools.borrow().values().cloned().collect();
         for pool in pools {
             let (_, acts) = pool
@@ -367,11 +366,6 @@ impl PoolOf {
 
     pub fn node_of(&self, server: ServerId) -> Option<NodeId> {
         self.nodes.borrow().get(&server).copied()
-    }
-
-    /// Servers by what they do: idle, and with a client.
-    pub fn servers(&self) -> (usize, usize) {
-        (self.idle.borrow().len(), self.holders.borrow().len())
     }
 }
 

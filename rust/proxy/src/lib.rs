@@ -6,6 +6,7 @@
 //! - [`config`]: what it is told to be
 //! - `shard`: listeners, and clients on their way in (`login`, `secrets`, `tls`)
 //! - `relay`: one client at work: `exchange` (messages), `source`, `names`
+//! - `replication`: a client with a server of its own
 //! - `hub`: pools and who holds what; carries out what `pooler::pool` decides
 //! - `server`: a session at a Postgres server; `stream`: any connection
 
@@ -17,6 +18,7 @@ mod hub;
 mod login;
 mod names;
 mod relay;
+mod replication;
 mod secrets;
 mod server;
 mod shard;
@@ -162,7 +164,7 @@ fn open(config: &Config) -> Result<Rc<hub::Hub>, StartError> {
     });
     let to_servers = tls::client_settings(&config.server_tls).map_err(StartError::Tls)?;
     let listeners: Result<Vec<_>, _> = config.listen.iter().map(listener).collect();
-    let hub = hub::Hub::new(config.clone(), to_servers);
+    let hub = hub::Hub::new(config.clone(), to_servers.as_ref());
     for listener in listeners?.into_iter().flatten() {
         let (hub, door) = (Rc::clone(&hub), Rc::clone(&door));
         tokio::task::spawn_local(shard::listen(listener, hub, door));

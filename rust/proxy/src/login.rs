@@ -37,7 +37,8 @@ pub struct Guest {
     /// What has to be told before the login ends.
     pub negotiation: Vec<u8>,
     pub secret_len: usize,
-    pub replication: bool,
+    /// It wants to replicate, and needs a server of its own.
+    pub replication: Option<Vec<u8>>,
 }
 
 /// What came of it.
@@ -290,7 +291,7 @@ fn guest_of(
         }
         .write(&mut negotiation);
     }
-    let replication = startup.parameter(b"replication").is_some_and(|word| {
+    let replication = startup.parameter(b"replication").filter(|word| {
         !matches!(
             word.to_ascii_lowercase().as_slice(),
             b"" | b"0" | b"off" | b"false" | b"no"
@@ -305,7 +306,7 @@ fn guest_of(
         credential: None,
         negotiation,
         secret_len: negotiated.secret_len(),
-        replication,
+        replication: replication.map(<[u8]>::to_vec),
     })
 }
 

@@ -128,27 +128,28 @@ pub fn content(parse: &Parse, search_path: Option<&[u8]>, role: Option<&[u8]>) -
 pub fn set_all(changes: &[Change]) -> Vec<u8> {
     let mut sql = Vec::new();
     for (name, value) in changes {
-        match value {
-            Some(value) => {
-                sql.extend_from_slice(b"SELECT pg_catalog.set_config(");
-                literal(name, &mut sql);
-                sql.push(b',');
-                literal(value, &mut sql);
-                sql.extend_from_slice(b",false);");
-            }
-            None => {
-                sql.extend_from_slice(b"RESET ");
-                for part in name.split(|byte| *byte == b'.') {
-                    if sql.last() == Some(&b'"') {
-                        sql.push(b'.');
-                    }
-                    identifier(part, &mut sql);
-                }
-                sql.push(b';');
-            }
-        }
+        let Some(value) = value else {
+            reset(name, &mut sql);
+            continue;
+        };
+        sql.extend_from_slice(b"SELECT pg_catalog.set_config(");
+        literal(name, &mut sql);
+        sql.push(b',');
+        literal(value, &mut sql);
+        sql.extend_from_slice(b",false);");
     }
     sql
+}
+
+fn reset(name: &[u8], sql: &mut Vec<u8>) {
+    sql.extend_from_slice(b"RESET ");
+    for part in name.split(|byte| *byte == b'.') {
+        if sql.last() == Some(&b'"') {
+            sql.push(b'.');
+        }
+        identifier(part, sql);
+    }
+    sql.push(b';');
 }
 
 /// A text that means the same whatever `standard_conforming_strings` says.

@@ -206,12 +206,6 @@ impl Relay {
                 self.waiting = None;
                 self.fail("53300", "too many clients wait for a server");
             }
-            Event::Killed => {
-                let mut bytes = Vec::new();
-                Report::new("FATAL", "57P01", "ended by an administrator").write_error(&mut bytes);
-                self.to_client.extend_from_slice(&bytes);
-                self.ending = true;
-            }
         }
     }
 
@@ -227,8 +221,9 @@ impl Relay {
             .waiting
             .take()
             .map_or(0.0, |waiting| self.hub.now_s() - waiting.since_s);
-        let waited_us = &self.pool.counts.waited_us;
-        waited_us.set(waited_us.get() + (waited_s * 1e6) as u64);
+        let counts = &self.pool.counts;
+        let micros = (waited_s * 1e6) as u64;
+        counts.waited_us.set(counts.waited_us.get() + micros);
         if !server.is_quiet() {
             // It closed while it was idle; nothing was sent, so nobody is told.
             self.pool.lost(&self.hub, id);

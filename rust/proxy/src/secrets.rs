@@ -1,4 +1,4 @@
-//! Who may come in: the list of users, and the rules in the order of pg_hba.conf.
+//! Who may come in: the list of users, and the rules in the order of `pg_hba.conf`.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,11 +15,11 @@ use crate::config::{Method, Rule, RuleType};
 pub enum Known {
     Password(Zeroizing<Vec<u8>>),
     Scram(Secret),
-    /// Of PgBouncer's lists: `md5` and the digest of password and name.
+    /// Of older lists: `md5` and the digest of password and name.
     Md5(String),
 }
 
-/// The list of users, one a line: `"name" "secret"`, as PgBouncer has it.
+/// The list of users, one a line: `"name" "secret"`, as poolers have it.
 #[derive(Clone, Default)]
 pub struct Users {
     by_name: HashMap<Vec<u8>, Known>,

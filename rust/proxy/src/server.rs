@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use flightmode_pooler::guc::Values;
 use flightmode_pooler::prepared::Prepared;
 use flightmode_wire::frame::{Rules, Stage, Talker};
@@ -320,48 +320,6 @@ fn refused(report: &Report) -> ConnectError {
     ConnectError::Refused {
         sqlstate: report.sqlstate().unwrap_or("XX000").to_owned(),
         message: String::from_utf8_lossy(report.field(b'M').unwrap_or_default()).into_owned(),
-    }
-}
-
-impl Server {
-    /// One statement of ours, alone.  The error of the server, or that it is lost.
-    pub async fn run(&mut self, sql: &str) -> Result<(), ConnectError> {
-        let mut bytes = Vec::new();
-        client::FromClient::Query(sql.as_bytes()).write(&mut bytes);
-        self.stream.write_all(&bytes).await?;
-        self.stream.flush().await?;
-        let rules = Rules::new(Talker::Server, Stage::Session);
-        let mut failure = None;
-        loop {
-            match rules.peek(&self.unread).map_err(|wrong| protocol(&wrong))? {
-                Some(frame) if self.unread.len() >= frame.len => {
-                    let bytes = self.unread.split_to(frame.len);
-                    match FromServer::read(frame.tag, &bytes[5..])
-                        .map_err(|wrong| protocol(&wrong))?
-                    {
-                        FromServer::ReadyForQuery(_) => return failure.map_or(Ok(()), Err),
-                        FromServer::Error(report) => failure = Some(refused(&report)),
-                        FromServer::ParameterStatus { name, value } => {
-                            self.reported.insert(name.to_vec(), value.to_vec());
-                        }
-                        _ => (),
-                    }
-                }
-                _ => {
-                    if self.stream.read_buf(&mut self.unread).await? == 0 {
-                        return Err(failure.unwrap_or_else(|| {
-                            io::Error::from(io::ErrorKind::UnexpectedEof).into()
-                        }));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Forget what was said and not sent.
-    pub fn clear(&mut self) {
-        let length = self.unsent.len();
-        self.unsent.advance(length);
     }
 }
 

@@ -25,6 +25,7 @@ use crate::hub::{Entry, Event, Hub, PoolKey, PoolOf};
 use crate::login::{receive, Arrival, Guest, Refused};
 use crate::names::Statements;
 use crate::relay::{Relay, CANCEL_WITHIN};
+use crate::replication::replicate;
 use crate::secrets::Users;
 use crate::server::{self, fill};
 use crate::source::Source;
@@ -105,7 +106,7 @@ async fn serve(stream: Stream, address: Option<SocketAddr>, hub: Rc<Hub>, door: 
     }
 }
 
-async fn refuse(mut stream: Stream, sqlstate: &str, message: &str, who: &str) {
+pub async fn refuse(mut stream: Stream, sqlstate: &str, message: &str, who: &str) {
     tracing::info!(client = who, "refused: {message}");
     let mut bytes = Vec::new();
     Report::new("FATAL", sqlstate, message).write_error(&mut bytes);
@@ -162,9 +163,8 @@ async fn welcome(guest: Guest, address: Option<SocketAddr>, hub: &Rc<Hub>, confi
     if let Some(words) = over_limit(hub, config, &guest, ip) {
         return refuse(guest.stream, "53300", &words, &who).await;
     }
-    if guest.replication {
-        let words = "replication connections are not passed on yet; connect to the server itself";
-        return refuse(guest.stream, "0A000", words, &who).await;
+    if guest.replication.is_some() {
+        return replicate(guest, hub, config, &who).await;
     }
     let key = PoolKey {
         database: guest.database.clone(),
@@ -199,7 +199,6 @@ fn relay_of(
     fill(&mut secret);
     let entry = Entry {
         secret,
-        events: events_in.clone(),
         pool: Rc::clone(&pool),
         server: Rc::clone(&has),
         key: Rc::clone(&key),
@@ -305,7 +304,7 @@ impl Relay {
                     return Err(format!("no server for this login: {why}"));
                 }
                 Some(Event::Ahead(_) | Event::Void(_)) => (),
-                Some(Event::Refused | Event::Killed) | None => {
+                Some(Event::Refused) | None => {
                     return Err("too many clients wait for a server".to_owned());
                 }
             }
@@ -354,7 +353,7 @@ async fn strike(
     pool.carry_out(hub, acts);
 }
 
-/// The certificate and key of the door.  Raises io::Error with the path in its words.
+/// The certificate and key of the door.  Raises `io::Error` with the path in its words.
 pub fn acceptor(config: &Config) -> io::Result<(Option<TlsAcceptor>, Option<Vec<u8>>)> {
     let tls = &config.client_tls;
     let (Some(cert), Some(key)) = (&tls.cert, &tls.key) else {
