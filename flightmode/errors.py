@@ -6,7 +6,8 @@
     ├── FenceError            FM3xx  the process that holds Postgres
     ├── ConfigError           FM4xx  flightmode.toml and its files
     ├── InterfaceError        FM5xx  command line and REST
-    └── AgentError            FM6xx  what a node refuses to do, and why
+    ├── AgentError            FM6xx  what a node refuses to do, and why
+    └── ProxyError            FM7xx  the pool beside an application
 
 Each class answers three questions: whose fault (its branch), may I try again
 (`retry`), and what now (`hint`, a command to type).  `code` is stable: scripts
@@ -412,6 +413,24 @@ class AgentError(FlightmodeError):
     code = "FM600"
     exit_status = 70
     hint = "flightmode why"
+
+
+# --------------------------------------------------------------------- FM7xx proxy
+
+
+class ProxyError(FlightmodeError):
+    """The pool beside an application."""
+
+    code = "FM700"
+    exit_status = 70
+    hint = "flightmode proxy check"
+
+
+class ProxySettingsWrong(ProxyError):
+    """A file that [proxy] names is not what the data path can use: users, certificate, key."""
+
+    code = "FM701"
+    exit_status = 78
 
 
 # --------------------------------------------------------------------- all of them

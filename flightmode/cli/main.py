@@ -16,6 +16,7 @@ from flightmode.cli.commands import (
     nodes,
     pause,
     processes,
+    proxy,
     status,
     switchover,
     why,
@@ -51,6 +52,7 @@ for _verb, _panel in (
     (processes.fence, _RUN),
 ):
     app.command(rich_help_panel=_panel)(_verb)
+app.add_typer(proxy.app, rich_help_panel=_RUN)
 
 
 def _version(wanted: bool) -> None:

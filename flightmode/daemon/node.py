@@ -1,4 +1,4 @@
-"""Where a node is put together: the one place that names the real hands."""
+"""A node, put together: the real store, Postgres and fence around the agent and its API."""
 
 import asyncio
 import contextlib
