@@ -355,6 +355,30 @@ fn a_write_of_its_own_is_in_doubt_even_when_its_tag_was_seen() {
 }
 
 #[test]
+fn a_text_that_opens_a_transaction_and_does_not_end_it_has_had_no_effect() {
+    let mut client = Client::new();
+    client.asks("begin; insert into t values (1)");
+    assert_eq!(client.is_told(), ["40001", "Failed"]);
+    for sql in [
+        "begin; insert into t values (1); commit",
+        "begin; insert into t values (1); rollback; insert into t values (2)",
+        "insert into t values (1); begin; insert into t values (2)",
+    ] {
+        let mut client = Client::new();
+        client.asks(sql);
+        assert_eq!(client.is_told(), ["08007", "Idle"], "{sql}");
+    }
+}
+
+#[test]
+fn a_text_behind_one_that_opens_a_transaction_may_be_on_its_own() {
+    let mut client = Client::new();
+    client.asks("begin isolation level nonsense; insert into t values (1)");
+    client.asks("insert into t values (2)");
+    assert_eq!(client.is_told()[0], "08007");
+}
+
+#[test]
 fn a_transaction_fails_at_its_next_statement_if_nobody_was_waiting() {
     let mut client = Client::new();
     client.query("begin", "BEGIN", TxStatus::Open);
@@ -492,13 +516,17 @@ fn the_rest_of_a_group_that_was_told_needs_no_server() {
 }
 
 /// One simple query each: text, and what it does to a server's transaction.
-const QUERIES: [&str; 6] = [
+const QUERIES: [&str; 10] = [
     "begin",
     "commit",
     "rollback",
     "select 1",
     "insert into t values (1)",
     "set a to 1",
+    "begin; insert into t values (1)",
+    "begin; insert into t values (1); rollback",
+    "begin; insert into t values (1); rollback; insert into t values (1)",
+    "insert into t values (1); begin; insert into t values (1); commit",
 ];
 
 /// What a server answers to a query, its state after it, and whether it has then committed
@@ -510,7 +538,13 @@ struct Database {
 }
 
 impl Database {
-    fn runs(&mut self, sql: &str) -> (&'static str, bool) {
+    fn runs(&mut self, sql: &str) -> (Vec<&'static str>, bool) {
+        let all: Vec<_> = sql.split("; ").map(|one| self.runs_one(one)).collect();
+        let commits = all.iter().any(|(_, commits)| *commits);
+        (all.into_iter().map(|(tag, _)| tag).collect(), commits)
+    }
+
+    fn runs_one(&mut self, sql: &str) -> (&'static str, bool) {
         let (tag, commits) = match sql {
             "begin" => ("BEGIN", false),
             "commit" => ("COMMIT", self.wrote),
@@ -560,8 +594,9 @@ proptest! {
                 client.asks(queries[sent]);
                 sent += 1;
             }
-            let (tag, _) = database.runs(sql);
-            client.done(tag);
+            for tag in database.runs(sql).0 {
+                client.done(tag);
+            }
             client.ready(database.status());
         }
         while sent < queries.len() && client.session.flow().ready_owed() < ahead {
@@ -575,7 +610,7 @@ proptest! {
             .map(|sql| unheard.runs(sql).1)
             .fold(false, |any, commits| any | commits);
         if tag_seen && sent > answered {
-            client.done(database.runs(queries[answered]).0);
+            client.done(database.runs(queries[answered]).0[0]);
         }
         match client.loses() {
             Lost::Nothing => prop_assert!(sent == answered && !was_open),
