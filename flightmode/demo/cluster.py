@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
+from urllib.parse import quote, urlencode
 
 from flightmode.config import Config, etcd_endpoints, parse, policy_of
 from flightmode.config.derive import locations_of
@@ -278,6 +279,13 @@ class DemoCluster:
         """How a client reaches the proxy, on the socket beside it."""
         where = f"host={self.directory / APP / 'run'} port={self.config.proxy.port}"
         return f"{where} dbname=ledger user=app password={self._app_password}"
+
+    def proxied_url(self) -> str:
+        """The same as a URL, as programs are configured."""
+        where = urlencode(
+            {"host": str(self.directory / APP / "run"), "port": self.config.proxy.port}
+        )
+        return f"postgresql://app:{quote(self._app_password)}@/ledger?{where}"
 
     @property
     def _app_password(self) -> str:
