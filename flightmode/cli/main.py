@@ -16,6 +16,7 @@ from flightmode.cli.commands import (
     nodes,
     pause,
     processes,
+    provision,
     proxy,
     status,
     switchover,
@@ -48,6 +49,7 @@ for _verb, _panel in (
     (nodes.reinit, _ACT),
     (init.init, _BUILD),
     (check.check, _BUILD),
+    (provision.provision, _BUILD),
     (processes.agent, _RUN),
     (processes.fence, _RUN),
 ):

@@ -231,6 +231,17 @@ def the_proxy_is_not_open(config: Config) -> Iterator[Problem]:
             yield Problem(f"{path}.method", f'"trust" would let anybody in at {proxy.host}')
 
 
+def machines_are_apart(config: Config) -> Iterator[Problem]:
+    """An application's machine is none of the nodes: it would die with one."""
+    hosts = {node.host.lower(): name for name, node in config.nodes.items()}
+    for name, app in config.provision.apps.items():
+        path = f"provision.apps.{name}"
+        if app.host.lower() in hosts:
+            yield Problem(f"{path}.host", f"is the host of the node {hosts[app.host.lower()]}")
+        if name in config.nodes:
+            yield Problem(path, "a node is called that already")
+
+
 RULES: Final[tuple[Rule, ...]] = (
     three_voters,
     names_of_nodes,
@@ -245,4 +256,5 @@ RULES: Final[tuple[Rule, ...]] = (
     rules_of_access_are_whole,
     postgres_is_not_root,
     the_proxy_is_not_open,
+    machines_are_apart,
 )

@@ -18,6 +18,7 @@ _WIDTH = 98
 _EXAMPLES: Mapping[str, str] = {
     "postgres.parameters": '[postgres.parameters]\nshared_buffers = "1GB"',
     "postgres.hba": '[[postgres.hba]]\ndatabase = "app"\nuser = "app"\naddress = "10.0.0.0/8"',
+    "provision.apps": '[provision.apps.web]\nhost = "10.0.0.9"',
     "proxy.databases": "[proxy.databases.app]\npool_size = 40",
     "proxy.users": "[proxy.users.app]\nmax_connections = 100",
     "proxy.hba": '[[proxy.hba]]\ntype = "host"\nuser = "app"\naddress = "127.0.0.0/8"',

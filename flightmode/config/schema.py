@@ -400,6 +400,43 @@ class Proxy(Section):
     )
 
 
+class App(Section):
+    """A machine of your application: it gets a proxy of its own, on localhost."""
+
+    host: str = Field(
+        min_length=1,
+        max_length=253,
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?$|^::1?$",
+        description="The address at which the nodes see it.",
+    )
+
+
+class Provision(Section):
+    """How `flightmode provision` reaches the machines, and whom it lets in."""
+
+    ssh_user: str = Field(
+        default="root", min_length=1, description="Who logs in: root, or who may sudo."
+    )
+    ssh_port: int = Field(default=22, ge=1, le=65535, description="Where sshd listens.")
+    ssh_key: Location | None = Field(
+        default=None, description="A private key. Without it, what your ssh agent has."
+    )
+    fsync_max_ms: float = _seconds(
+        25.0,
+        0.1,
+        1000,
+        "Milliseconds. A disk that takes longer to make 8 kB durable is refused: every commit "
+        "waits for it, and etcd stumbles over it.",
+    )
+    apps: dict[str, App] = Field(
+        default={}, description="Machines of your application, by name: each gets a proxy."
+    )
+    clients: tuple[str, ...] = Field(
+        default=(),
+        description="Networks that may reach PostgreSQL without a proxy, like 10.0.0.0/8.",
+    )
+
+
 class Config(Section):
     """flightmode.toml: one file for the whole cluster, the same on every node."""
 
@@ -416,3 +453,4 @@ class Config(Section):
     paths: Paths = Field(default_factory=Paths)
     fence: Fence = Field(default_factory=Fence)
     proxy: Proxy = Field(default_factory=Proxy)
+    provision: Provision = Field(default_factory=Provision)

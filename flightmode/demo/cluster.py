@@ -15,8 +15,8 @@ from urllib.parse import quote, urlencode
 
 from flightmode.config import Config, etcd_endpoints, parse, policy_of
 from flightmode.config.derive import locations_of
+from flightmode.config.etcd import etcd_argv
 from flightmode.demo.command import run_beside
-from flightmode.demo.etcd import member_argv
 from flightmode.demo.lab import Lab
 from flightmode.errors import RehearsalFailed, StoreError
 from flightmode.model.cluster import ClusterState, Mode
@@ -178,7 +178,7 @@ class DemoCluster:
     async def start_etcd(self, name: str) -> asyncio.subprocess.Process:
         """The node's member of etcd alone, with the data it has."""
         home, tls = self.directory / name, locations_of(self.config, name).tls_dir
-        argv = [*self._as_user(), *member_argv(self.config, name, home / "etcd", tls)]
+        argv = [*self._as_user(), *etcd_argv(self.config, name, home / "etcd", tls)]
         return await self._spawn(name, "etcd", argv)
 
     async def start_fence(self, name: str) -> asyncio.subprocess.Process:
