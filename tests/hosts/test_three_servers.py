@@ -49,6 +49,18 @@ async def test_the_life_of_a_cluster_of_three_servers() -> None:
                 await asyncio.to_thread(me.hosts.boot, second)
                 await asyncio.to_thread(me.until_whole)
 
+                # The standby's machine burns down; a bare one takes its place.
+                lost = next(name for name in ("ams", "fra") if name != me.primary)
+                await asyncio.to_thread(me.hosts.machines[lost].kill)
+                await asyncio.to_thread(me.hosts.replace, lost)
+                await asyncio.to_thread(me.hosts.boot, lost)
+                wrong_key = await asyncio.to_thread(me.types, "provision", "--config", str(me.toml))
+                assert wrong_key.status == 77
+                assert "FM803" in wrong_key.out
+                replaced = await asyncio.to_thread(me.does, "node", "replace", lost)
+                assert "the cluster is whole" in replaced.out
+                await acknowledged(application, 20)
+
                 # All three lose their power at once, and come back without a human.
                 for name in NODES:
                     await asyncio.to_thread(me.hosts.machines[name].kill)
@@ -63,9 +75,17 @@ async def test_the_life_of_a_cluster_of_three_servers() -> None:
         done = sum(each.outcome is Outcome.ACKNOWLEDGED for each in application.history)
         print(
             f"provisioned in {made.took_s:.0f} s; writes again {gap_s:.1f} s after the power loss, "
-            f"whole {back_s:.1f} s after the boot; cold start {cold_s:.1f} s; "
+            f"whole {back_s:.1f} s after the boot; replaced in {replaced.took_s:.0f} s; "
+            f"cold start {cold_s:.1f} s; "
             f"{done} acknowledged, {len(verdict.lost)} lost; errors {errors}"
         )
         assert verdict.sound, verdict
         assert errors.as_promised, errors
         assert me.hosts.machines[APP].running
+        refused = me.types("destroy", "--name", "another", "--config", str(me.toml))
+        assert refused.status == 1
+        me.does("destroy", "--name", "main")
+        left = me.hosts.ssh("ams", "systemctl list-units --no-legend 'flightmode*' | wc -l")
+        assert int(left) == 0
+        kept = me.hosts.ssh("ams", "ls /var/lib/flightmode")
+        assert kept.startswith("postgres.of-")
