@@ -24,7 +24,7 @@ impl Proxy {
         let config: config::Config =
             serde_json::from_str(settings).map_err(|wrong| wrong_json(&wrong))?;
         let shell = py
-            .detach(|| Shell::start(&config))
+            .detach(|| Shell::start(&config, Vec::new()))
             .map_err(|wrong| not_started(&wrong))?;
         Ok(Self {
             shell: Mutex::new(Some(shell)),
