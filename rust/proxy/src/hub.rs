@@ -522,17 +522,11 @@ async fn open(hub: Rc<Hub>, pool: Rc<PoolOf>, id: ServerId, node: NodeId) {
     let within = Duration::from_secs_f64(config.times.server_connect_s.max(0.1));
     match server::connect(&target, &identity, within, config.max_prepared).await {
         Ok(server) => {
-            let in_recovery = server
-                .reported
-                .get(&b"in_hot_standby"[..])
-                .is_some_and(|on| on == b"on");
             *pool.reported.borrow_mut() = Some(server.reported.clone());
             *pool.failure.borrow_mut() = None;
             if pool.nodes.borrow().contains_key(&id) {
+                // One that is still in recovery is asked again before a writer's first statement.
                 pool.idle.borrow_mut().insert(id, Box::new(server));
-                if in_recovery {
-                    pool.on_found_in_recovery(&hub, id);
-                }
                 let acts = pool.machine.borrow_mut().connected(id, hub.now_s());
                 pool.carry_out(&hub, acts);
             }
