@@ -18,6 +18,7 @@ pub mod config;
 pub mod events;
 mod exchange;
 mod hub;
+mod inbox;
 mod limits;
 mod listen;
 mod login;
