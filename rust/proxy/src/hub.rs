@@ -68,7 +68,8 @@ pub struct PoolOf {
     pub mode: Cell<PoolMode>,
     pub machine: RefCell<Pool>,
     idle: RefCell<HashMap<ServerId, Box<Server>>>,
-    nodes: RefCell<HashMap<ServerId, NodeId>>,
+    /// Where each server is and since when.
+    nodes: RefCell<HashMap<ServerId, (NodeId, f64)>>,
     waiting: RefCell<HashMap<ClientId, mpsc::UnboundedSender<Event>>>,
     holders: RefCell<HashMap<ServerId, mpsc::UnboundedSender<Event>>>,
     identity: RefCell<Identity>,
@@ -407,7 +408,7 @@ impl PoolOf {
                     stale_s,
                 } => self.grant(hub, client, server, stale_s),
                 Act::Connect { server, node } => {
-                    self.nodes.borrow_mut().insert(server, node);
+                    self.nodes.borrow_mut().insert(server, (node, hub.now_s()));
                     tokio::task::spawn_local(open(Rc::clone(hub), Rc::clone(self), server, node));
                 }
                 Act::Lost { server, .. } => self.tell_holder(server),
@@ -509,7 +510,16 @@ impl PoolOf {
     }
 
     pub fn node_of(&self, server: ServerId) -> Option<NodeId> {
-        self.nodes.borrow().get(&server).copied()
+        self.nodes.borrow().get(&server).map(|(node, _)| *node)
+    }
+
+    pub fn born_of(&self, server: ServerId) -> Option<f64> {
+        self.nodes.borrow().get(&server).map(|(_, born_s)| *born_s)
+    }
+
+    /// The key of a server that nobody uses.
+    pub fn key_of(&self, server: ServerId) -> Option<flightmode_wire::startup::CancelKey> {
+        self.idle.borrow().get(&server)?.key.clone()
     }
 }
 
