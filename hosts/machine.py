@@ -56,7 +56,7 @@ class Machine:
             *("systemd-nspawn", "--quiet", f"--directory={self.root}", f"--machine={self.name}"),
             f"--network-namespace-path=/run/netns/{self.namespace}",
             *("--keep-unit", "--register=no", "--boot", "--resolv-conf=copy-host"),
-            *("--link-journal=no", "--console=pipe", "--capability=CAP_SYS_TIME,CAP_SYS_NICE"),
+            *("--link-journal=no", "--console=pipe", "--capability=CAP_NET_ADMIN,CAP_SYS_NICE"),
         ]
         with log:
             self.supervisor = subprocess.Popen(

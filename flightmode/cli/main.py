@@ -12,6 +12,7 @@ from flightmode.cli.commands import (
     check,
     failover,
     init,
+    life,
     logs,
     nodes,
     pause,
@@ -50,10 +51,12 @@ for _verb, _panel in (
     (init.init, _BUILD),
     (check.check, _BUILD),
     (provision.provision, _BUILD),
+    (life.destroy, _BUILD),
     (processes.agent, _RUN),
     (processes.fence, _RUN),
 ):
     app.command(rich_help_panel=_panel)(_verb)
+app.add_typer(life.node, rich_help_panel=_BUILD)
 app.add_typer(proxy.app, rich_help_panel=_RUN)
 
 

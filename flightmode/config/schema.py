@@ -384,6 +384,15 @@ class Proxy(Section):
     memory_mb: int = Field(
         default=256, ge=16, le=65536, description="Above it nobody new is let in."
     )
+    stop_grace_s: float = _seconds(
+        10.0, 0, 3600, "When it is stopped, clients may end their transactions for so long."
+    )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="Where Prometheus finds its metrics, on this machine only.",
+    )
     shards: int = Field(default=1, ge=1, le=64, description="Threads; each has pools of its own.")
     admin_users: tuple[str, ...] = Field(
         default=(), description="Who may give orders on the database `flightmode`."

@@ -175,13 +175,16 @@ def _units(wanted: Wanted, facts: Facts, release: str) -> list[Step]:
     ]
     if disabled:
         steps.append(Step("enable at boot", f"systemctl enable --quiet {' '.join(disabled)}"))
-    # etcd waits for its neighbours, which wait for it: nobody waits for a start.
-    for name in stopped:
-        steps.append(Step(f"start {name}", f"systemctl restart --no-block {name}"))
-    for name in _restarted(wanted, facts, changed, release):
-        if name not in stopped:
-            steps.append(Step(f"restart {name}", f"systemctl restart --no-block {name}"))
+    restarted = [n for n in _restarted(wanted, facts, changed, release) if n not in stopped]
+    steps += [Step(f"start {name}", _start(name)) for name in stopped]
+    steps += [Step(f"restart {name}", _start(name)) for name in restarted]
     return steps
+
+
+def _start(name: str) -> str:
+    """etcd waits for its neighbours, which wait for it: nobody waits for its start."""
+    block = "--no-block " if "etcd" in name else ""
+    return f"systemctl reset-failed {name} 2>/dev/null; systemctl restart {block}{name}"
 
 
 def _restarted(wanted: Wanted, facts: Facts, changed: set[str], release: str) -> list[str]:

@@ -57,6 +57,10 @@ class Watcher:
                 except TimeoutError:
                     continue
 
+    def wake(self) -> None:
+        """Look again at once."""
+        self._woken.set()
+
     async def look(self) -> None:
         """One read of the store, and what follows from it.  Never raises for the store."""
         reached = self._tracker.view.reachable

@@ -7,6 +7,8 @@ Commands go through one connection; secrets go through standard input, never thr
 
 import asyncio
 import shlex
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -95,9 +97,36 @@ class SshHost:
         if done.status != 0:
             raise HostRefused(f"{self.name}: {path} can't be written: {done.err.strip()}")
 
+    @asynccontextmanager
+    async def forwarded(self, host: str, port: int) -> AsyncIterator[int]:
+        """A port of this machine that leads, through the link, to what that host can reach.
+
+        Raises HostRefused.
+        """
+        try:
+            listener = await self._link.forward_local_port("127.0.0.1", 0, host, port)
+        except (asyncssh.Error, OSError) as wrong:
+            raise HostRefused(f"{self.name} forwards nothing to {host}:{port}: {wrong}") from None
+        try:
+            yield listener.get_port()
+        finally:
+            listener.close()
+            await listener.wait_closed()
+
     async def close(self) -> None:
         self._link.close()
         await self._link.wait_closed()
+
+
+def forget_key(known_hosts: Path, host: str, port: int) -> bool:
+    """Let the next contact pin a new key: the machine is another one.  Whether one was known."""
+    if not known_hosts.exists():
+        return False
+    where = _listed_as(host, port)
+    lines = known_hosts.read_text().splitlines(keepends=True)
+    left = [line for line in lines if line.split(" ", 1)[0] != where]
+    known_hosts.write_text("".join(left))
+    return len(left) != len(lines)
 
 
 async def _known(name: str, host: str, login: Login) -> str:

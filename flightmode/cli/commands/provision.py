@@ -4,6 +4,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -17,7 +20,7 @@ from flightmode.errors import FlightmodeError, RequestUnfinished, RequestWrong
 from flightmode.provision.apply import Progress, carry_out, plan_all
 from flightmode.provision.bundle import bundle_of
 from flightmode.provision.plan import Plan, summary
-from flightmode.provision.wanted import Wanted, wanted
+from flightmode.provision.wanted import File, Owned, Wanted, wanted
 from flightmode.provision.wheels import build
 from flightmode.remote.port import Remote
 from flightmode.remote.ssh import Login, SshHost
@@ -48,7 +51,7 @@ def provision(
     """
     here = place(config)
     names = _chosen(here.config, only)
-    asyncio.run(_provision(here, names, only_plan=plan, wait_s=wait_s, json=json))
+    asyncio.run(bring(here, names, only_plan=plan, wait_s=wait_s, json=json))
 
 
 def _chosen(config: Config, only: list[str] | None) -> list[str]:
@@ -59,13 +62,23 @@ def _chosen(config: Config, only: list[str] | None) -> list[str]:
     return [name for name in known if not only or name in only]
 
 
-async def _provision(
-    here: Place, names: list[str], *, only_plan: bool, wait_s: float, json: bool
+async def bring(
+    here: Place,
+    names: list[str],
+    *,
+    extra: Mapping[str, tuple[File, ...]] = MappingProxyType({}),
+    only_plan: bool = False,
+    wait_s: float,
+    json: bool,
 ) -> None:
+    """Bring these machines to what flightmode.toml says, and wait until the cluster is whole.
+
+    `extra`: files that a machine shall have besides.  Raises what `provision` documents.
+    """
     began_s = time.monotonic()
-    config = here.config
-    hosts = [wanted(config, name, bundle_of(config, here.path.absolute(), name)) for name in names]
-    async with _remotes(here, hosts) as remotes:
+    config, toml = here.config, here.path.absolute()
+    hosts = [_with(wanted(config, n, bundle_of(config, toml, n)), extra.get(n, ())) for n in names]
+    async with remotes_of(here, hosts) as remotes:
         if not json:
             out.print(f"looking at {', '.join(names)}, and making the wheels of Flightmode")
         release = await asyncio.to_thread(build)
@@ -86,12 +99,22 @@ async def _provision(
     out.print(f"the cluster is whole; this took {took_s:.0f} s")
 
 
-@asynccontextmanager
-async def _remotes(here: Place, hosts: list[Wanted]) -> AsyncIterator[Mapping[str, Remote]]:
-    """A link to each host; the first contact pins its key beside flightmode.toml."""
+def login_of(here: Place) -> Login:
+    """How flightmode.toml says to reach its machines."""
     settings = here.config.provision
     known = here.path.absolute().parent / "known_hosts"
-    login = Login(settings.ssh_user, settings.ssh_port, settings.ssh_key, known)
+    return Login(settings.ssh_user, settings.ssh_port, settings.ssh_key, known)
+
+
+def _with(host: Wanted, files: tuple[File, ...]) -> Wanted:
+    rooms = {str(Path(file.path).parent): Owned(0o755, "root:root") for file in files}
+    return replace(host, files=(*files, *host.files), directories={**host.directories, **rooms})
+
+
+@asynccontextmanager
+async def remotes_of(here: Place, hosts: list[Wanted]) -> AsyncIterator[Mapping[str, Remote]]:
+    """A link to each host; the first contact pins its key beside flightmode.toml."""
+    login = login_of(here)
     async with AsyncExitStack() as stack:
         links = await asyncio.gather(
             *(SshHost.connect(each.name, each.host, login) for each in hosts),

@@ -52,7 +52,7 @@ def proxy(
     here = place(config)
     log_as_json(logging.DEBUG if debug else logging.INFO)
     _native.log_to_stderr("debug" if debug else "info")
-    run_proxy(here.config, _places(here, tls))
+    run_proxy(lambda: place(config).config, _places(here, tls))
 
 
 @app.command()
