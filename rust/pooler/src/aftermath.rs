@@ -19,6 +19,7 @@ use flightmode_wire::report::Report;
 use flightmode_wire::server::{FromServer, TxStatus};
 
 use crate::hold::Failure;
+use crate::lexer::tokens;
 use crate::statement::{read, Said};
 
 /// How a statement leaves a failed transaction.
@@ -176,6 +177,12 @@ impl Aftermath {
 
 /// How a text leaves a failed transaction, if it is that one statement.
 pub fn exit_of(sql: &[u8]) -> Option<Exit> {
+    // Its end is the beginning of another transaction, which only a server has.
+    let all = tokens(sql, true).ok()?;
+    let chain = all.iter().position(|token| token.is("chain"));
+    if chain.is_some_and(|at| at == 0 || !all[at - 1].is("no")) {
+        return None;
+    }
     match read(sql, true).ok()?.as_slice() {
         [only] if only.said == Said::Commit => Some(Exit::Commit),
         [only] if only.said == Said::Rollback => Some(Exit::Rollback),
@@ -325,6 +332,16 @@ mod tests {
                 "Failed"
             ]
         );
+    }
+
+    #[test]
+    fn an_end_that_begins_another_transaction_is_refused_for_there_is_no_server_to_begin_it() {
+        let mut aftermath = Aftermath::new(None, false);
+        let chained = [query("rollback and chain"), query("commit and chain")];
+        let seen = answers(&mut aftermath, &chained);
+        assert_eq!(seen, ["25P02", "Failed", "25P02", "Failed"]);
+        let plain = [query("rollback and no chain")];
+        assert_eq!(answers(&mut aftermath, &plain), ["ROLLBACK", "Idle"]);
     }
 
     #[test]

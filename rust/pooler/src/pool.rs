@@ -183,13 +183,8 @@ impl Pool {
         if !matches!(found.state, State::Busy(_)) {
             return acts;
         }
-        if found.closing {
-            found.state = State::Shielded;
-            self.drop_server(server, &mut acts);
-            self.open(now_s, &mut acts);
-        } else {
-            self.rest(server, now_s, &mut acts);
-        }
+        found.state = State::Shielded;
+        self.rest(server, now_s, &mut acts);
         acts
     }
 
@@ -284,6 +279,14 @@ impl Pool {
             self.open(now_s, &mut acts);
         }
         acts
+    }
+
+    /// Whether the cancel arrived, and when it strikes, is not known: the server serves nobody else.
+    /// To be called before `cancel_ends`.
+    pub fn cancel_in_doubt(&mut self, server: ServerId) {
+        if let Some(found) = self.servers.get_mut(&server) {
+            found.closing = true;
+        }
     }
 
     /// Grant nothing more; what is granted runs to its end.
@@ -389,6 +392,11 @@ impl Pool {
         found.idle_since_s = now_s;
         if found.cancels > 0 {
             found.state = State::Shielded;
+            return;
+        }
+        if found.closing {
+            self.drop_server(server, acts);
+            self.open(now_s, acts);
             return;
         }
         found.state = State::Idle;

@@ -162,6 +162,8 @@ impl Session {
     fn on_unanswered(&mut self, message: &FromClient, raw: Bytes, ledger: &mut Ledger) -> Sent {
         let sent = match message {
             FromClient::CopyDone | FromClient::CopyFail(_) => self.flow.on_copy_end_sent(),
+            // The rest of a COPY whose server is gone.
+            FromClient::CopyData(_) if !self.flow.is_running() => Sent::Drop,
             _ => Sent::Forward,
         };
         if sent == Sent::Forward {
@@ -258,14 +260,8 @@ impl Session {
             effect: Effect::MayWrite,
         };
         match read(sql, standard) {
-            Ok(mut all) if !is_ambiguous => {
-                if reported(b"in_hot_standby") == Some(b"on") {
-                    for statement in &mut all {
-                        statement.effect = Effect::ReadOnly;
-                    }
-                }
-                all
-            }
+            // Not even a standby makes a statement harmless: it may be promoted before it reads it.
+            Ok(all) if !is_ambiguous => all,
             _ => vec![unreadable],
         }
     }

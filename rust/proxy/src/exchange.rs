@@ -13,7 +13,7 @@ use flightmode_wire::report::Report;
 use flightmode_wire::server::{FromServer, TxStatus};
 
 use crate::names::content;
-use crate::relay::Relay;
+use crate::relay::{Relay, Unconfirmed};
 use crate::source::Next;
 
 /// A longer row of a server goes on in parts.
@@ -24,7 +24,7 @@ impl Relay {
 
     /// As much as can be done with what the client has sent.
     pub fn take_from_client(&mut self) {
-        while !self.ending && self.has_room() {
+        while !self.ending && !self.settling && self.has_room() {
             if let Some((bytes, wanted)) = self.source.take_part() {
                 if bytes.is_empty() {
                     return;
@@ -64,7 +64,8 @@ impl Relay {
         if self.skipping || self.session.is_in_aftermath() {
             return self.take_without_server();
         }
-        if self.held.is_none() && needs_server(tag, body_first) {
+        let is_dropped = self.session.flow().is_skipping();
+        if self.held.is_none() && !is_dropped && needs_server(tag, body_first) {
             self.ask_for_server();
             return false;
         }
@@ -105,6 +106,7 @@ impl Relay {
             self.session.on_aftermath(&message, &mut bytes);
         } else if message == FromClient::Sync {
             self.skipping = false;
+            self.tell_session(&message, raw.clone(), Whose::Local);
             FromServer::ReadyForQuery(TxStatus::Idle).write(&mut bytes);
         }
         self.to_client.extend_from_slice(&bytes);
@@ -326,9 +328,14 @@ impl Relay {
     }
 
     fn on_deallocate(&mut self, id: StatementId, message: &FromClient, raw: Bytes) {
-        let Some((name, _)) = self.prepare(id, true) else {
+        let Some((name, known)) = self.prepare(id, false) else {
             return;
         };
+        if !known && self.session.flow().status() != TxStatus::Failed {
+            // By its own text it might fail, and then nothing would answer the client.
+            let sql = format!("PREPARE {name} AS SELECT");
+            self.send_ours(&FromClient::Query(sql.as_bytes()));
+        }
         if self.tell_session(message, raw, Whose::Clients) == Sent::Forward {
             let mut bytes = Vec::new();
             FromClient::Query(format!("DEALLOCATE {name}").as_bytes()).write(&mut bytes);
@@ -340,14 +347,26 @@ impl Relay {
     /// What the server calls a client's statement, which it has after this.
     fn name_at_server(&mut self, name: &[u8]) -> Option<String> {
         if !name.is_empty() {
-            let id = self.statements.find(name)?;
-            return self.prepare(id, true).map(|(name, _)| name);
+            return match self.statements.find(name) {
+                Some(id) => self.prepare(id, true).map(|(name, _)| name),
+                // It has none, and our own names are not for it to guess.
+                None => name
+                    .starts_with(b"fm_")
+                    .then(|| format!("no_{}", String::from_utf8_lossy(name))),
+            };
         }
-        let here = self.held.as_ref().is_none_or(|held| held.has_unnamed);
-        let parse = self.statements.unnamed().cloned().filter(|_| !here)?;
-        if let Ok(message) = FromClient::read(b'P', &parse[5..]) {
-            self.statements.on_injected(None);
-            self.send_ours(&message);
+        if self.held.as_ref().is_none_or(|held| held.has_unnamed) {
+            return None;
+        }
+        match self.statements.unnamed().cloned() {
+            Some(parse) => {
+                if let Ok(message) = FromClient::read(b'P', &parse[5..]) {
+                    self.statements.on_injected(None);
+                    self.send_ours(&message);
+                }
+            }
+            // What the server has is another client's.
+            None => self.send_ours(&FromClient::Close(Object::Statement(b""))),
         }
         if let Some(held) = &mut self.held {
             held.has_unnamed = true;
@@ -414,7 +433,9 @@ impl Relay {
             FromServer::Error(report) if report.is_fatal() => {
                 return self.on_server_gone(true);
             }
-            FromServer::Notice(report) if report.is_unconfirmed_commit() => self.unconfirmed = true,
+            FromServer::Notice(report) if report.is_unconfirmed_commit() => {
+                self.unconfirmed = Unconfirmed::Noted;
+            }
             FromServer::ParameterStatus { name, value } => {
                 if let Some(held) = &mut self.held {
                     held.server.reported.insert(name.to_vec(), value.to_vec());
@@ -432,7 +453,9 @@ impl Relay {
         let Ok(heard) = heard else {
             return self.on_nonsense("an answer that nobody asked for");
         };
-        if let (FromServer::Error(report), false) = (&message, heard.reply.forward) {
+        if let (FromServer::Error(report), false, true) =
+            (&message, heard.reply.forward, self.settling)
+        {
             // Its settings can't be given to this server: no statement of its may run here.
             return self.on_settings_refused(report);
         }
@@ -445,6 +468,9 @@ impl Relay {
             }
         }
         self.on_steps(&heard.reply);
+        if self.settling && matches!(heard.reply.done, Some(Step::Query | Step::Sync)) {
+            self.on_settled();
+        }
         match heard.deallocated {
             Some(Deallocated::One(name)) => self.statements.close(&name, &self.hub),
             Some(Deallocated::All) => {
@@ -459,9 +485,23 @@ impl Relay {
     }
 
     /// To the client; but a commit that its standby did not confirm is not called done.
+    ///
+    /// The server says so before the tag of what commits; but of a group that commits by its Sync
+    /// the tags are out by then, and the error comes behind them, as a constraint's would.
     fn pass_on(&mut self, message: &FromServer, bytes: &[u8]) {
+        let is_ready = matches!(message, FromServer::ReadyForQuery(_));
+        let is_news = matches!(
+            message,
+            FromServer::Notice(_)
+                | FromServer::ParameterStatus { .. }
+                | FromServer::Notification { .. }
+        );
+        if self.unconfirmed == Unconfirmed::Told && !is_ready && !is_news {
+            return;
+        }
         let is_tag = matches!(message, FromServer::CommandComplete(_));
-        if is_tag && std::mem::take(&mut self.unconfirmed) {
+        if self.unconfirmed == Unconfirmed::Noted && (is_tag || is_ready) {
+            self.unconfirmed = Unconfirmed::Told;
             let mut told = Vec::new();
             Report::new(
                 "ERROR",
@@ -471,7 +511,11 @@ impl Relay {
             .with(b'H', "Check whether the change is there before you retry.")
             .write_error(&mut told);
             self.to_client.extend_from_slice(&told);
-        } else {
+        } else if !is_ready {
+            self.to_client.extend_from_slice(bytes);
+        }
+        if is_ready {
+            self.unconfirmed = Unconfirmed::No;
             self.to_client.extend_from_slice(bytes);
         }
     }
@@ -497,12 +541,16 @@ impl Relay {
             self.forget_at_server(failed);
         }
         let mut bytes = Vec::new();
+        let is_told = self.unconfirmed == Unconfirmed::Told;
         for step in &reply.then {
             match step {
                 Step::Parse => {
                     self.statements.on_parsed(&self.hub);
-                    FromServer::ParseComplete.write(&mut bytes);
+                    if !is_told {
+                        FromServer::ParseComplete.write(&mut bytes);
+                    }
                 }
+                Step::Close if is_told => (),
                 Step::Close => FromServer::CloseComplete.write(&mut bytes),
                 _ => FromServer::ReadyForQuery(self.session.flow().status()).write(&mut bytes),
             }
@@ -534,10 +582,13 @@ impl Relay {
     fn on_settings_refused(&mut self, report: &Report) {
         let code = report.sqlstate().unwrap_or("22023").to_owned();
         let words = String::from_utf8_lossy(report.field(b'M').unwrap_or_default()).into_owned();
-        if let Some(held) = self.held.take() {
-            self.pool.lost(&self.hub, held.id);
+        self.on_server_gone(true);
+        // Its user wanted the statement stopped, which had not even begun.
+        if code == "57014" {
+            self.fail(&code, &words);
+        } else {
+            self.end_with(&code, &words);
         }
-        self.end_with(&code, &words);
     }
 
     /// The client is sent away.

@@ -109,6 +109,7 @@ pub struct Hub {
     /// Since when there was no primary, and until when there was none.
     no_primary_since_s: Cell<Option<f64>>,
     no_primary_until_s: Cell<f64>,
+    told_in_recovery: Cell<Option<(u64, NodeId)>>,
     next_client: Cell<u64>,
     began: Instant,
 }
@@ -179,6 +180,7 @@ impl Hub {
             timed: Notify::new(),
             no_primary_since_s: Cell::new(Some(0.0)),
             no_primary_until_s: Cell::new(0.0),
+            told_in_recovery: Cell::new(None),
             next_client: Cell::new(1),
             began: Instant::now(),
         })
@@ -304,11 +306,20 @@ impl Hub {
         for pool in self.all_pools() {
             pool.machine.borrow_mut().doubt(term);
         }
+        self.tell_in_recovery(node);
+    }
+
+    /// Writers meet a server in recovery where the news have a primary.  Told once a term.
+    pub fn tell_in_recovery(&self, node: NodeId) {
+        let term = self.topology.borrow().term;
+        if self.told_in_recovery.replace(Some((term, node))) == Some((term, node)) {
+            return;
+        }
         let node = self.name_of(node);
         tracing::warn!(
             node,
             term,
-            "the supposed primary is in recovery: clients are held"
+            "the supposed primary is in recovery: writers are held"
         );
         self.sink.tell(Happened::FoundInRecovery { node, term });
     }
@@ -532,17 +543,11 @@ async fn open(hub: Rc<Hub>, pool: Rc<PoolOf>, id: ServerId, node: NodeId) {
     let within = Duration::from_secs_f64(config.times.server_connect_s.max(0.1));
     match server::connect(&target, &identity, within, config.max_prepared).await {
         Ok(server) => {
-            let in_recovery = server
-                .reported
-                .get(&b"in_hot_standby"[..])
-                .is_some_and(|on| on == b"on");
             *pool.reported.borrow_mut() = Some(server.reported.clone());
             *pool.failure.borrow_mut() = None;
             if pool.nodes.borrow().contains_key(&id) {
+                // One that is still in recovery is asked again before a writer's first statement.
                 pool.idle.borrow_mut().insert(id, Box::new(server));
-                if in_recovery {
-                    pool.on_found_in_recovery(&hub, id);
-                }
                 let acts = pool.machine.borrow_mut().connected(id, hub.now_s());
                 pool.carry_out(&hub, acts);
             }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use flightmode_pooler::hold::on_budget_over;
 use flightmode_pooler::pool::{ClientId, ServerId};
-use flightmode_pooler::route::Wish;
+use flightmode_pooler::route::{Target, Wish};
 use flightmode_pooler::session::{Lost, Session};
 use flightmode_wire::client::FromClient;
 use flightmode_wire::report::Report;
@@ -23,11 +23,12 @@ use flightmode_wire::server::{FromServer, TxStatus};
 use flightmode_wire::startup::CancelKey;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::sync::mpsc;
+use tokio::time::Sleep;
 
 use crate::hub::{Event, Hub, PoolOf};
 use crate::names::{set_all, Statements};
 use crate::pace::Pace;
-use crate::server::Server;
+use crate::server::{self, Server};
 use crate::source::Source;
 use crate::stream::Stream;
 
@@ -40,6 +41,8 @@ pub struct Held {
     pub passing: Option<(usize, bool)>,
     /// The client's unnamed statement is the one that the server has.
     pub has_unnamed: bool,
+    /// A standby's old data, as the client was told.
+    pub is_stale: bool,
 }
 
 /// See the module.
@@ -57,9 +60,19 @@ pub struct Relay {
     pub waiting: Option<Waiting>,
     /// The group of an error of ours goes on to its Sync.
     pub skipping: bool,
-    /// A commit was acknowledged without its standby: the next tag is not to be believed.
-    pub unconfirmed: bool,
+    /// A commit was acknowledged without its standby.
+    pub unconfirmed: Unconfirmed,
+    /// The server is being brought to the client's settings, or is not known to take writes:
+    /// nothing of the client goes to it.
+    pub settling: bool,
+    pub nap: Option<Pin<Box<Sleep>>>,
+    /// Since when the client is held, or for how long it was for the same statement: a second
+    /// fault gives it no new budget.
+    pub held_since_s: Option<f64>,
+    pub was_held_s: f64,
     pub ending: bool,
+    /// When a client that is sent away and does not listen is left.
+    pub patience: Option<Pin<Box<Sleep>>>,
     pub has: Rc<Cell<Option<ServerId>>>,
     pub key: Rc<RefCell<Option<CancelKey>>>,
     pub events_in: mpsc::UnboundedSender<Event>,
@@ -69,6 +82,16 @@ pub struct Relay {
     pub kept: usize,
     /// What it is told when it is sent away, once it is between two transactions.
     pub farewell: Option<(&'static str, &'static str)>,
+}
+
+/// Whether the client is told that its commit may not last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unconfirmed {
+    No,
+    /// The server said so: the next tag, or the end of the group, is not to be believed.
+    Noted,
+    /// The client was told, by an error: what the server says up to its end goes nowhere.
+    Told,
 }
 
 /// A client that waits for a server.
@@ -83,6 +106,8 @@ enum Woken {
     ServerGone,
     Event(Event),
     Wrote,
+    Rested,
+    OutOfPatience,
 }
 
 impl Relay {
@@ -96,7 +121,8 @@ impl Relay {
             }
             match poll_fn(|cx| self.poll(cx)).await {
                 Woken::FromClient | Woken::FromServer | Woken::Wrote => (),
-                Woken::ClientGone => break,
+                Woken::ClientGone | Woken::OutOfPatience => break,
+                Woken::Rested => self.on_rested(),
                 Woken::ServerGone => self.on_server_gone(true),
                 Woken::Event(event) => self.on_event(event),
             }
@@ -125,6 +151,18 @@ impl Relay {
         }
         if let Poll::Ready(Some(event)) = self.events.poll_recv(cx) {
             return Poll::Ready(Woken::Event(event));
+        }
+        if self.ending {
+            let patience = self.patience.get_or_insert_with(|| nap(FAREWELL));
+            if patience.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Woken::OutOfPatience);
+            }
+        }
+        if let Some(nap) = &mut self.nap {
+            if nap.as_mut().poll(cx).is_ready() {
+                self.nap = None;
+                return Poll::Ready(Woken::Rested);
+            }
         }
         let (limit, stalled) = (self.limit(), self.is_stalled());
         if let Some(held) = &mut self.held {
@@ -188,14 +226,19 @@ impl Relay {
         let now_s = self.hub.now_s();
         self.waiting = Some(Waiting { since_s: now_s });
         self.pace.on_waiting(now_s);
-        let times = &self.hub.config().times;
-        let wait_s = if times.query_wait_s > 0.0 {
+        let since_s = *self.held_since_s.get_or_insert(now_s - self.was_held_s);
+        let wait_s = (since_s + self.budget_s() - now_s).max(0.0);
+        let pool = Rc::clone(&self.pool);
+        pool.checkout(&self.hub, self.id, &self.events_in, self.wish, wait_s);
+    }
+
+    fn budget_s(&self) -> f64 {
+        let times = &self.hub.config.borrow().times;
+        if times.query_wait_s > 0.0 {
             times.query_wait_s.min(times.hold_for_s)
         } else {
             times.hold_for_s
-        };
-        let pool = Rc::clone(&self.pool);
-        pool.checkout(&self.hub, self.id, &self.events_in, self.wish, wait_s);
+        }
     }
 
     fn on_event(&mut self, event: Event) {
@@ -265,14 +308,70 @@ impl Relay {
             server,
             passing: None,
             has_unnamed: false,
+            is_stale: stale_s.is_some(),
         };
         if !changes.is_empty() {
             held.server.settings = self.session.settings().values().clone();
         }
         self.held = Some(held);
         if !changes.is_empty() {
+            self.settling = true;
             self.send_ours(&FromClient::Query(&set_all(&changes)));
+        } else if self.is_in_recovery() {
+            self.settling = true;
+            self.send_ours(&FromClient::Sync);
+        } else {
+            self.is_no_longer_held();
         }
+    }
+
+    fn is_no_longer_held(&mut self) {
+        if let Some(since_s) = self.held_since_s.take() {
+            self.was_held_s = self.hub.now_s() - since_s;
+        }
+    }
+
+    /// Whether the server is to take writes and was a standby when it last spoke.  It says that
+    /// it no longer is before its next `ReadyForQuery`, and not a moment earlier.
+    fn is_in_recovery(&self) -> bool {
+        self.wish.target == Target::Primary
+            && self
+                .held
+                .as_ref()
+                .filter(|held| !held.is_stale)
+                .is_some_and(|held| {
+                    let said = held.server.reported.get(&b"in_hot_standby"[..]);
+                    said.is_some_and(|said| said == b"on")
+                })
+    }
+
+    /// The server has answered what it was asked before it hears of its client.
+    pub fn on_settled(&mut self) {
+        if self.is_in_recovery() {
+            // It is being promoted.  What it would say now may lack what was committed.
+            self.nap = Some(nap(RECOVERY_PAUSE));
+            let node = self
+                .held
+                .as_ref()
+                .and_then(|held| self.pool.node_of(held.id));
+            if let Some(node) = node {
+                self.hub.tell_in_recovery(node);
+            }
+        } else {
+            self.settling = false;
+            self.is_no_longer_held();
+        }
+    }
+
+    fn on_rested(&mut self) {
+        let since_s = self.held_since_s.unwrap_or_else(|| self.hub.now_s());
+        if self.hub.now_s() < since_s + self.budget_s() {
+            self.send_ours(&FromClient::Sync);
+            return;
+        }
+        self.settling = false;
+        self.check_in();
+        self.on_expired();
     }
 
     /// The server is gone.  `found`: we saw it first, and the pool has to hear of it.
@@ -283,14 +382,21 @@ impl Relay {
         drop(held.server);
         self.statements.on_server_lost(&self.hub);
         self.source.forget_part();
-        self.unconfirmed = false;
+        self.unconfirmed = Unconfirmed::No;
+        self.settling = false;
+        self.nap = None;
         let lost = self
             .session
             .on_server_lost(&mut self.hub.ledger.borrow_mut());
         match lost {
+            // It has half a message: whatever came behind that would be taken for the rest.
+            _ if matches!(held.passing, Some((_, true))) => self.ending = true,
             Lost::Nothing => (),
             Lost::RunAgain(messages) => self.source.again(messages),
-            Lost::Tell(bytes) => self.to_client.extend_from_slice(&bytes),
+            Lost::Tell(bytes) => {
+                self.was_held_s = 0.0;
+                self.to_client.extend_from_slice(&bytes);
+            }
             Lost::End(bytes) => {
                 self.to_client.extend_from_slice(&bytes);
                 self.ending = true;
@@ -307,14 +413,23 @@ impl Relay {
     fn give_back(&mut self) -> bool {
         let is_free = self.session.may_release() && !self.source.is_inside();
         let Some(held) = &self.held else { return false };
+        if self.settling {
+            return false;
+        }
         let server = &held.server;
         let is_quiet =
             server.unsent.is_empty() && server.unread.is_empty() && held.passing.is_none();
         if !is_free || !is_quiet || self.source.has_whole() {
             return false;
         }
+        self.was_held_s = 0.0;
+        self.check_in();
+        false
+    }
+
+    fn check_in(&mut self) {
         let Some(mut held) = self.held.take() else {
-            return false;
+            return;
         };
         self.has.set(None);
         self.key.borrow_mut().take();
@@ -323,17 +438,15 @@ impl Relay {
             .clone_from(self.session.settings().values());
         let pool = Rc::clone(&self.pool);
         pool.checkin(&self.hub, held.id, held.server);
-        false
     }
 
     /// Nobody could serve in time.
     fn on_expired(&mut self) {
-        let held_s = self
-            .waiting
-            .take()
-            .map_or(0.0, |waiting| self.hub.now_s() - waiting.since_s);
+        self.waiting = None;
+        let now_s = self.hub.now_s();
+        let held_s = now_s - self.held_since_s.take().unwrap_or(now_s);
         self.hub.on_waited(held_s, false);
-        let failure = on_budget_over(false, held_s);
+        let failure = on_budget_over(self.source.has_again(), held_s);
         let message = match self.pool.failure.borrow().as_ref() {
             Some(words) => format!("{} ({words})", failure.message),
             None => failure.message.to_string(),
@@ -342,7 +455,9 @@ impl Relay {
     }
 
     /// The statement (or group) that waits for a server fails; the connection stays.
-    fn fail(&mut self, sqlstate: &str, message: &str) {
+    pub fn fail(&mut self, sqlstate: &str, message: &str) {
+        self.held_since_s = None;
+        self.was_held_s = 0.0;
         let mut bytes = Vec::new();
         Report::new("ERROR", sqlstate, message)
             .with(
@@ -363,8 +478,7 @@ impl Relay {
         self.pool.leave(self.id);
         self.statements.forget(&self.hub);
         if let Some(held) = self.held.take() {
-            // Whatever it had under way ends with its server.
-            self.pool.lost(&self.hub, held.id);
+            self.abandon(held);
         }
         self.events.close();
         while let Ok(event) = self.events.try_recv() {
@@ -379,21 +493,37 @@ impl Relay {
         self.hub.on_left(self.id);
     }
 
+    /// Whatever the client had under way ends with its server: at once, and not when the server
+    /// next has a row to send.
+    fn abandon(&self, held: Held) {
+        let (hub, pool) = (Rc::clone(&self.hub), Rc::clone(&self.pool));
+        let target = pool
+            .node_of(held.id)
+            .and_then(|node| hub.targets.borrow().get(&node).cloned());
+        let (Some(target), Some(key), true) =
+            (target, &held.server.key, self.session.flow().is_running())
+        else {
+            return pool.lost(&hub, held.id);
+        };
+        let key = key.clone();
+        tokio::task::spawn_local(async move {
+            // It is closed in any case.
+            if let Err(wrong) = server::cancel(&target, &key, CANCEL_ABANDONED).await {
+                tracing::debug!("what a lost client ran was not cancelled: {wrong}");
+            }
+            pool.lost(&hub, held.id);
+            drop(held);
+        });
+    }
+
     /// A client that says goodbye between transactions leaves its server to the others.
     pub fn on_terminate(&mut self) {
         self.ending = true;
         self.to_client.clear();
         let is_clean = self.session.flow().is_free() && self.session.pins().next().is_none();
-        if let (true, Some(mut held)) = (
-            is_clean,
-            self.held.take_if(|held| held.server.unsent.is_empty()),
-        ) {
-            self.has.set(None);
-            held.server
-                .settings
-                .clone_from(self.session.settings().values());
-            let pool = Rc::clone(&self.pool);
-            pool.checkin(&self.hub, held.id, held.server);
+        let is_quiet = |held: &Held| held.server.unsent.is_empty();
+        if is_clean && !self.settling && self.held.as_ref().is_some_and(is_quiet) {
+            self.check_in();
         }
     }
 }
@@ -451,5 +581,15 @@ fn write(stream: &mut Stream, bytes: &mut BytesMut, cx: &mut Context) -> io::Res
     Ok(())
 }
 
+fn nap(how_long: Duration) -> Pin<Box<Sleep>> {
+    Box::pin(tokio::time::sleep(how_long))
+}
+
 /// How long a connection may take that only hands its key over.
 pub const CANCEL_WITHIN: Duration = Duration::from_secs(5);
+/// The same for a client that has gone: its server is closed after that.
+const CANCEL_ABANDONED: Duration = Duration::from_secs(1);
+/// Between two questions whether a server has left recovery.
+const RECOVERY_PAUSE: Duration = Duration::from_millis(10);
+/// How long a client that is sent away may take to hear why.
+const FAREWELL: Duration = Duration::from_secs(5);

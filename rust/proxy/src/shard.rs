@@ -26,7 +26,7 @@ use crate::listen::Kind;
 use crate::login::{receive, Arrival, Guest, Refused};
 use crate::names::Statements;
 use crate::pace::Pace;
-use crate::relay::{Relay, CANCEL_WITHIN};
+use crate::relay::{Relay, Unconfirmed, CANCEL_WITHIN};
 use crate::replication::replicate;
 use crate::secrets::Users;
 use crate::server::{self, fill};
@@ -212,8 +212,13 @@ fn relay_of(
         held: None,
         waiting: None,
         skipping: false,
-        unconfirmed: false,
+        unconfirmed: Unconfirmed::No,
+        settling: false,
+        nap: None,
+        held_since_s: None,
+        was_held_s: 0.0,
         ending: false,
+        patience: None,
         has,
         key,
         events_in,
@@ -354,6 +359,8 @@ async fn strike(
     if let Some(target) = target {
         if let Err(wrong) = server::cancel(&target, key, CANCEL_WITHIN).await {
             tracing::warn!("a cancel did not get through: {wrong}");
+            // It may strike yet, and must not strike the next client.
+            pool.machine.borrow_mut().cancel_in_doubt(server);
         }
     }
     let acts = pool.machine.borrow_mut().cancel_ends(server, hub.now_s());

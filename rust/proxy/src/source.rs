@@ -110,6 +110,11 @@ impl Source {
         matches!(self.next(), Ok(Some(_)))
     }
 
+    /// Whether something is to be taken once more.
+    pub fn has_again(&self) -> bool {
+        !self.again.is_empty()
+    }
+
     /// Take these once more.
     pub fn again(&mut self, messages: Vec<Bytes>) {
         for message in messages.into_iter().rev() {

@@ -33,7 +33,9 @@ def test_everything_can_be_shown_also_when_nothing_has_happened(stage: Stage, wh
 def test_help_is_a_notice(stage: Stage):
     heard: list[str] = []
     with stage.console() as console:
-        console.connection.add_notice_handler(lambda notice: heard.append(str(notice.message_primary)))
+        console.connection.add_notice_handler(
+            lambda notice: heard.append(str(notice.message_primary))
+        )
         console("SHOW HELP")
     assert "RECONNECT" in heard[0]
 

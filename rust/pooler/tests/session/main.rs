@@ -384,11 +384,24 @@ fn settings_of_a_lost_transaction_are_taken_back() {
 }
 
 #[test]
-fn a_server_in_hot_standby_makes_every_statement_a_read() {
+fn a_standby_makes_no_statement_harmless_for_it_may_be_promoted_before_it_reads_it() {
     let mut client = Client::new();
     let standby = Values::from([(b"in_hot_standby".to_vec(), b"on".to_vec())]);
     client.session.on_server(&standby);
-    client.asks("select my_function(1)");
+    client.asks("insert into t values (1)");
+    assert_eq!(client.is_told(), ["08007", "Idle"]);
+}
+
+#[test]
+fn rows_that_come_after_their_copy_was_lost_make_nothing_of_a_read() {
+    let mut client = Client::new();
+    let rows = FromClient::CopyData(b"1\n");
+    let raw = Bytes::from_static(b"d\0\0\0\x061\n");
+    let sent = client
+        .session
+        .on_message(&rows, raw, Whose::Clients, &mut client.ledger);
+    assert_eq!(sent, Sent::Drop);
+    client.asks("select 1");
     assert!(matches!(client.loses(), Lost::RunAgain(_)));
 }
 
