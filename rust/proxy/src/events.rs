@@ -16,8 +16,8 @@ const KEPT: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Happened {
-    /// The supposed primary of this term is in recovery.  Everybody is held until there are news
-    /// of a later revision: ask the store.
+    /// The supposed primary of this term is in recovery.  Writers are held until it says that it
+    /// no longer is, or there are news of a later revision: ask the store.
     FoundInRecovery { node: String, term: u64 },
     /// A client was not let in.
     LoginRefused {

@@ -69,7 +69,8 @@ pub struct PoolOf {
     pub mode: Cell<PoolMode>,
     pub machine: RefCell<Pool>,
     idle: RefCell<HashMap<ServerId, Box<Server>>>,
-    nodes: RefCell<HashMap<ServerId, NodeId>>,
+    /// Where each server is and since when.
+    nodes: RefCell<HashMap<ServerId, (NodeId, f64)>>,
     waiting: RefCell<HashMap<ClientId, inbox::Sender<Event>>>,
     holders: RefCell<HashMap<ServerId, inbox::Sender<Event>>>,
     identity: RefCell<Identity>,
@@ -109,6 +110,7 @@ pub struct Hub {
     /// Since when there was no primary, and until when there was none.
     no_primary_since_s: Cell<Option<f64>>,
     no_primary_until_s: Cell<f64>,
+    told_in_recovery: Cell<Option<(u64, NodeId)>>,
     next_client: Cell<u64>,
     began: Instant,
 }
@@ -179,6 +181,7 @@ impl Hub {
             timed: Notify::new(),
             no_primary_since_s: Cell::new(Some(0.0)),
             no_primary_until_s: Cell::new(0.0),
+            told_in_recovery: Cell::new(None),
             next_client: Cell::new(1),
             began: Instant::now(),
         })
@@ -304,11 +307,20 @@ impl Hub {
         for pool in self.all_pools() {
             pool.machine.borrow_mut().doubt(term);
         }
+        self.tell_in_recovery(node);
+    }
+
+    /// Writers meet a server in recovery where the news have a primary.  Told once a term.
+    pub fn tell_in_recovery(&self, node: NodeId) {
+        let term = self.topology.borrow().term;
+        if self.told_in_recovery.replace(Some((term, node))) == Some((term, node)) {
+            return;
+        }
         let node = self.name_of(node);
         tracing::warn!(
             node,
             term,
-            "the supposed primary is in recovery: clients are held"
+            "the supposed primary is in recovery: writers are held"
         );
         self.sink.tell(Happened::FoundInRecovery { node, term });
     }
@@ -408,7 +420,7 @@ impl PoolOf {
                     stale_s,
                 } => self.grant(hub, client, server, stale_s),
                 Act::Connect { server, node } => {
-                    self.nodes.borrow_mut().insert(server, node);
+                    self.nodes.borrow_mut().insert(server, (node, hub.now_s()));
                     tokio::task::spawn_local(open(Rc::clone(hub), Rc::clone(self), server, node));
                 }
                 Act::Lost { server, .. } => self.tell_holder(server),
@@ -461,11 +473,9 @@ impl PoolOf {
             server,
             stale_s,
         };
-        if let Err(unheard) = events.send(event) {
+        if let Err(Event::Granted { id, server, .. }) = events.send(event) {
             // The client left in this very moment: nothing was sent to its server.
-            if let Event::Granted { id, server, .. } = unheard {
-                self.checkin(hub, id, server);
-            }
+            self.checkin(hub, id, server);
         }
     }
 
@@ -520,7 +530,16 @@ impl PoolOf {
     }
 
     pub fn node_of(&self, server: ServerId) -> Option<NodeId> {
-        self.nodes.borrow().get(&server).copied()
+        self.nodes.borrow().get(&server).map(|(node, _)| *node)
+    }
+
+    pub fn born_of(&self, server: ServerId) -> Option<f64> {
+        self.nodes.borrow().get(&server).map(|(_, born_s)| *born_s)
+    }
+
+    /// The key of a server that nobody uses.
+    pub fn key_of(&self, server: ServerId) -> Option<flightmode_wire::startup::CancelKey> {
+        self.idle.borrow().get(&server)?.key.clone()
     }
 }
 

@@ -6,6 +6,7 @@
 //! - [`config`]: what it is told to be; [`orders`]: what it is told to do
 //! - [`stats`], [`events`]: what it tells of itself
 //! - `listen`: sockets; `shard`: clients on their way in (`login`, `secrets`, `tls`)
+//! - `console`: what operators type
 //! - `relay`: one client at work: `exchange` (messages), `source`, `names`, `limits`, `pace`
 //! - `replication`: a client with a server of its own
 //! - `hub`: pools and who holds what; carries out what `pooler::pool` decides; `operate`: what
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod console;
 pub mod events;
 mod exchange;
 mod hub;

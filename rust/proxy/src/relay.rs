@@ -352,6 +352,13 @@ impl Relay {
         if self.is_in_recovery() {
             // It is being promoted.  What it would say now may lack what was committed.
             self.nap = Some(nap(RECOVERY_PAUSE));
+            let node = self
+                .held
+                .as_ref()
+                .and_then(|held| self.pool.node_of(held.id));
+            if let Some(node) = node {
+                self.hub.tell_in_recovery(node);
+            }
         } else {
             self.settling = false;
             self.is_no_longer_held();

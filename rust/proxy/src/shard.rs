@@ -19,6 +19,7 @@ use tokio::io::AsyncWriteExt;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{Config, PoolMode};
+use crate::console;
 use crate::hub::{About, Entry, Event, Hub, PoolKey, PoolOf};
 use crate::inbox;
 use crate::listen::Kind;
@@ -44,7 +45,10 @@ pub struct Door {
 
 /// A connection, from its first byte to its last.
 pub async fn serve(stream: Stream, address: Option<SocketAddr>, hub: Rc<Hub>, kind: Kind) {
-    let config = hub.config();
+    let mut config = hub.config();
+    if kind.admin {
+        config = Rc::new(console::by_file(&config));
+    }
     let Some(door) = hub.door() else { return };
     let within = Duration::from_secs_f64(config.limits.preauth_s.max(0.1));
     let ip = address.map(|address| address.ip());
@@ -52,7 +56,7 @@ pub async fn serve(stream: Stream, address: Option<SocketAddr>, hub: Rc<Hub>, ki
     let who = server::peer(address);
     match arrival {
         Ok(Ok(Arrival::Cancel(key))) => cancel(&hub, &key).await,
-        Ok(Ok(Arrival::Guest(guest))) => welcome(*guest, address, &hub, &config).await,
+        Ok(Ok(Arrival::Guest(guest))) => welcome(*guest, address, &hub, &config, kind).await,
         Ok(Err(Refused::Told { sqlstate, message })) => hub.on_refused(&who, sqlstate, &message),
         Ok(Err(Refused::Broken(wrong))) => {
             tracing::debug!(client = who, "left before it was in: {wrong}");
@@ -112,8 +116,17 @@ fn over_limit(hub: &Hub, config: &Config, guest: &Guest, ip: Option<IpAddr>) -> 
     None
 }
 
-async fn welcome(guest: Guest, address: Option<SocketAddr>, hub: &Rc<Hub>, config: &Rc<Config>) {
+async fn welcome(
+    guest: Guest,
+    address: Option<SocketAddr>,
+    hub: &Rc<Hub>,
+    config: &Rc<Config>,
+    kind: Kind,
+) {
     let who = server::peer(address);
+    if guest.database == console::DATABASE {
+        return console::serve(guest, hub, config, kind, &who).await;
+    }
     let ip = address.map(|address| address.ip());
     if hub.draining.get() {
         let words = "the proxy is shutting down";

@@ -160,6 +160,15 @@ pub struct PoolStats {
 }
 
 impl PoolStats {
+    /// Open, or being opened.
+    pub fn servers(&self) -> usize {
+        self.servers_active + self.servers_idle + self.servers_cancelled + self.servers_login
+    }
+
+    pub fn clients(&self) -> usize {
+        self.clients_active + self.clients_idle + self.clients_waiting
+    }
+
     fn add(&mut self, other: &Self) {
         self.clients_active += other.clients_active;
         self.clients_idle += other.clients_idle;
