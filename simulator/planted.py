@@ -262,7 +262,7 @@ MUTANTS = (
         "the silence counts from the first look, not from the last change",
         (
             (
-                "agent/tracker.py",
+                "store/tracker.py",
                 "state_changed_s=self._view.state_changed_s if unchanged else now_s,",
                 "state_changed_s=self._view.state_changed_s if self._view.read_s >= 0 else now_s,",
             ),

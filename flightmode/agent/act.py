@@ -14,7 +14,6 @@ import structlog
 from flightmode.agent.hands import Hands
 from flightmode.agent.job import JobRunner
 from flightmode.agent.stopping import stop_postgres
-from flightmode.agent.tracker import Tracker
 from flightmode.errors import AgentError, FlightmodeError
 from flightmode.fence.port import Fence, StartRequest
 from flightmode.model import action as verbs
@@ -26,6 +25,7 @@ from flightmode.model.view import JobKind, Renewed
 from flightmode.postgres.port import Postgres
 from flightmode.store import codec, keys
 from flightmode.store.port import Compare, Delete, Put
+from flightmode.store.tracker import Tracker
 
 _log = structlog.get_logger("agent.act")
 

@@ -11,7 +11,6 @@ from flightmode.agent.hands import Hands
 from flightmode.agent.job import JobRunner
 from flightmode.agent.journal import Journal
 from flightmode.agent.observe import Identity, Observer
-from flightmode.agent.tracker import Tracker
 from flightmode.decide import decide
 from flightmode.errors import FenceError, StoreError
 from flightmode.model.action import Publish
@@ -20,6 +19,7 @@ from flightmode.model.memory import Memory
 from flightmode.model.policy import Policy
 from flightmode.model.view import View
 from flightmode.store import keys
+from flightmode.store.tracker import Tracker
 
 _log = structlog.get_logger("agent.loop")
 
@@ -38,7 +38,7 @@ class Agent:
         self._me = identity.node.name
         self.bell = Bell()
         self.jobs = JobRunner(hands.clock, self.bell)
-        self.tracker = Tracker(hands.store, hands.cluster, hands.clock)
+        self.tracker = Tracker(hands.store, hands.cluster, hands.clock.now_s)
         self.observer = Observer(identity, policy, hands, self.tracker, self.jobs)
         self.executor = Executor(self._me, hands, self.tracker, self.jobs)
         self.memory = Memory()

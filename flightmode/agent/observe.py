@@ -7,13 +7,13 @@ import structlog
 
 from flightmode.agent.hands import Hands
 from flightmode.agent.job import JobRunner
-from flightmode.agent.tracker import Tracker
 from flightmode.errors import FenceError
 from flightmode.model.member import Node
 from flightmode.model.memory import Memory
 from flightmode.model.policy import Policy
 from flightmode.model.server import FenceView, Run, Server
 from flightmode.model.view import View
+from flightmode.store.tracker import Tracker
 
 _log = structlog.get_logger("agent.observe")
 

@@ -12,10 +12,13 @@ from flightmode.cli.commands import (
     check,
     failover,
     init,
+    life,
     logs,
     nodes,
     pause,
     processes,
+    provision,
+    proxy,
     status,
     switchover,
     why,
@@ -47,10 +50,14 @@ for _verb, _panel in (
     (nodes.reinit, _ACT),
     (init.init, _BUILD),
     (check.check, _BUILD),
+    (provision.provision, _BUILD),
+    (life.destroy, _BUILD),
     (processes.agent, _RUN),
     (processes.fence, _RUN),
 ):
     app.command(rich_help_panel=_panel)(_verb)
+app.add_typer(life.node, rich_help_panel=_BUILD)
+app.add_typer(proxy.app, rich_help_panel=_RUN)
 
 
 def _version(wanted: bool) -> None:

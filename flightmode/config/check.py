@@ -208,6 +208,40 @@ def postgres_is_not_root(config: Config) -> Iterator[Problem]:
         yield Problem("postgres.user", "found root; PostgreSQL never runs as root")
 
 
+def the_proxy_is_not_open(config: Config) -> Iterator[Problem]:
+    """Passwords and data do not cross a network in the clear."""
+    proxy = config.proxy
+    if (proxy.tls_cert is None) != (proxy.tls_key is None):
+        yield Problem("proxy.tls_cert", "tls_cert and tls_key belong together")
+    here = proxy.host in ("localhost", "::1") or proxy.host.startswith("127.")
+    if not here and proxy.tls_cert is None:
+        text = f"found {proxy.host}: beyond this machine it needs tls_cert and tls_key"
+        yield Problem("proxy.host", text)
+    if proxy.tls_client_ca is not None and proxy.tls_cert is None:
+        yield Problem("proxy.tls_client_ca", "needs tls_cert and tls_key")
+    for index, rule in enumerate(proxy.hba):
+        path = f"proxy.hba.{index}"
+        if rule.type == "local" and rule.address is not None:
+            yield Problem(f"{path}.address", 'a rule of the type "local" has no address')
+        if rule.type == "hostssl" and proxy.tls_cert is None:
+            yield Problem(f"{path}.type", '"hostssl" never matches without tls_cert and tls_key')
+        if rule.method == "cert" and proxy.tls_client_ca is None:
+            yield Problem(f"{path}.method", '"cert" needs tls_client_ca')
+        if rule.method == "trust" and not here:
+            yield Problem(f"{path}.method", f'"trust" would let anybody in at {proxy.host}')
+
+
+def machines_are_apart(config: Config) -> Iterator[Problem]:
+    """An application's machine is none of the nodes: it would die with one."""
+    hosts = {node.host.lower(): name for name, node in config.nodes.items()}
+    for name, app in config.provision.apps.items():
+        path = f"provision.apps.{name}"
+        if app.host.lower() in hosts:
+            yield Problem(f"{path}.host", f"is the host of the node {hosts[app.host.lower()]}")
+        if name in config.nodes:
+            yield Problem(path, "a node is called that already")
+
+
 RULES: Final[tuple[Rule, ...]] = (
     three_voters,
     names_of_nodes,
@@ -221,4 +255,6 @@ RULES: Final[tuple[Rule, ...]] = (
     values_are_one_line,
     rules_of_access_are_whole,
     postgres_is_not_root,
+    the_proxy_is_not_open,
+    machines_are_apart,
 )

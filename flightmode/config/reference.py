@@ -18,6 +18,10 @@ _WIDTH = 98
 _EXAMPLES: Mapping[str, str] = {
     "postgres.parameters": '[postgres.parameters]\nshared_buffers = "1GB"',
     "postgres.hba": '[[postgres.hba]]\ndatabase = "app"\nuser = "app"\naddress = "10.0.0.0/8"',
+    "provision.apps": '[provision.apps.web]\nhost = "10.0.0.9"',
+    "proxy.databases": "[proxy.databases.app]\npool_size = 40",
+    "proxy.users": "[proxy.users.app]\nmax_connections = 100",
+    "proxy.hba": '[[proxy.hba]]\ntype = "host"\nuser = "app"\naddress = "127.0.0.0/8"',
 }
 """Tables that hold what a user brings along."""
 
@@ -98,6 +102,8 @@ def _default(field: FieldInfo) -> Any:
 def _literal(value: Any) -> str:
     if isinstance(value, Enum):
         value = value.value
+    if isinstance(value, tuple):
+        value = list(value)
     return tomlkit.item(str(value) if isinstance(value, Path) else value).as_string()
 
 
@@ -121,8 +127,10 @@ def reference() -> str:
         parts.append(f"## `{title}`\n\n{_doc(section)}\n\n{_rows(section)}")
         for key, inner in section.model_fields.items():
             many = section_of(inner)
-            if many is not None and get_origin(plain_type(inner.annotation)) is tuple:
-                parts.append(f"## `[[{name}.{key}]]`\n\n{_doc(many)}\n\n{_rows(many)}")
+            if many is not None:
+                listed = get_origin(plain_type(inner.annotation)) is tuple
+                title = f"[[{name}.{key}]]" if listed else f"[{name}.{key}.NAME]"
+                parts.append(f"## `{title}`\n\n{_doc(many)}\n\n{_rows(many)}")
     return "\n\n".join(parts) + "\n"
 
 

@@ -26,6 +26,7 @@ _POLICY = Policy(nodes=(), bootstrap="", pg_major=15)
 """Its defaults are ours."""
 
 Parameter = str | bool | int | float
+PoolMode = Literal["transaction", "session", "statement"]
 
 
 class Section(BaseModel):
@@ -286,6 +287,165 @@ class Fence(Section):
     )
 
 
+class ProxyPool(Section):
+    """How clients of a database, or one user, share servers; what is not said is as in [proxy]."""
+
+    pool_mode: PoolMode | None = Field(default=None, description="See `proxy.pool_mode`.")
+    pool_size: int | None = Field(
+        default=None, ge=1, le=10_000, description="See `proxy.pool_size`."
+    )
+    dbname: str | None = Field(
+        default=None, min_length=1, description="Its name at the server, if that is another."
+    )
+    settings: dict[str, str] = Field(
+        default={}, description="Settings of PostgreSQL that its sessions begin with."
+    )
+
+
+class ProxyUser(Section):
+    """Limits of one user."""
+
+    pool_mode: PoolMode | None = Field(default=None, description="See `proxy.pool_mode`.")
+    max_connections: int = Field(
+        default=0, ge=0, le=1_000_000, description="So many of its clients at once; 0: no limit."
+    )
+
+
+class ProxyRule(Section):
+    """Who may come to the proxy from where; the first rule that fits decides."""
+
+    type: Literal["local", "host", "hostssl", "hostnossl"] = Field(
+        default="host", description="As in pg_hba.conf."
+    )
+    database: str = Field(default="all", min_length=1, description="Database names, or `all`.")
+    user: str = Field(default="all", min_length=1, description="Role names, or `all`.")
+    address: str | None = Field(default=None, description="From where, like 10.0.0.0/8.")
+    method: Literal["scram-sha-256", "md5", "cert", "trust", "reject"] = Field(
+        default="scram-sha-256", description="How they prove who they are."
+    )
+
+
+class Proxy(Section):
+    """The pool beside an application: `flightmode proxy`."""
+
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        max_length=253,
+        description="Where it listens. Beyond this machine only with `tls_cert` and `tls_key`.",
+    )
+    port: int = Field(default=6432, ge=1, le=65535, description="Where it listens.")
+    socket_dir: Location | None = Field(
+        default=None, description="Also listen on `.s.PGSQL.<port>` in this directory."
+    )
+    tls_cert: Location | None = Field(
+        default=None, description="The certificate that clients see; with it TLS is offered."
+    )
+    tls_key: Location | None = Field(default=None, description="Its key, mode 0600.")
+    tls_client_ca: Location | None = Field(
+        default=None, description="Who signs certificates of clients, for the method `cert`."
+    )
+    users_file: Location | None = Field(
+        default=None,
+        description='Who may come in: a line `"name" "password or SCRAM secret"` each, mode 0600. '
+        "Without it the user `app`, with the password that `init` made.",
+    )
+    pool_mode: PoolMode = Field(
+        default="transaction",
+        description="When a server goes back to the others: after each transaction, statement, or "
+        "session.",
+    )
+    pool_size: int = Field(
+        default=20, ge=1, le=10_000, description="Servers for each database and user."
+    )
+    max_clients: int = Field(
+        default=10_000, ge=1, le=1_000_000, description="More clients than this are refused."
+    )
+    max_clients_per_address: int = Field(
+        default=0, ge=0, le=1_000_000, description="And so many from one address; 0: no limit."
+    )
+    hold_for_s: float = _seconds(
+        30.0, 0, 3600, "So long a client is held while nobody takes writes; then it gets an error."
+    )
+    query_wait_s: float = _seconds(
+        120.0, 0, 3600, "So long a client waits for a free server; 0: as long as it is held."
+    )
+    idle_in_transaction_s: float = _seconds(
+        0.0, 0, 86400, "A client that idles in a transaction for so long is ended; 0: never."
+    )
+    query_s: float = _seconds(0.0, 0, 86400, "A longer statement is cancelled; 0: never.")
+    client_idle_s: float = _seconds(
+        0.0, 0, 864000, "A client that says nothing for so long is ended; 0: never."
+    )
+    server_idle_s: float = _seconds(600.0, 1, 864000, "An idle server is closed after so long.")
+    server_lifetime_s: float = _seconds(
+        3600.0, 10, 864000, "A server of that age is closed when it is free."
+    )
+    memory_mb: int = Field(
+        default=256, ge=16, le=65536, description="Above it nobody new is let in."
+    )
+    stop_grace_s: float = _seconds(
+        10.0, 0, 3600, "When it is stopped, clients may end their transactions for so long."
+    )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="Where Prometheus finds its metrics, on this machine only.",
+    )
+    shards: int = Field(default=1, ge=1, le=64, description="Threads; each has pools of its own.")
+    admin_users: tuple[str, ...] = Field(
+        default=(), description="Who may give orders on the database `flightmode`."
+    )
+    stats_users: tuple[str, ...] = Field(default=(), description="Who may only look there.")
+    databases: dict[str, ProxyPool] = Field(
+        default={}, description="Pools by database; without any, every database is served."
+    )
+    users: dict[str, ProxyUser] = Field(default={}, description="Limits by user.")
+    hba: tuple[ProxyRule, ...] = Field(
+        default=(),
+        description="Who may come from where. Without a rule: anybody with a password, from this "
+        "machine, and with TLS from elsewhere.",
+    )
+
+
+class App(Section):
+    """A machine of your application: it gets a proxy of its own, on localhost."""
+
+    host: str = Field(
+        min_length=1,
+        max_length=253,
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?$|^::1?$",
+        description="The address at which the nodes see it.",
+    )
+
+
+class Provision(Section):
+    """How `flightmode provision` reaches the machines, and whom it lets in."""
+
+    ssh_user: str = Field(
+        default="root", min_length=1, description="Who logs in: root, or who may sudo."
+    )
+    ssh_port: int = Field(default=22, ge=1, le=65535, description="Where sshd listens.")
+    ssh_key: Location | None = Field(
+        default=None, description="A private key. Without it, what your ssh agent has."
+    )
+    fsync_max_ms: float = _seconds(
+        25.0,
+        0.1,
+        1000,
+        "Milliseconds. A disk that takes longer to make 8 kB durable is refused: every commit "
+        "waits for it, and etcd stumbles over it.",
+    )
+    apps: dict[str, App] = Field(
+        default={}, description="Machines of your application, by name: each gets a proxy."
+    )
+    clients: tuple[str, ...] = Field(
+        default=(),
+        description="Networks that may reach PostgreSQL without a proxy, like 10.0.0.0/8.",
+    )
+
+
 class Config(Section):
     """flightmode.toml: one file for the whole cluster, the same on every node."""
 
@@ -301,3 +461,5 @@ class Config(Section):
     secrets: Secrets = Field(default_factory=Secrets)
     paths: Paths = Field(default_factory=Paths)
     fence: Fence = Field(default_factory=Fence)
+    proxy: Proxy = Field(default_factory=Proxy)
+    provision: Provision = Field(default_factory=Provision)

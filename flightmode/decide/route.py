@@ -7,12 +7,25 @@ commit: safety rests on the fence and the sync set, not on routing.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from flightmode.decide.permission import deadline_s, solo_confirmed
 from flightmode.model.cluster import ClusterState, Mode
 from flightmode.model.member import MemberSeen, NodeKind
+from flightmode.model.policy import Policy
 from flightmode.model.server import Run
-from flightmode.model.view import View
+from flightmode.model.view import StoreView, View
+
+
+class Outlook(Protocol):
+    """What the store tells anybody, also who is no node: a `View` is one."""
+
+    @property
+    def now_s(self) -> float: ...
+    @property
+    def policy(self) -> Policy: ...
+    @property
+    def store(self) -> StoreView: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +51,12 @@ def route(view: View) -> Route:
     standbys = tuple(name for name in view.policy.databases if streams(view, name))
     reads = standbys or (() if writes is None else (writes,))
     return Route(writes, reads, obstacle or f"{state.leader} leads term {state.term}")
+
+
+def obstacle_to_writes(outlook: Outlook) -> str | None:
+    """What keeps the leader from taking writes, as far as the store tells; None: nothing."""
+    state = outlook.store.state
+    return "there is no cluster yet" if state is None else _obstacle_there(outlook, state)
 
 
 def holds_primary(view: View) -> bool:
@@ -99,7 +118,7 @@ def _permitted(view: View) -> bool:
     return solo_confirmed(view) or (end_s is not None and end_s > view.now_s)
 
 
-def _obstacle_there(view: View, state: ClusterState) -> str | None:
+def _obstacle_there(view: Outlook, state: ClusterState) -> str | None:
     """What keeps the leader, another node, from taking writes as far as is known here."""
     if state.handover is not None:
         return f"{state.leader} hands over to {state.handover.to}"
@@ -115,7 +134,7 @@ def _obstacle_there(view: View, state: ClusterState) -> str | None:
     return None
 
 
-def _silent(view: View, state: ClusterState) -> bool:
+def _silent(view: Outlook, state: ClusterState) -> bool:
     """Whether its permission must be over.  In mode solo and in a pause nothing ends it (I6, I7);
     while the store does not answer, nothing is known."""
     if state.mode is Mode.SOLO or state.pause is not None or not view.store.reachable:
@@ -123,5 +142,5 @@ def _silent(view: View, state: ClusterState) -> bool:
     return view.now_s - view.store.state_changed_s > view.policy.ttl_s
 
 
-def _seen(view: View, name: str) -> MemberSeen | None:
+def _seen(view: Outlook, name: str) -> MemberSeen | None:
     return next((seen for seen in view.store.members if seen.member.name == name), None)

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
+from urllib.parse import quote, urlencode
 
 from flightmode.config import Config, etcd_endpoints, parse, policy_of
 from flightmode.config.derive import locations_of
+from flightmode.config.etcd import etcd_argv
 from flightmode.demo.command import run_beside
-from flightmode.demo.etcd import member_argv
 from flightmode.demo.lab import Lab
 from flightmode.errors import RehearsalFailed, StoreError
 from flightmode.model.cluster import ClusterState, Mode
@@ -29,6 +30,8 @@ from flightmode.store.etcd import EtcdStore
 DATABASES = ("ams", "fra")
 WITNESS = "wit"
 NODES = (*DATABASES, WITNESS)
+APP = "app"
+"""The host of the application and its proxy, in labs that have one."""
 
 _SETTLE_S = 60.0
 _POLL_S = 0.05
@@ -127,6 +130,20 @@ class DemoCluster:
             self._give_away(home)
         authority.issue_client("operator").save(self.directory / "operator", "client")
         shutil.copytree(shared, self.directory / "operator" / "secrets")
+        if APP in hosts:
+            self._write_app(authority, shared)
+
+    def _write_app(self, authority: Authority, shared: Path) -> None:
+        """What a host of the application has: its own certificate, and one password."""
+        home = self.directory / APP
+        for room in ("run", "secrets"):
+            (home / room).mkdir(mode=0o700, parents=True)
+        shutil.copy(shared / "app", home / "secrets")
+        authority.issue_client(APP).save(home / "tls", "client")
+        text = self._toml.read_text().replace("{node}", APP)
+        text += f'[proxy]\nsocket_dir = "{APP}/run"\n'
+        (self.directory / "app.toml").write_text(text)
+        self._give_away(home)
 
     def _give_away(self, home: Path) -> None:
         """The node's own files belong to the user that its agent and Postgres run as."""
@@ -147,6 +164,8 @@ class DemoCluster:
     async def start(self) -> None:
         """Everything on every host; returns when the cluster is whole."""
         await asyncio.gather(*(self.start_host(name) for name in NODES))
+        if APP in self.lab.hosts:
+            await self.start_proxy()
         await self.until(lambda picture: picture.whole, "the cluster to come up")
 
     async def start_host(self, name: str) -> None:
@@ -159,7 +178,7 @@ class DemoCluster:
     async def start_etcd(self, name: str) -> asyncio.subprocess.Process:
         """The node's member of etcd alone, with the data it has."""
         home, tls = self.directory / name, locations_of(self.config, name).tls_dir
-        argv = [*self._as_user(), *member_argv(self.config, name, home / "etcd", tls)]
+        argv = [*self._as_user(), *etcd_argv(self.config, name, home / "etcd", tls)]
         return await self._spawn(name, "etcd", argv)
 
     async def start_fence(self, name: str) -> asyncio.subprocess.Process:
@@ -170,6 +189,12 @@ class DemoCluster:
         """The agent alone, as after an upgrade of it."""
         argv = [*self._as_user(reads_all=True), *self._flightmode("agent", name)]
         return await self._spawn(name, "agent", argv)
+
+    async def start_proxy(self) -> asyncio.subprocess.Process:
+        """The proxy on the application's host."""
+        what = [sys.executable, "-m", "flightmode.cli.main", "proxy"]
+        toml = ["--config", str(self.directory / "app.toml")]
+        return await self._spawn(APP, "proxy", [*self._as_user(reads_all=True), *what, *toml])
 
     async def power_on(self, name: str) -> None:
         """The host is back: its cable, and what starts at boot."""
@@ -249,6 +274,18 @@ class DemoCluster:
             f"host={settings.host} port={settings.postgres_port} dbname=ledger user=app "
             f"password={self._app_password} sslmode=verify-full sslrootcert={ca}"
         )
+
+    def proxied(self) -> str:
+        """How a client reaches the proxy, on the socket beside it."""
+        where = f"host={self.directory / APP / 'run'} port={self.config.proxy.port}"
+        return f"{where} dbname=ledger user=app password={self._app_password}"
+
+    def proxied_url(self) -> str:
+        """The same as a URL, as programs are configured."""
+        where = urlencode(
+            {"host": str(self.directory / APP / "run"), "port": self.config.proxy.port}
+        )
+        return f"postgresql://app:{quote(self._app_password)}@/ledger?{where}"
 
     @property
     def _app_password(self) -> str:

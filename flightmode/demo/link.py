@@ -17,6 +17,7 @@ import psycopg
 from psycopg import AsyncClientCursor, AsyncConnection
 from psycopg.conninfo import make_conninfo
 from psycopg.errors import Diagnostic
+from psycopg.pq import TransactionStatus
 
 
 class Link:
@@ -51,6 +52,16 @@ class Link:
             return cursor
         finally:
             alarm.cancel()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is gone."""
+        return self._connection.closed or self._connection.broken
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the server is in a transaction, failed or not."""
+        return self._connection.info.transaction_status is not TransactionStatus.IDLE
 
     def abort(self) -> None:
         """End the connection now, whatever waits on it.  May be repeated."""

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -12,12 +12,17 @@ from rich.text import Text
 
 from flightmode.agent.clock import Clock
 from flightmode.demo.cluster import NODES, DemoCluster, Picture
-from flightmode.demo.workload import Workload
 from flightmode.model.member import Member
 from flightmode.model.server import Run
 
 _EVERY_S = 0.25
 _LINES = 8
+
+
+class Rated(Protocol):
+    """Clients whose commits are counted."""
+
+    def acknowledged_per_s(self) -> float: ...
 
 
 class LivePicture:
@@ -38,7 +43,7 @@ class LivePicture:
         if self._live is None:
             self._console.print(line, highlight=False)
 
-    def watch(self, cluster: DemoCluster, workload: Workload) -> None:
+    def watch(self, cluster: DemoCluster, workload: Rated) -> None:
         """Begin to draw, if this is a terminal."""
         if not self._console.is_terminal:
             return
@@ -62,7 +67,7 @@ class LivePicture:
             self._live.stop()
             self._live = None
 
-    async def _draw(self, cluster: DemoCluster, workload: Workload, live: Live) -> None:
+    async def _draw(self, cluster: DemoCluster, workload: Rated, live: Live) -> None:
         while True:
             picture = await cluster.picture()
             rate = workload.acknowledged_per_s()

@@ -5,13 +5,14 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from flightmode.agent.clock import Clock
 from flightmode.demo.cluster import DemoCluster, Picture
 from flightmode.demo.killing import alive
 from flightmode.demo.ledger import Attempt, Outcome, write_gap
+from flightmode.demo.proxied import Application, Seen, seen
 from flightmode.demo.switching import ask_for_switchover
-from flightmode.demo.workload import Workload
 from flightmode.errors import RehearsalFailed
 from flightmode.model.server import Run
 
@@ -35,6 +36,15 @@ class Result:
     unknown: int
     rejected: int
     note: str = ""
+    errors: Seen | None = None
+    """What clients behind the proxy saw; None without a proxy."""
+
+
+class Writers(Protocol):
+    """Clients that write: `Workload` on the nodes themselves, `Application` behind the proxy."""
+
+    @property
+    def history(self) -> list[Attempt]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +52,7 @@ class Stage:
     """What a rehearsal plays on."""
 
     cluster: DemoCluster
-    workload: Workload
+    workload: Writers
     clock: Clock
     say: Callable[[str], None]
 
@@ -94,7 +104,14 @@ async def rehearse(rehearsal: Rehearsal, stage: Stage) -> Result:
         _count(window, Outcome.UNKNOWN),
         _count(window, Outcome.REJECTED),
         note,
+        _errors(stage.workload, fault_s),
     )
+
+
+def _errors(writers: Writers, since_s: float) -> Seen | None:
+    if not isinstance(writers, Application):
+        return None
+    return seen([fault for fault in writers.faults if fault.at_s >= since_s])
 
 
 def _serves(picture: Picture) -> bool:

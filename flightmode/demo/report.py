@@ -4,9 +4,12 @@ from rich.console import Console
 from rich.table import Table
 
 from flightmode.demo.ledger import Row, Verdict
+from flightmode.demo.proxied import Seen
 from flightmode.demo.rehearsals import Result
 
 _SHOWN = 10
+_SEEN = ("errors between", "40001", "08007", "other")
+"""Errors: of clients between transactions; rolled back; commit not known; anything else."""
 
 
 def show(console: Console, results: list[Result], verdict: Verdict) -> None:
@@ -17,6 +20,8 @@ def show(console: Console, results: list[Result], verdict: Verdict) -> None:
         f"{verdict.unknown} unknown ({verdict.unknown_present} of them there), "
         f"{verdict.rejected} refused"
     )
+    for line in _unpromised(results):
+        console.print(f"[red]{line}[/red]", highlight=False)
     if verdict.sound:
         console.print("[green]Every acknowledged row is there, once; the accounts add up.[/green]")
         return
@@ -36,7 +41,7 @@ def _table(results: list[Result]) -> Table:
     table = Table(title="What the writing clients saw", title_justify="left")
     table.add_column("rehearsal")
     table.add_column("primary")
-    for heading in ("write gap", "back after", "acknowledged", "unknown", "refused"):
+    for heading in ("write gap", "back after", "acknowledged", "unknown", "refused", *_SEEN):
         table.add_column(heading, justify="right")
     for each in results:
         table.add_row(
@@ -47,8 +52,31 @@ def _table(results: list[Result]) -> Table:
             str(each.acknowledged),
             str(each.unknown),
             str(each.rejected),
+            *_errors(each.errors),
         )
     return table
+
+
+def _errors(errors: Seen | None) -> tuple[str, ...]:
+    if errors is None:
+        return ("",) * len(_SEEN)
+    between, others = str(errors.between), str(len(errors.others))
+    return (
+        between if errors.between == 0 else f"[red]{between}[/red]",
+        str(errors.rolled_back),
+        str(errors.not_known),
+        others if not errors.others else f"[red]{others}[/red]",
+    )
+
+
+def _unpromised(results: list[Result]) -> list[str]:
+    """What clients saw that the proxy promises they will not."""
+    told = []
+    for each in results:
+        if each.errors is not None and not each.errors.as_promised:
+            told.append(f"{each.title}: {each.errors.between} errors between transactions")
+            told += [f"  {error}" for error in each.errors.others[:_SHOWN]]
+    return told
 
 
 def _some(rows: tuple[Row, ...]) -> str:

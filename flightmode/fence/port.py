@@ -7,7 +7,7 @@ agent is dead, hung or cut off.  That something is not the agent.
 Two implementations, one contract suite (tests/contract/test_fence.py): `client.py` speaks
 to the real one, `memory.py` is one for the simulator.
 
-Errors (flightmode/errors.py): FenceUnreachable, nothing is known of the outcome, try again;
+Errors (flightmode/errors): FenceUnreachable, nothing is known of the outcome, try again;
 FenceRefused, nothing was done, and `reason` says why.
 """
 

@@ -63,6 +63,23 @@ class EtcdMembers:
         except StoreUnknown as unknown:
             return unknown
 
+    async def remove(self, member_id: int) -> None:
+        """Strike a member off for ever; its data are of no use any more.  Sent once.
+
+        Raises StoreUnknown: it may be done, now or soon; ask `list`.  etcd refuses when the
+        members that are left could not decide.
+        """
+        body = {"ID": str(member_id)}
+        await self._calls.send(Call("/v3/cluster/member/remove", body, _read_nothing))
+
+    async def add(self, peer_url: str) -> None:
+        """Announce a member that has not started yet, and has no data.  Sent once.
+
+        Raises StoreUnknown, as `remove`.
+        """
+        body = {"peerURLs": [peer_url], "isLearner": False}
+        await self._calls.send(Call("/v3/cluster/member/add", body, _read_nothing))
+
     async def move_leader(self, member_id: int) -> None:
         """Make `member_id` etcd's leader.  Safe to repeat; nothing to do if it is.
 

@@ -14,6 +14,8 @@ BRANCHES = {
     "ConfigError": "FM4",
     "InterfaceError": "FM5",
     "AgentError": "FM6",
+    "ProxyError": "FM7",
+    "ProvisionError": "FM8",
 }
 # A command of ours, or of Debian, that a person can type as it stands.
 COMMAND = re.compile(r"^(sudo )?(flightmode|\./dev|systemctl|ls|df|ss|chmod)\b")

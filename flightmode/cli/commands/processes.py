@@ -1,15 +1,13 @@
 """`flightmode agent` and `fence`: what systemd starts on a node."""
 
-import logging
 import os
 import pwd
 import shutil
 import sys
 from pathlib import Path
 
-import structlog
-
 from flightmode.cli.fencing import BINARY, fence_argv
+from flightmode.cli.log import log_as_json
 from flightmode.cli.options import DEFAULT_CONFIG, ConfigPath, NodeName, place
 from flightmode.errors import ConfigInvalid, ProgramMissing
 from flightmode.pki.files import make_directory
@@ -21,28 +19,12 @@ def agent(config: ConfigPath = DEFAULT_CONFIG, node: NodeName = None) -> None:
     Ending it leaves Postgres running: the fence holds it, and the next agent goes on.
     """
     # Imported here: the other verbs work where etcd's or Postgres' libraries do not.
-    from flightmode.daemon import run_agent
+    from flightmode.daemon.node import run_agent
 
     here = place(config)
     name = here.node(node)
-    _log_as_json()
+    log_as_json()
     run_agent(here.config, name)
-
-
-def _log_as_json() -> None:
-    """One JSON object a line on standard error, where journald takes it."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
 
 
 def fence(config: ConfigPath = DEFAULT_CONFIG, node: NodeName = None) -> None:

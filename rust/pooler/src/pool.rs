@@ -17,6 +17,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use crate::route::{route, Route, Wish};
 use crate::topology::{Change, NodeId, Topology};
 
+pub mod operate;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientId(pub u64);
 
@@ -445,6 +447,9 @@ impl Pool {
     /// Open what those who wait need, and what is to be kept warm.
     fn open(&mut self, now_s: f64, acts: &mut Vec<Act>) {
         self.retry_at_s.retain(|_, at_s| now_s < *at_s);
+        if self.paused {
+            return;
+        }
         let mut wanted: BTreeMap<NodeId, usize> = BTreeMap::new();
         let standbys = self.topology.standbys.iter().map(|standby| standby.node);
         for node in self.topology.writable().into_iter().chain(standbys) {
@@ -453,7 +458,7 @@ impl Pool {
         // No node can take more than its size, so no more of the queue needs a look.
         let most = self.limits.size * wanted.len();
         let mut needed: BTreeMap<NodeId, usize> = BTreeMap::new();
-        for waiter in self.queue.iter().take(most).filter(|_| !self.paused) {
+        for waiter in self.queue.iter().take(most) {
             if let Some(node) = route(&self.topology, &waiter.wish, self.turn).node() {
                 *needed.entry(node).or_default() += 1;
             }

@@ -181,6 +181,9 @@ impl Session {
         match *message {
             FromClient::Query(sql) => {
                 let all = self.read(sql);
+                if opens_first(&all) {
+                    self.unit.on_begin_sent();
+                }
                 let effect = self.on_running(&all);
                 self.running.push_back(all.into());
                 effect
@@ -267,7 +270,7 @@ impl Session {
         for statement in all {
             match statement.said {
                 Said::Pins(pin) => drop(self.pins.insert(pin)),
-                Said::Rollback if self.is_open() => self.unit.on_rollback_sent(),
+                Said::Rollback => self.unit.on_rollback_sent(),
                 ref said if commits(said) => self.unit.on_commit_sent(),
                 _ => (),
             }
@@ -276,10 +279,6 @@ impl Session {
             .map(|statement| statement.effect)
             .max()
             .unwrap_or(Effect::ReadOnly)
-    }
-
-    fn is_open(&self) -> bool {
-        self.flow.status() != TxStatus::Idle
     }
 
     /// A message of the server.  Not for a FATAL error: that is the loss of the server.
@@ -518,6 +517,14 @@ impl Session {
 
 fn commits(said: &Said) -> bool {
     matches!(said, Said::Commit | Said::PrepareTransaction)
+}
+
+/// Whether a text opens a transaction before anything in it can have an effect.
+fn opens_first(all: &[Statement]) -> bool {
+    let first = all
+        .iter()
+        .find(|one| one.said == Said::Begin || one.effect == Effect::MayWrite);
+    first.is_some_and(|one| one.said == Said::Begin)
 }
 
 const NOTHING: Statement = Statement {

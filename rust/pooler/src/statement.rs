@@ -119,6 +119,7 @@ fn said(words: &[Token]) -> Said {
         b"unlisten" if rest == [Token::Sign(b'*')] => Said::Unpins(Pin::Listen),
         b"close" if rest.len() == 1 && rest[0].is("all") => Said::Unpins(Pin::HeldCursor),
         b"load" => Said::Pins(Pin::Library),
+        b"select" => set_config(rest).unwrap_or_else(|| binding(words)),
         _ => binding(words),
     }
 }
@@ -131,6 +132,29 @@ fn rollback(rest: &[Token]) -> Said {
     } else {
         Said::Rollback
     }
+}
+
+/// `SELECT set_config('name', 'value', false)` and nothing more: how some drivers say SET.
+fn set_config(rest: &[Token]) -> Option<Said> {
+    let rest = match rest {
+        [schema, Token::Sign(b'.'), rest @ ..] if schema.is("pg_catalog") => rest,
+        rest => rest,
+    };
+    let [function, Token::Sign(b'('), Token::Text(name), Token::Sign(b','), Token::Text(value), Token::Sign(b','), local, Token::Sign(b')')] =
+        rest
+    else {
+        return None;
+    };
+    if !function.is("set_config") {
+        return None;
+    }
+    if local.is("true") {
+        return Some(Said::SetLocal);
+    }
+    local.is("false").then(|| Said::Set {
+        name: name.to_ascii_lowercase(),
+        value: Some(value.clone()),
+    })
 }
 
 /// What creates something that lives in the session, anywhere in the statement.

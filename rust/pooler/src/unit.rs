@@ -32,6 +32,18 @@ enum Stage {
     Leaving,
 }
 
+/// Whether a text that was sent opens a transaction before it does anything, and does not end it.
+///
+/// Such a text has no effect of its own, although nothing of it was answered yet.  That holds for
+/// one text alone: its error skips the rest of it, but not another text that was sent behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begun {
+    No,
+    Sending,
+    Yes,
+    Never,
+}
+
 /// How much of what clients sent is kept, over all units of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ledger {
@@ -83,6 +95,7 @@ pub struct Unit {
     kept: usize,
     too_large: bool,
     seen: bool,
+    begun: Begun,
 }
 
 impl Unit {
@@ -95,6 +108,7 @@ impl Unit {
             kept: 0,
             too_large: false,
             seen: false,
+            begun: Begun::No,
         }
     }
 
@@ -123,6 +137,11 @@ impl Unit {
 
     /// A message of the client goes to the server.
     pub fn on_sent(&mut self, message: Bytes, effect: Effect, ledger: &mut Ledger) {
+        self.begun = match self.begun {
+            Begun::Sending => Begun::Yes,
+            Begun::Yes if effect == Effect::MayWrite => Begun::Never,
+            before => before,
+        };
         self.effect = self.effect.max(effect);
         self.on_behind(effect);
         if self.too_large {
@@ -138,6 +157,16 @@ impl Unit {
         self.sent.push(message);
     }
 
+    /// A text that opens a transaction, and has had no effect before that, is about to be sent.
+    pub fn on_begin_sent(&mut self) {
+        let is_first = self.stage == Stage::Alone && self.effect != Effect::MayWrite;
+        self.begun = match self.begun {
+            Begun::No if is_first && !self.too_large => Begun::Sending,
+            Begun::Sending => Begun::Sending,
+            _ => Begun::Never,
+        };
+    }
+
     /// The end of the transaction was sent; from here its fate is not ours to know.
     pub fn on_commit_sent(&mut self) {
         self.stage = Stage::Ending;
@@ -145,6 +174,7 @@ impl Unit {
 
     /// ROLLBACK was sent: whatever happens now, nothing of this unit stays.
     pub fn on_rollback_sent(&mut self) {
+        self.begun = Begun::Never;
         if self.stage == Stage::Open {
             self.stage = Stage::Leaving;
         }
@@ -175,6 +205,7 @@ impl Unit {
             (Stage::Open, _) => Moment::Transaction,
             (Stage::Leaving, _) | (Stage::Ending, Effect::ReadOnly) => Moment::HarmlessEnd,
             (Stage::Ending, _) => Moment::Commit,
+            (Stage::Alone, Effect::MayWrite) if self.begun == Begun::Yes => Moment::Transaction,
             (Stage::Alone, Effect::MayWrite) => Moment::Write,
             (Stage::Alone, _) => Moment::Read {
                 seen: self.seen || self.too_large,

@@ -93,11 +93,29 @@ fn pitfall_02_a_setting_that_cannot_be_followed_pins_the_session() {
         "SET TIME ZONE INTERVAL '1' HOUR TO MINUTE",
         "SET x FROM CURRENT",
         r"SET x TO E'\x41'",
-        "SELECT set_config('x', 'y', false)",
+        "SELECT set_config('x', 'y', false), 1",
+        "SELECT set_config('x', 'y', false) FROM t",
+        "SELECT set_config('x', 'y' || 'z', false)",
+        "SELECT set_config('x', NULL, false)",
         "SELECT pg_catalog.\"set_config\"($1, $2, $3)",
     ] {
         assert_eq!(said(sql), Said::Pins(Pin::Setting), "{sql}");
     }
+}
+
+#[test]
+fn pitfall_02_a_setting_by_a_call_is_a_setting() {
+    for sql in [
+        "SELECT set_config('TimeZone', 'UTC', false)",
+        "select pg_catalog.set_config('timezone', 'UTC', FALSE);",
+    ] {
+        let setting = Said::Set {
+            name: b"timezone".to_vec(),
+            value: Some(b"UTC".to_vec()),
+        };
+        assert_eq!(said(sql), setting, "{sql}");
+    }
+    assert_eq!(said("SELECT set_config('x', 'y', true)"), Said::SetLocal);
 }
 
 #[test]

@@ -45,6 +45,9 @@ pub enum Listen {
     Tcp {
         host: String,
         port: u16,
+        /// Each connection begins with a header that says whom it is from.
+        #[serde(default)]
+        proxy_protocol: bool,
     },
     Unix {
         unix: PathBuf,
@@ -81,7 +84,7 @@ pub enum ServerTlsMode {
     VerifyFull,
 }
 
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerTls {
     pub mode: ServerTlsMode,
@@ -91,7 +94,7 @@ pub struct ServerTls {
 }
 
 /// A database node.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Node {
     pub host: String,
@@ -295,6 +298,12 @@ impl Config {
         }
         let found = self.databases.get(name).or(self.databases.get("*"));
         found.cloned()
+    }
+
+    /// How a user of a database is pooled.
+    pub fn mode_of(&self, database: &Database, user: &str) -> PoolMode {
+        let of_user = self.users.get(user).and_then(|user| user.pool_mode);
+        of_user.or(database.pool_mode).unwrap_or_default()
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a client says, and what its server answers: one message at a time.
 
+use std::rc::Rc;
+
 use bytes::{Buf, Bytes};
 use flightmode_pooler::flow::{Reply, Sent, Step, Whose};
 use flightmode_pooler::prepared::StatementId;
@@ -68,6 +70,9 @@ impl Relay {
             return false;
         }
         if let Some(raw) = self.source.take() {
+            if self.held.is_some() {
+                self.pace.on_sent(self.hub.now_s());
+            }
             self.on_message(raw);
         }
         true
@@ -132,10 +137,6 @@ impl Relay {
             _ => {
                 if let FromClient::Query(sql) = message {
                     self.statements.set_unnamed(None);
-                    self.pool
-                        .counts
-                        .queries
-                        .set(self.pool.counts.queries.get() + 1);
                     if let Some(id) = self.deallocated_by(sql) {
                         return self.on_deallocate(id, &message, raw);
                     }
@@ -439,13 +440,10 @@ impl Relay {
                 if let Some(held) = &mut self.held {
                     held.server.reported.insert(name.to_vec(), value.to_vec());
                     if *name == b"in_hot_standby" && *value == b"on" {
-                        self.pool.machine.borrow_mut().on_found_in_recovery(held.id);
+                        let (pool, id) = (Rc::clone(&self.pool), held.id);
+                        pool.on_found_in_recovery(&self.hub, id);
                     }
                 }
-            }
-            FromServer::ReadyForQuery(TxStatus::Idle) => {
-                let counts = &self.pool.counts.transactions;
-                counts.set(counts.get() + 1);
             }
             _ => (),
         }
@@ -463,6 +461,11 @@ impl Relay {
         }
         if heard.reply.forward {
             self.pass_on(&message, bytes);
+            if let FromServer::ReadyForQuery(status) = message {
+                let behind = self.session.flow().is_running();
+                let now_s = self.hub.now_s();
+                self.pace.on_ready(status, behind, now_s, &self.pool.counts);
+            }
         }
         self.on_steps(&heard.reply);
         if self.settling && matches!(heard.reply.done, Some(Step::Query | Step::Sync)) {

@@ -3,9 +3,8 @@
 //! The pools decide (`pooler::pool`); here their acts are carried out.  One thread, no locks.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flightmode_pooler::guc::Values;
@@ -16,8 +15,15 @@ use flightmode_pooler::unit::Ledger;
 use flightmode_wire::scram::Credential;
 use tokio::sync::{mpsc, watch, Notify};
 
-use crate::config::{Config, News, PoolMode};
+use crate::config::{Config, Database, News, PoolMode};
+use crate::events::{Happened, Sink};
+use crate::memory::Memory;
+use crate::operate::Fresh;
+use crate::orders::Shards;
+use crate::pace::Pace;
 use crate::server::{self, Identity, Server, Target};
+use crate::shard::Door;
+use crate::stats::{Counts, Holds, Logins};
 
 /// What one unit may keep to run again, and all units of a shard.
 const KEPT_BY_UNIT: usize = 1 << 20;
@@ -41,6 +47,12 @@ pub enum Event {
     Ahead(usize),
     /// Too many wait.
     Refused,
+    /// It is sent away: now, or when it is between two transactions.
+    Leave {
+        sqlstate: &'static str,
+        words: &'static str,
+        at_once: bool,
+    },
 }
 
 /// Users and databases have pools of their own.
@@ -53,10 +65,11 @@ pub struct PoolKey {
 /// The servers of one user of one database.
 pub struct PoolOf {
     pub key: PoolKey,
-    pub mode: PoolMode,
+    pub mode: Cell<PoolMode>,
     pub machine: RefCell<Pool>,
     idle: RefCell<HashMap<ServerId, Box<Server>>>,
-    nodes: RefCell<HashMap<ServerId, NodeId>>,
+    /// Where each server is and since when.
+    nodes: RefCell<HashMap<ServerId, (NodeId, f64)>>,
     waiting: RefCell<HashMap<ClientId, mpsc::UnboundedSender<Event>>>,
     holders: RefCell<HashMap<ServerId, mpsc::UnboundedSender<Event>>>,
     identity: RefCell<Identity>,
@@ -65,14 +78,6 @@ pub struct PoolOf {
     tick: Notify,
     pub failure: RefCell<Option<String>>,
     pub counts: Counts,
-}
-
-/// Sums since the start.
-#[derive(Default)]
-pub struct Counts {
-    pub transactions: Cell<u64>,
-    pub queries: Cell<u64>,
-    pub waited_us: Cell<u64>,
 }
 
 /// See the module.
@@ -87,7 +92,24 @@ pub struct Hub {
     pub clients: RefCell<HashMap<ClientId, Entry>>,
     /// The term, for who has a server of its own.
     pub term: watch::Sender<u64>,
-    pub paused: Cell<bool>,
+    pub door: RefCell<Option<Rc<Door>>>,
+    /// The names of databases that are paused; none: all of them.
+    pub paused: RefCell<BTreeSet<Option<String>>>,
+    pub draining: Cell<bool>,
+    /// The last client has left.
+    pub left: Notify,
+    pub listeners: RefCell<Vec<tokio::task::AbortHandle>>,
+    pub shards: Shards,
+    pub sink: Sink,
+    pub memory: Memory,
+    pub logins: RefCell<Logins>,
+    pub holds: RefCell<Holds>,
+    /// Limits of time have changed.
+    pub timed: Notify,
+    /// Since when there was no primary, and until when there was none.
+    no_primary_since_s: Cell<Option<f64>>,
+    no_primary_until_s: Cell<f64>,
+    told_in_recovery: Cell<Option<(u64, NodeId)>>,
     next_client: Cell<u64>,
     began: Instant,
 }
@@ -100,24 +122,44 @@ pub struct Entry {
     /// The key of the server that it has now.
     pub key: Rc<RefCell<Option<flightmode_wire::startup::CancelKey>>>,
     pub address: String,
+    pub events: mpsc::UnboundedSender<Event>,
+    pub pace: Rc<Pace>,
+    pub about: About,
+}
+
+/// What an operator is told of a client.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    pub port: u16,
+    pub application: String,
+    pub tls: Option<String>,
+    pub since_s: f64,
+}
+
+/// What a pool of a database may do.
+pub fn limits_of(database: &Database, config: &Config) -> Limits {
+    Limits {
+        size: database.pool_size.max(1),
+        warm: database.min_pool_size.max(1).min(database.pool_size.max(1)),
+        idle_s: config.times.server_idle_s,
+        ..Limits::default()
+    }
 }
 
 impl Hub {
-    pub fn new(config: Config, tls: Option<&Arc<rustls::ClientConfig>>) -> Rc<Self> {
-        let optional = config.server_tls.mode == crate::config::ServerTlsMode::Prefer;
-        let names: Vec<String> = config.nodes.keys().cloned().collect();
-        let targets = config.nodes.values().enumerate().map(|(number, node)| {
-            let target = Target {
-                host: node.host.clone(),
-                port: node.port,
-                tls: tls.cloned(),
-                tls_optional: optional,
-            };
-            (NodeId(number as u32), target)
-        });
+    pub fn new(fresh: &Fresh, shards: Shards, sink: Sink) -> Rc<Self> {
+        let hub = Self::empty(fresh.config.clone(), shards, sink);
+        hub.take_nodes(fresh);
+        *hub.door.borrow_mut() = Some(fresh.door());
+        hub.memory
+            .set_cap(fresh.config.limits.memory_mb, hub.shards.count());
+        hub
+    }
+
+    fn empty(config: Config, shards: Shards, sink: Sink) -> Rc<Self> {
         Rc::new(Self {
-            targets: RefCell::new(targets.collect()),
-            names: RefCell::new(names),
+            targets: RefCell::default(),
+            names: RefCell::default(),
             config: RefCell::new(Rc::new(config)),
             topology: RefCell::default(),
             pools: RefCell::default(),
@@ -125,7 +167,20 @@ impl Hub {
             catalog: RefCell::default(),
             clients: RefCell::default(),
             term: watch::Sender::new(0),
-            paused: Cell::new(false),
+            door: RefCell::default(),
+            paused: RefCell::default(),
+            draining: Cell::new(false),
+            left: Notify::new(),
+            listeners: RefCell::default(),
+            shards,
+            sink,
+            memory: Memory::default(),
+            logins: RefCell::default(),
+            holds: RefCell::default(),
+            timed: Notify::new(),
+            no_primary_since_s: Cell::new(Some(0.0)),
+            no_primary_until_s: Cell::new(0.0),
+            told_in_recovery: Cell::new(None),
             next_client: Cell::new(1),
             began: Instant::now(),
         })
@@ -159,21 +214,16 @@ impl Hub {
             }
             return Some(Rc::clone(found));
         }
-        let of_user = config.users.get(&key.user).and_then(|user| user.pool_mode);
-        let limits = Limits {
-            size: database.pool_size.max(1),
-            warm: database.min_pool_size.max(1).min(database.pool_size.max(1)),
-            idle_s: config.times.server_idle_s,
-            ..Limits::default()
-        };
-        let name = database.dbname.as_ref().unwrap_or(&key.database);
-        let mut machine = Pool::new(limits, self.topology.borrow().clone());
-        if self.paused.get() {
+        let mut machine = Pool::new(
+            limits_of(&database, &config),
+            self.topology.borrow().clone(),
+        );
+        if self.is_paused(&key.database) {
             machine.pause();
         }
         let pool = Rc::new(PoolOf {
             key: key.clone(),
-            mode: of_user.or(database.pool_mode).unwrap_or_default(),
+            mode: Cell::new(config.mode_of(&database, &key.user)),
             machine: RefCell::new(machine),
             idle: RefCell::default(),
             nodes: RefCell::default(),
@@ -181,19 +231,16 @@ impl Hub {
             holders: RefCell::default(),
             identity: RefCell::new(Identity {
                 user: key.user.clone().into_bytes(),
-                database: name.clone().into_bytes(),
+                database: Vec::new(),
                 credential,
-                startup: database
-                    .settings
-                    .iter()
-                    .map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes()))
-                    .collect(),
+                startup: Vec::new(),
             }),
             reported: RefCell::default(),
             tick: Notify::new(),
             failure: RefCell::default(),
             counts: Counts::default(),
         });
+        pool.take_identity(&database);
         self.pools
             .borrow_mut()
             .insert(key.clone(), Rc::clone(&pool));
@@ -207,15 +254,95 @@ impl Hub {
         if self.topology.borrow_mut().accept(topology.clone()) == Change::Ignored {
             return;
         }
-        self.term.send_replace(news.term);
-        let pools: Vec<_> = self.pools.borrow().values().cloned().collect();
-        for pool in pools {
+        // Not for each piece of news: who replicates would be cut off by a lag.
+        self.term
+            .send_if_modified(|term| std::mem::replace(term, news.term) != news.term);
+        self.on_primary();
+        for pool in self.all_pools() {
             let (_, acts) = pool
                 .machine
                 .borrow_mut()
                 .on_topology(topology.clone(), self.now_s());
             pool.carry_out(self, acts);
         }
+    }
+
+    /// There is a primary now, or there is none any more.
+    fn on_primary(&self) {
+        let (now_s, is_there) = (self.now_s(), self.topology.borrow().writable().is_some());
+        match (self.no_primary_since_s.get(), is_there) {
+            (Some(_), true) => {
+                self.no_primary_since_s.set(None);
+                self.no_primary_until_s.set(now_s);
+            }
+            (None, false) => self.no_primary_since_s.set(Some(now_s)),
+            _ => (),
+        }
+    }
+
+    /// A client has waited; counted as held if there was no primary for a part of that time.
+    pub fn on_waited(&self, waited_s: f64, served: bool) {
+        let began_s = self.now_s() - waited_s;
+        let held =
+            self.no_primary_since_s.get().is_some() || self.no_primary_until_s.get() > began_s;
+        if held {
+            let mut holds = self.holds.borrow_mut();
+            *(if served {
+                &mut holds.resumed
+            } else {
+                &mut holds.expired
+            }) += 1;
+            holds.longest_s = holds.longest_s.max(waited_s);
+        }
+    }
+
+    /// A session of a supposed primary is in recovery: nobody gets one there until there are news.
+    fn on_found_in_recovery(self: &Rc<Self>, node: NodeId) {
+        let term = self.topology.borrow().term;
+        if !self.topology.borrow_mut().doubt(term) {
+            return;
+        }
+        self.on_primary();
+        for pool in self.all_pools() {
+            pool.machine.borrow_mut().doubt(term);
+        }
+        self.tell_in_recovery(node);
+    }
+
+    /// Writers meet a server in recovery where the news have a primary.  Told once a term.
+    pub fn tell_in_recovery(&self, node: NodeId) {
+        let term = self.topology.borrow().term;
+        if self.told_in_recovery.replace(Some((term, node))) == Some((term, node)) {
+            return;
+        }
+        let node = self.name_of(node);
+        tracing::warn!(
+            node,
+            term,
+            "the supposed primary is in recovery: writers are held"
+        );
+        self.sink.tell(Happened::FoundInRecovery { node, term });
+    }
+
+    pub fn name_of(&self, node: NodeId) -> String {
+        let names = self.names.borrow();
+        names.get(node.0 as usize).cloned().unwrap_or_default()
+    }
+
+    pub fn door(&self) -> Option<Rc<Door>> {
+        self.door.borrow().clone()
+    }
+
+    /// A client was not let in.
+    pub fn on_refused(&self, client: &str, sqlstate: &str, reason: &str) {
+        tracing::info!(client, sqlstate, "refused: {reason}");
+        let mut logins = self.logins.borrow_mut();
+        *logins.refused.entry(sqlstate.to_owned()).or_default() += 1;
+        self.sink.tell(Happened::LoginRefused {
+            client: client.to_owned(),
+            sqlstate: sqlstate.to_owned(),
+            reason: reason.to_owned(),
+        });
     }
 
     fn topology_of(&self, news: &News) -> Topology {
@@ -252,6 +379,30 @@ fn lsn(text: &str) -> Lsn {
 }
 
 impl PoolOf {
+    /// As whom and with what its servers are opened from now on.  Whether that has changed.
+    pub fn take_identity(&self, database: &Database) -> bool {
+        let bytes = |text: &String| text.clone().into_bytes();
+        let name = bytes(database.dbname.as_ref().unwrap_or(&self.key.database));
+        let settings = database.settings.iter();
+        let startup = settings
+            .map(|(name, value)| (bytes(name), bytes(value)))
+            .collect();
+        let mut identity = self.identity.borrow_mut();
+        let before = (
+            std::mem::replace(&mut identity.database, name),
+            std::mem::replace(&mut identity.startup, startup),
+        );
+        before.0 != identity.database || before.1 != identity.startup
+    }
+
+    /// A session of this pool says that it is in recovery.
+    pub fn on_found_in_recovery(self: &Rc<Self>, hub: &Rc<Hub>, id: ServerId) {
+        let was_primary = self.machine.borrow_mut().on_found_in_recovery(id);
+        if let (true, Some(node)) = (was_primary, self.node_of(id)) {
+            hub.on_found_in_recovery(node);
+        }
+    }
+
     /// Do what the machine says, the closing first.
     pub fn carry_out(self: &Rc<Self>, hub: &Rc<Hub>, acts: Vec<Act>) {
         for act in &acts {
@@ -268,7 +419,7 @@ impl PoolOf {
                     stale_s,
                 } => self.grant(hub, client, server, stale_s),
                 Act::Connect { server, node } => {
-                    self.nodes.borrow_mut().insert(server, node);
+                    self.nodes.borrow_mut().insert(server, (node, hub.now_s()));
                     tokio::task::spawn_local(open(Rc::clone(hub), Rc::clone(self), server, node));
                 }
                 Act::Lost { server, .. } => self.tell_holder(server),
@@ -277,6 +428,11 @@ impl PoolOf {
                     if let Some(events) = self.waiting.borrow().get(&client) {
                         let _ = events.send(Event::Ahead(ahead));
                     }
+                    hub.sink.tell(Happened::PoolWait {
+                        database: self.key.database.clone(),
+                        user: self.key.user.clone(),
+                        ahead,
+                    });
                 }
                 Act::Refuse { client } => self.tell(client, Event::Refused),
             }
@@ -365,7 +521,16 @@ impl PoolOf {
     }
 
     pub fn node_of(&self, server: ServerId) -> Option<NodeId> {
-        self.nodes.borrow().get(&server).copied()
+        self.nodes.borrow().get(&server).map(|(node, _)| *node)
+    }
+
+    pub fn born_of(&self, server: ServerId) -> Option<f64> {
+        self.nodes.borrow().get(&server).map(|(_, born_s)| *born_s)
+    }
+
+    /// The key of a server that nobody uses.
+    pub fn key_of(&self, server: ServerId) -> Option<flightmode_wire::startup::CancelKey> {
+        self.idle.borrow().get(&server)?.key.clone()
     }
 }
 
@@ -390,18 +555,19 @@ async fn open(hub: Rc<Hub>, pool: Rc<PoolOf>, id: ServerId, node: NodeId) {
         Err(failure) => {
             let words = failure.to_string();
             if pool.failure.borrow().as_ref() != Some(&words) {
-                let name = hub
-                    .names
-                    .borrow()
-                    .get(node.0 as usize)
-                    .cloned()
-                    .unwrap_or_default();
+                let name = hub.name_of(node);
                 tracing::warn!(
                     node = name,
                     user = pool.key.user,
                     database = pool.key.database,
                     "no session at the server: {words}"
                 );
+                hub.sink.tell(Happened::ServerRefused {
+                    node: name,
+                    database: pool.key.database.clone(),
+                    user: pool.key.user.clone(),
+                    reason: words.clone(),
+                });
             }
             *pool.failure.borrow_mut() = Some(words);
             pool.lost(&hub, id);

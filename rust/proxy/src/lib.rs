@@ -2,44 +2,58 @@
 //!
 //! # Layout, from the outside in
 //!
-//! - [`Proxy`]: started, told news, stopped; each shard is a thread of its own
-//! - [`config`]: what it is told to be
-//! - `shard`: listeners, and clients on their way in (`login`, `secrets`, `tls`)
-//! - `relay`: one client at work: `exchange` (messages), `source`, `names`
+//! - [`Proxy`]: started, told news, asked, stopped; each shard is a thread of its own
+//! - [`config`]: what it is told to be; [`orders`]: what it is told to do
+//! - [`stats`], [`events`]: what it tells of itself
+//! - `listen`: sockets; `shard`: clients on their way in (`login`, `secrets`, `tls`)
+//! - `console`: what operators type
+//! - `relay`: one client at work: `exchange` (messages), `source`, `names`, `limits`, `pace`
 //! - `replication`: a client with a server of its own
-//! - `hub`: pools and who holds what; carries out what `pooler::pool` decides
+//! - `hub`: pools and who holds what; carries out what `pooler::pool` decides; `operate`: what
+//!   an operator asks for; `memory`: what is kept
 //! - `server`: a session at a Postgres server; `stream`: any connection
 
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod console;
+pub mod events;
 mod exchange;
 mod hub;
+mod limits;
+mod listen;
 mod login;
+mod memory;
 mod names;
+mod operate;
+pub mod orders;
+mod pace;
 mod relay;
 mod replication;
 mod secrets;
 mod server;
 mod shard;
 mod source;
+pub mod stats;
 mod stream;
 mod tls;
 
-use std::cell::RefCell;
 use std::io;
-use std::net::ToSocketAddrs;
-use std::os::unix::fs::PermissionsExt;
-use std::rc::Rc;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use config::{ClientTlsMode, Config, Listen, News};
-use secrets::Users;
-use shard::{Door, Listener};
+use config::{Config, News};
+use events::{Happened, Sink};
+use listen::Opened;
+use operate::Fresh;
+use orders::{Command, Order, Outcome, Shards};
+use stats::Stats;
 
-/// Why the proxy did not start.
+/// Why the proxy did not start, or did not take other settings.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("{what}: {wrong}")]
@@ -52,52 +66,124 @@ pub enum StartError {
     Thread(String),
 }
 
-enum Order {
-    News(News),
-    Stop,
-}
-
 /// A running proxy.  It is stopped when it is dropped.
 pub struct Proxy {
-    shards: Vec<(mpsc::UnboundedSender<Order>, Option<JoinHandle<()>>)>,
+    shards: Shards,
+    threads: Vec<JoinHandle<()>>,
+    happened: events::Source,
+    mock_key: [u8; 32],
 }
 
 impl Proxy {
-    /// Listen and serve.  Raises when it can't listen, or its files are not as they must be.
-    pub fn start(config: &Config) -> Result<Self, StartError> {
-        let mut shards = Vec::new();
-        for number in 0..config.shards.max(1) {
-            let (orders, inbox) = mpsc::unbounded_channel();
-            let (ready, is_ready) = std::sync::mpsc::channel();
-            let config = config.clone();
-            let thread = std::thread::Builder::new()
-                .name(format!("proxy-{number}"))
-                .spawn(move || run(&config, inbox, &ready))
-                .map_err(|wrong| StartError::Thread(wrong.to_string()))?;
-            let started = is_ready.recv();
-            shards.push((orders, Some(thread)));
-            started.map_err(|wrong| StartError::Thread(wrong.to_string()))??;
+    /// Listen and serve.  `sockets` listen already (systemd, or a proxy that hands over); one
+    /// that is in the settings is not opened again.  Raises when it can't listen, or its files
+    /// are not as they must be.
+    pub fn start(config: &Config, sockets: Vec<OwnedFd>) -> Result<Self, StartError> {
+        let mut mock_key = [0; 32];
+        server::fill(&mut mock_key);
+        let fresh = Arc::new(Fresh::read(config, mock_key)?);
+        let opened = listen::open_all(config, sockets)?;
+        let (inboxes, outboxes): (Vec<_>, Vec<_>) =
+            opened.iter().map(|_| mpsc::unbounded_channel()).unzip();
+        let shards = Shards::new(inboxes);
+        for socket in opened.iter().flatten() {
+            let copy = socket.hand_over();
+            shards
+                .sockets()
+                .push(copy.map_err(|wrong| StartError::Listen {
+                    what: "a copy of a socket".to_owned(),
+                    wrong,
+                })?);
         }
-        Ok(Self { shards })
+        let (sink, happened) = events::channel();
+        let mut proxy = Self {
+            shards,
+            threads: Vec::new(),
+            happened,
+            mock_key,
+        };
+        for (number, (inbox, opened)) in outboxes.into_iter().zip(opened).enumerate() {
+            let shard = Shard {
+                fresh: Arc::clone(&fresh),
+                opened,
+                inbox,
+                shards: proxy.shards.clone(),
+                sink: sink.clone(),
+            };
+            proxy.spawn(number, shard)?;
+        }
+        Ok(proxy)
+    }
+
+    fn spawn(&mut self, number: usize, shard: Shard) -> Result<(), StartError> {
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name(format!("proxy-{number}"))
+            .spawn(move || shard.run(&ready))
+            .map_err(|wrong| StartError::Thread(wrong.to_string()))?;
+        self.threads.push(thread);
+        let started = is_ready.recv();
+        started.map_err(|wrong| StartError::Thread(wrong.to_string()))?
     }
 
     /// Who is who now.  Returns at once.
     pub fn topology(&self, news: &News) {
-        for (orders, _) in &self.shards {
-            // A shard that has ended serves nobody.
-            let _ = orders.send(Order::News(news.clone()));
+        self.shards.tell(|| Order::News(news.clone()));
+    }
+
+    /// From now on these settings, for those who are in too where that can be: users, rules,
+    /// limits, times, databases, nodes and certificates.  Where it listens and its shards stay.
+    /// Raises when a file is not as it must be; then nothing has changed.
+    pub fn reload(&self, config: &Config) -> Result<(), StartError> {
+        let fresh = Arc::new(Fresh::read(config, self.mock_key)?);
+        self.shards.each(move |hub| hub.reload(&fresh));
+        Ok(())
+    }
+
+    /// Do this.  It has begun when this returns; `stats` and `events` tell of the rest.
+    pub fn command(&self, command: &Command) -> Outcome {
+        Outcome::sum(self.shards.ask_now(self.shards.prepared(command)))
+    }
+
+    /// How it is.  Less than a second, also if a shard does not answer.
+    pub fn stats(&self) -> Stats {
+        Stats::sum(self.shards.ask_now(stats::of))
+    }
+
+    /// What has happened since the last call; waits up to `within` if nothing has.
+    pub fn events(&self, within: Duration) -> Vec<Happened> {
+        self.happened.take(within)
+    }
+
+    /// Copies of the listening sockets, for the one that takes over; none after a drain.
+    pub fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        let sockets = self.shards.sockets();
+        sockets
+            .iter()
+            .map(|socket| socket.as_fd().try_clone_to_owned())
+            .collect()
+    }
+
+    /// Nobody comes in any more; clients leave between two transactions, at the latest after
+    /// `grace`, and then everything is closed.
+    pub fn stop_within(self, grace: Duration) {
+        let until = Instant::now() + grace;
+        let within_s = grace.as_secs_f64();
+        self.command(&Command::Drain { within_s });
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.events(left).contains(&Happened::Drained) {
+                return;
+            }
         }
     }
 
     /// Close everything.
     pub fn stop(&mut self) {
-        for (orders, _) in &self.shards {
-            let _ = orders.send(Order::Stop);
-        }
-        for (_, thread) in &mut self.shards {
-            if let Some(thread) = thread.take() {
-                let _ = thread.join();
-            }
+        self.shards.tell(|| Order::Stop);
+        for thread in self.threads.drain(..) {
+            // One that panicked has ended too.
+            let _ = thread.join();
         }
     }
 }
@@ -108,109 +194,47 @@ impl Drop for Proxy {
     }
 }
 
-fn run(
-    config: &Config,
-    mut inbox: mpsc::UnboundedReceiver<Order>,
-    ready: &std::sync::mpsc::Sender<Result<(), StartError>>,
-) {
-    let runtime = match tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(wrong) => {
-            let _ = ready.send(Err(StartError::Thread(wrong.to_string())));
-            return;
-        }
-    };
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, async {
-        let hub = match open(config) {
-            Ok(hub) => {
-                let _ = ready.send(Ok(()));
-                hub
-            }
+/// What a shard's thread begins with.
+struct Shard {
+    fresh: Arc<Fresh>,
+    opened: Vec<Opened>,
+    inbox: mpsc::UnboundedReceiver<Order>,
+    shards: Shards,
+    sink: Sink,
+}
+
+impl Shard {
+    fn run(self, ready: &std::sync::mpsc::Sender<Result<(), StartError>>) {
+        let runtime = match tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+        {
+            Ok(runtime) => runtime,
             Err(wrong) => {
-                let _ = ready.send(Err(wrong));
+                let _ = ready.send(Err(StartError::Thread(wrong.to_string())));
                 return;
             }
         };
-        while let Some(order) = inbox.recv().await {
+        let local = tokio::task::LocalSet::new();
+        local.block_on(&runtime, self.serve(ready));
+    }
+
+    async fn serve(mut self, ready: &std::sync::mpsc::Sender<Result<(), StartError>>) {
+        let hub = hub::Hub::new(&self.fresh, self.shards, self.sink);
+        for opened in self.opened {
+            if let Err(wrong) = listen::begin(opened, &hub) {
+                let what = "a listening socket".to_owned();
+                let _ = ready.send(Err(StartError::Listen { what, wrong }));
+                return;
+            }
+        }
+        let _ = ready.send(Ok(()));
+        while let Some(order) = self.inbox.recv().await {
             match order {
                 Order::News(news) => hub.on_news(&news),
+                Order::Do(job) => job(&hub),
                 Order::Stop => break,
             }
         }
-    });
-}
-
-fn open(config: &Config) -> Result<Rc<hub::Hub>, StartError> {
-    let users = match &config.auth.users_file {
-        Some(path) => Users::load(path)?,
-        None => Users::default(),
-    };
-    let (acceptor, end_point) = match config.client_tls.mode {
-        ClientTlsMode::Disable => (None, None),
-        _ => shard::acceptor(config).map_err(StartError::Tls)?,
-    };
-    let mut mock_key = [0; 32];
-    server::fill(&mut mock_key);
-    let door = Rc::new(Door {
-        acceptor,
-        tls_only: config.client_tls.mode == ClientTlsMode::Require,
-        end_point,
-        users: RefCell::new(users),
-        mock_key,
-    });
-    let to_servers = tls::client_settings(&config.server_tls).map_err(StartError::Tls)?;
-    let listeners: Result<Vec<_>, _> = config.listen.iter().map(listener).collect();
-    let hub = hub::Hub::new(config.clone(), to_servers.as_ref());
-    for listener in listeners?.into_iter().flatten() {
-        let (hub, door) = (Rc::clone(&hub), Rc::clone(&door));
-        tokio::task::spawn_local(shard::listen(listener, hub, door));
     }
-    Ok(hub)
-}
-
-fn listener(listen: &Listen) -> Result<Vec<Listener>, StartError> {
-    match listen {
-        Listen::Tcp { host, port } => {
-            let what = format!("{host}:{port}");
-            let failed = |wrong| StartError::Listen {
-                what: what.clone(),
-                wrong,
-            };
-            let found = (host.as_str(), *port).to_socket_addrs().map_err(failed)?;
-            found.map(|address| tcp(address).map_err(failed)).collect()
-        }
-        Listen::Unix { unix, mode } => {
-            let failed = |wrong| StartError::Listen {
-                what: unix.display().to_string(),
-                wrong,
-            };
-            let mode = u32::from_str_radix(mode, 8).unwrap_or(0o660);
-            // Left by one that was killed; a living one has its own directory's lock on it.
-            if std::os::unix::net::UnixStream::connect(unix).is_err() && unix.exists() {
-                std::fs::remove_file(unix).map_err(failed)?;
-            }
-            let listener = tokio::net::UnixListener::bind(unix).map_err(failed)?;
-            std::fs::set_permissions(unix, std::fs::Permissions::from_mode(mode))
-                .map_err(failed)?;
-            Ok(vec![Listener::Unix(listener)])
-        }
-    }
-}
-
-fn tcp(address: std::net::SocketAddr) -> io::Result<Listener> {
-    let domain = socket2::Domain::for_address(address);
-    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    // Each shard listens for itself, and the kernel spreads the clients.
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(4096)?;
-    Ok(Listener::Tcp(tokio::net::TcpListener::from_std(
-        socket.into(),
-    )?))
 }

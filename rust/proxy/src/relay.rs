@@ -27,6 +27,7 @@ use tokio::time::Sleep;
 
 use crate::hub::{Event, Hub, PoolOf};
 use crate::names::{set_all, Statements};
+use crate::pace::Pace;
 use crate::server::{self, Server};
 use crate::source::Source;
 use crate::stream::Stream;
@@ -76,6 +77,11 @@ pub struct Relay {
     pub key: Rc<RefCell<Option<CancelKey>>>,
     pub events_in: mpsc::UnboundedSender<Event>,
     pub events: mpsc::UnboundedReceiver<Event>,
+    pub pace: Rc<Pace>,
+    /// Bytes that are kept for it, as the shard has counted them.
+    pub kept: usize,
+    /// What it is told when it is sent away, once it is between two transactions.
+    pub farewell: Option<(&'static str, &'static str)>,
 }
 
 /// Whether the client is told that its commit may not last.
@@ -109,6 +115,7 @@ impl Relay {
     pub async fn run(mut self) {
         loop {
             self.work();
+            self.on_worked();
             if self.ending && self.to_client.is_empty() {
                 break;
             }
@@ -157,9 +164,9 @@ impl Relay {
                 return Poll::Ready(Woken::Rested);
             }
         }
-        let limit = self.limit();
+        let (limit, stalled) = (self.limit(), self.is_stalled());
         if let Some(held) = &mut self.held {
-            if self.to_client.len() < limit {
+            if self.to_client.len() < limit && !stalled {
                 match read(&mut held.server.stream, &mut held.server.unread, cx) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Woken::ServerGone),
                     Poll::Ready(Ok(_)) => return Poll::Ready(Woken::FromServer),
@@ -171,10 +178,13 @@ impl Relay {
             .held
             .as_ref()
             .map_or(0, |held| held.server.unsent.len());
-        if !self.ending && unsent < limit && self.source.wants_more(limit) {
+        if !self.ending && !stalled && unsent < limit && self.source.wants_more(limit) {
             match read(&mut self.stream, &mut self.source.unread, cx) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Woken::ClientGone),
-                Poll::Ready(Ok(_)) => return Poll::Ready(Woken::FromClient),
+                Poll::Ready(Ok(length)) => {
+                    self.pool.counts.on_received(length);
+                    return Poll::Ready(Woken::FromClient);
+                }
                 Poll::Pending => (),
             }
         }
@@ -182,10 +192,12 @@ impl Relay {
     }
 
     fn poll_writes(&mut self, cx: &mut Context) -> Poll<Woken> {
-        let was_full = self.to_client.len() >= self.limit();
+        let length = self.to_client.len();
+        let was_full = length >= self.limit();
         if write(&mut self.stream, &mut self.to_client, cx).is_err() {
             return Poll::Ready(Woken::ClientGone);
         }
+        self.pool.counts.on_sent(length - self.to_client.len());
         let mut wrote = self.ending && self.to_client.is_empty();
         wrote |= was_full && self.to_client.len() < self.limit();
         if let Some(held) = &mut self.held {
@@ -213,6 +225,7 @@ impl Relay {
         }
         let now_s = self.hub.now_s();
         self.waiting = Some(Waiting { since_s: now_s });
+        self.pace.on_waiting(now_s);
         let since_s = *self.held_since_s.get_or_insert(now_s - self.was_held_s);
         let wait_s = (since_s + self.budget_s() - now_s).max(0.0);
         let pool = Rc::clone(&self.pool);
@@ -249,6 +262,11 @@ impl Relay {
                 self.waiting = None;
                 self.fail("53300", "too many clients wait for a server");
             }
+            Event::Leave {
+                sqlstate,
+                words,
+                at_once,
+            } => self.on_leave(sqlstate, words, at_once),
         }
     }
 
@@ -264,9 +282,8 @@ impl Relay {
             .waiting
             .take()
             .map_or(0.0, |waiting| self.hub.now_s() - waiting.since_s);
-        let counts = &self.pool.counts;
-        let micros = (waited_s * 1e6) as u64;
-        counts.waited_us.set(counts.waited_us.get() + micros);
+        self.pool.counts.on_waited(waited_s);
+        self.hub.on_waited(waited_s, true);
         if !server.is_quiet() {
             // It closed while it was idle; nothing was sent, so nobody is told.
             self.pool.lost(&self.hub, id);
@@ -333,6 +350,13 @@ impl Relay {
         if self.is_in_recovery() {
             // It is being promoted.  What it would say now may lack what was committed.
             self.nap = Some(nap(RECOVERY_PAUSE));
+            let node = self
+                .held
+                .as_ref()
+                .and_then(|held| self.pool.node_of(held.id));
+            if let Some(node) = node {
+                self.hub.tell_in_recovery(node);
+            }
         } else {
             self.settling = false;
             self.is_no_longer_held();
@@ -378,6 +402,8 @@ impl Relay {
                 self.ending = true;
             }
         }
+        self.pace
+            .on_over(self.session.flow().status(), self.hub.now_s());
         if found {
             self.pool.lost(&self.hub, held.id);
         }
@@ -419,6 +445,7 @@ impl Relay {
         self.waiting = None;
         let now_s = self.hub.now_s();
         let held_s = now_s - self.held_since_s.take().unwrap_or(now_s);
+        self.hub.on_waited(held_s, false);
         let failure = on_budget_over(self.source.has_again(), held_s);
         let message = match self.pool.failure.borrow().as_ref() {
             Some(words) => format!("{} ({words})", failure.message),
@@ -444,6 +471,7 @@ impl Relay {
             self.skipping = true;
         }
         self.to_client.extend_from_slice(&bytes);
+        self.pace.on_over(TxStatus::Idle, self.hub.now_s());
     }
 
     fn leave(&mut self) {
@@ -461,7 +489,8 @@ impl Relay {
         let _ = self
             .session
             .on_server_lost(&mut self.hub.ledger.borrow_mut());
-        self.hub.clients.borrow_mut().remove(&self.id);
+        self.hub.memory.account(self.kept, 0);
+        self.hub.on_left(self.id);
     }
 
     /// Whatever the client had under way ends with its server: at once, and not when the server

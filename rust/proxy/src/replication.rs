@@ -18,7 +18,7 @@ use crate::shard::refuse;
 pub async fn replicate(mut guest: Guest, hub: &Rc<Hub>, config: &Config, who: &str) {
     let mut server = match own_server(&guest, hub, config).await {
         Ok(server) => server,
-        Err(words) => return refuse(guest.stream, "57P03", &words, who).await,
+        Err(words) => return refuse(guest.stream, hub, "57P03", &words, who).await,
     };
     let mut terms = hub.term.subscribe();
     terms.mark_unchanged();

@@ -69,6 +69,13 @@ impl Users {
         Ok(Self { by_name })
     }
 
+    pub fn names(&self) -> Vec<String> {
+        let names = self.by_name.keys();
+        names
+            .map(|name| String::from_utf8_lossy(name).into_owned())
+            .collect()
+    }
+
     pub fn get(&self, user: &[u8]) -> Option<&Known> {
         self.by_name.get(user)
     }

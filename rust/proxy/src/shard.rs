@@ -16,14 +16,16 @@ use flightmode_wire::report::Report;
 use flightmode_wire::server::{Authentication, FromServer, TxStatus};
 use flightmode_wire::startup::CancelKey;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{Config, PoolMode};
-use crate::hub::{Entry, Event, Hub, PoolKey, PoolOf};
+use crate::console;
+use crate::hub::{About, Entry, Event, Hub, PoolKey, PoolOf};
+use crate::listen::Kind;
 use crate::login::{receive, Arrival, Guest, Refused};
 use crate::names::Statements;
+use crate::pace::Pace;
 use crate::relay::{Relay, Unconfirmed, CANCEL_WITHIN};
 use crate::replication::replicate;
 use crate::secrets::Users;
@@ -41,73 +43,30 @@ pub struct Door {
     pub mock_key: [u8; 32],
 }
 
-/// A socket that listens.
-pub enum Listener {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-impl Listener {
-    async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
-        match self {
-            Self::Tcp(listener) => {
-                let (stream, address) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                Ok((Stream::Tcp(stream), Some(address)))
-            }
-            Self::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
-                Ok((Stream::Unix(stream), None))
-            }
-        }
+/// A connection, from its first byte to its last.
+pub async fn serve(stream: Stream, address: Option<SocketAddr>, hub: Rc<Hub>, kind: Kind) {
+    let mut config = hub.config();
+    if kind.admin {
+        config = Rc::new(console::by_file(&config));
     }
-}
-
-/// Let clients in, for ever.
-pub async fn listen(listener: Listener, hub: Rc<Hub>, door: Rc<Door>) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, address)) => {
-                let (hub, door) = (Rc::clone(&hub), Rc::clone(&door));
-                tokio::task::spawn_local(serve(stream, address, hub, door));
-            }
-            Err(wrong) => {
-                // Out of descriptors, mostly: those who are in go on, and some will leave.
-                tracing::error!("no client can be let in: {wrong}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-}
-
-async fn serve(stream: Stream, address: Option<SocketAddr>, hub: Rc<Hub>, door: Rc<Door>) {
-    let config = hub.config();
-    let ip = address.map(|address| address.ip());
+    let Some(door) = hub.door() else { return };
     let within = Duration::from_secs_f64(config.limits.preauth_s.max(0.1));
+    let ip = address.map(|address| address.ip());
     let arrival = tokio::time::timeout(within, receive(stream, ip, &door, &config)).await;
+    let who = server::peer(address);
     match arrival {
         Ok(Ok(Arrival::Cancel(key))) => cancel(&hub, &key).await,
-        Ok(Ok(Arrival::Guest(guest))) => welcome(*guest, address, &hub, &config).await,
-        Ok(Err(refused @ Refused::Told { .. })) => {
-            tracing::info!(client = server::peer(address), "refused: {refused}");
-        }
+        Ok(Ok(Arrival::Guest(guest))) => welcome(*guest, address, &hub, &config, kind).await,
+        Ok(Err(Refused::Told { sqlstate, message })) => hub.on_refused(&who, sqlstate, &message),
         Ok(Err(Refused::Broken(wrong))) => {
-            tracing::debug!(
-                client = server::peer(address),
-                "left before it was in: {wrong}"
-            );
+            tracing::debug!(client = who, "left before it was in: {wrong}");
         }
-        Err(_) => {
-            tracing::info!(
-                client = server::peer(address),
-                "refused: too slow to log in"
-            );
-        }
+        Err(_) => hub.on_refused(&who, "57014", "too slow to log in"),
     }
 }
 
-pub async fn refuse(mut stream: Stream, sqlstate: &str, message: &str, who: &str) {
-    tracing::info!(client = who, "refused: {message}");
+pub async fn refuse(mut stream: Stream, hub: &Rc<Hub>, sqlstate: &str, message: &str, who: &str) {
+    hub.on_refused(who, sqlstate, message);
     let mut bytes = Vec::new();
     Report::new("FATAL", sqlstate, message).write_error(&mut bytes);
     // It may have gone already.
@@ -157,11 +116,31 @@ fn over_limit(hub: &Hub, config: &Config, guest: &Guest, ip: Option<IpAddr>) -> 
     None
 }
 
-async fn welcome(guest: Guest, address: Option<SocketAddr>, hub: &Rc<Hub>, config: &Rc<Config>) {
+async fn welcome(
+    guest: Guest,
+    address: Option<SocketAddr>,
+    hub: &Rc<Hub>,
+    config: &Rc<Config>,
+    kind: Kind,
+) {
     let who = server::peer(address);
+    if guest.database == console::DATABASE {
+        return console::serve(guest, hub, config, kind, &who).await;
+    }
     let ip = address.map(|address| address.ip());
+    if hub.draining.get() {
+        let words = "the proxy is shutting down";
+        return refuse(guest.stream, hub, "57P03", words, &who).await;
+    }
+    if hub.memory.is_over(hub) {
+        let words = format!(
+            "no memory for one more client (memory_mb is {})",
+            config.limits.memory_mb
+        );
+        return refuse(guest.stream, hub, "53200", &words, &who).await;
+    }
     if let Some(words) = over_limit(hub, config, &guest, ip) {
-        return refuse(guest.stream, "53300", &words, &who).await;
+        return refuse(guest.stream, hub, "53300", &words, &who).await;
     }
     if guest.replication.is_some() {
         return replicate(guest, hub, config, &who).await;
@@ -172,13 +151,16 @@ async fn welcome(guest: Guest, address: Option<SocketAddr>, hub: &Rc<Hub>, confi
     };
     let Some(pool) = hub.pool(&key, guest.credential.clone()) else {
         let words = format!("database \"{}\" is not served here", guest.database);
-        return refuse(guest.stream, "3D000", &words, &who).await;
+        return refuse(guest.stream, hub, "3D000", &words, &who).await;
     };
-    let mut relay = relay_of(guest, hub, config, pool, ip);
+    let mut relay = relay_of(guest, hub, config, pool, address);
     match relay.begin().await {
-        Ok(()) => relay.run().await,
+        Ok(()) => {
+            hub.logins.borrow_mut().accepted += 1;
+            relay.run().await;
+        }
         Err(words) => {
-            tracing::info!(client = who, "refused: {words}");
+            hub.on_refused(&who, "57P03", &words);
             relay.end_with("57P03", &words);
             relay.run().await;
         }
@@ -190,10 +172,11 @@ fn relay_of(
     hub: &Rc<Hub>,
     config: &Config,
     pool: Rc<PoolOf>,
-    ip: Option<IpAddr>,
+    address: Option<SocketAddr>,
 ) -> Relay {
     let id = hub.client_id();
     let (events_in, events) = mpsc::unbounded_channel();
+    let pace = Rc::new(Pace::new(hub.now_s()));
     let (has, key) = (Rc::new(Cell::new(None)), Rc::new(RefCell::new(None)));
     let mut secret = vec![0; guest.secret_len];
     fill(&mut secret);
@@ -202,10 +185,15 @@ fn relay_of(
         pool: Rc::clone(&pool),
         server: Rc::clone(&has),
         key: Rc::clone(&key),
-        address: ip.map(|ip| ip.to_string()).unwrap_or_default(),
+        address: address
+            .map(|address| address.ip().to_string())
+            .unwrap_or_default(),
+        events: events_in.clone(),
+        pace: Rc::clone(&pace),
+        about: about(&guest, hub, address),
     };
     hub.clients.borrow_mut().insert(id, entry);
-    let mode = match pool.mode {
+    let mode = match pool.mode.get() {
         PoolMode::Session => Mode::Session,
         PoolMode::Transaction | PoolMode::Statement => Mode::Transaction,
     };
@@ -235,6 +223,24 @@ fn relay_of(
         key,
         events_in,
         events,
+        pace,
+        kept: 0,
+        farewell: None,
+    }
+}
+
+fn about(guest: &Guest, hub: &Hub, address: Option<SocketAddr>) -> About {
+    let named = guest
+        .settings
+        .iter()
+        .find(|(name, _)| name == b"application_name");
+    About {
+        port: address.map_or(0, |address| address.port()),
+        application: named
+            .map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+            .unwrap_or_default(),
+        tls: guest.stream.tls_version(),
+        since_s: hub.now_s(),
     }
 }
 
@@ -309,6 +315,7 @@ impl Relay {
                     return Err(format!("no server for this login: {why}"));
                 }
                 Some(Event::Ahead(_) | Event::Void(_)) => (),
+                Some(Event::Leave { words, .. }) => return Err(words.to_owned()),
                 Some(Event::Refused) | None => {
                     return Err("too many clients wait for a server".to_owned());
                 }

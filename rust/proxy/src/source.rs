@@ -94,6 +94,14 @@ impl Source {
         }
     }
 
+    /// A long message that has to be whole before it can go on, and is not.
+    pub fn is_inside_long(&self) -> bool {
+        let frame = self.frame().ok().flatten();
+        frame.is_some_and(|frame| {
+            !is_row(frame) && frame.len > WHOLE && self.unread.len() < frame.len
+        })
+    }
+
     pub fn is_inside(&self) -> bool {
         self.part.is_some()
     }

@@ -26,6 +26,16 @@ impl Stream {
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_) | Self::ClientTls(_))
     }
+
+    /// Such as `TLSv1_3`; none for plain text.
+    pub fn tls_version(&self) -> Option<String> {
+        let version = match self {
+            Self::Tls(stream) => stream.get_ref().1.protocol_version(),
+            Self::ClientTls(stream) => stream.get_ref().1.protocol_version(),
+            _ => None,
+        };
+        version.map(|version| format!("{version:?}"))
+    }
 }
 
 impl AsyncRead for Stream {

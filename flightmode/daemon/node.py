@@ -1,13 +1,15 @@
-"""Where a node is put together: the one place that names the real hands."""
+"""A node, put together: the real store, Postgres and fence around the agent and its API."""
 
 import asyncio
 import contextlib
+import ipaddress
 import pwd
 import signal
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import structlog
 
@@ -149,7 +151,7 @@ def make_postgres(config: Config, node: str) -> PostgresServer:
             parameters=tuple(
                 (name, _as_setting(value)) for name, value in config.postgres.parameters.items()
             ),
-            hba=tuple(_hba_line(rule) for rule in config.postgres.hba),
+            hba=tuple(_hba_line(rule) for rule in (*config.postgres.hba, *_rules_for_apps(config))),
             user=user.pw_name,
             uid=user.pw_uid,
             gid=user.pw_gid,
@@ -166,6 +168,22 @@ def find_bin_dir(config: Config) -> Path:
         problem = f"postgres.bin_dir: there is no PostgreSQL {major} in {wanted}"
         raise ConfigInvalid("flightmode.toml", (problem,))
     return wanted
+
+
+def _rules_for_apps(config: Config) -> list[HbaRule]:
+    """The proxies on the application's machines come with passwords, over TLS."""
+    kind: Literal["host", "hostssl"] = "hostssl" if config.postgres.tls else "host"
+    return [
+        HbaRule(type=kind, address=_network(app.host)) for app in config.provision.apps.values()
+    ]
+
+
+def _network(host: str) -> str:
+    """An address as pg_hba.conf wants it; a host name stands as it is."""
+    try:
+        return str(ipaddress.ip_network(host))
+    except ValueError:
+        return host
 
 
 def _as_setting(value: str | bool | float) -> str:

@@ -4,7 +4,8 @@ Every decision rests on one linearizable read (S1); what a read does not tell is
 here: when a revision was first seen, and which swap of ours has an unknown outcome.
 """
 
-from flightmode.agent.clock import Clock
+from collections.abc import Callable
+
 from flightmode.errors import StoreError
 from flightmode.model.cluster import ClusterState, Request
 from flightmode.model.member import Member, MemberSeen
@@ -16,19 +17,25 @@ from flightmode.store.port import Snapshot, Store
 class Tracker:
     """Reads the cluster's keys and remembers what the store can't know."""
 
-    def __init__(self, store: Store, cluster: str, clock: Clock) -> None:
+    def __init__(self, store: Store, cluster: str, now_s: Callable[[], float]) -> None:
+        """`now_s`: CLOCK_BOOTTIME in seconds, of whoever reads."""
         self._store = store
         self._prefix = keys.prefix(cluster)
         self._key = keys.state(cluster)
         self._members_prefix = keys.members(cluster)
         self._requests_prefix = keys.requests(cluster)
-        self._clock = clock
-        self._view = StoreView(False, -1.0, None, 0, clock.now_s(), None)
+        self._now_s = now_s
+        self._view = StoreView(False, -1.0, None, 0, now_s(), None)
         self._seen: dict[str, MemberSeen] = {}
         self.revision = 0
         """The store's revision as of the last answered read; 0: none was answered yet."""
         self._doubt: int | None = None
         self.renewed: Renewed | None = None
+
+    @property
+    def view(self) -> StoreView:
+        """What was last known."""
+        return self._view
 
     @property
     def state(self) -> ClusterState | None:
@@ -41,7 +48,7 @@ class Tracker:
 
     async def read(self) -> StoreView:
         """One linearizable read.  Never raises: a store that does not answer is in the view."""
-        sent_s = self._clock.now_s()
+        sent_s = self._now_s()
         try:
             snapshot = await self._store.read(self._prefix)
             if snapshot.revision < self.revision:
@@ -55,7 +62,7 @@ class Tracker:
         self.revision = snapshot.revision
         entry = snapshot.entries.get(self._key)
         revision = 0 if entry is None else entry.mod_revision
-        now_s = self._clock.now_s()
+        now_s = self._now_s()
         unchanged = self._view.read_s >= 0 and revision == self._view.state_revision
         state = self._view.state
         if not unchanged:

@@ -1,124 +1,18 @@
 //! A client: what binds it to its server, and what it hears when that is lost.
 
+mod client;
+mod doubt;
+
 use bytes::Bytes;
 use flightmode_pooler::flow::{Sent, Whose};
 use flightmode_pooler::guc::Values;
-use flightmode_pooler::session::{Deallocated, Heard, Lost, Mode, Session};
+use flightmode_pooler::session::{Deallocated, Lost, Mode, Session};
 use flightmode_pooler::statement::Pin;
 use flightmode_pooler::unit::Ledger;
 use flightmode_wire::client::{Bind, FromClient, Object, Parse};
-use flightmode_wire::report::Report;
 use flightmode_wire::server::{FromServer, TxStatus};
-use flightmode_wire::{Rules, Stage, Talker};
-use proptest::prelude::*;
 
-struct Client {
-    session: Session,
-    ledger: Ledger,
-}
-
-impl Client {
-    fn new() -> Self {
-        let session = Session::new(Mode::Transaction, Values::new());
-        Self {
-            session,
-            ledger: Ledger::new(10_000, 10_000),
-        }
-    }
-
-    fn says(&mut self, message: &FromClient) -> Sent {
-        let mut raw = Vec::new();
-        message.write(&mut raw);
-        self.session
-            .on_message(message, Bytes::from(raw), Whose::Clients, &mut self.ledger)
-    }
-
-    fn asks(&mut self, sql: &str) {
-        assert_eq!(self.says(&FromClient::Query(sql.as_bytes())), Sent::Forward);
-    }
-
-    /// Parse, Bind and Execute by the unnamed statement, without a Sync.
-    fn runs(&mut self, sql: &str) {
-        let parse = Parse {
-            name: b"",
-            sql: sql.as_bytes(),
-            types: b"",
-        };
-        let bind = Bind {
-            portal: b"",
-            statement: b"",
-            values: &[0; 6],
-        };
-        self.says(&FromClient::Parse(parse));
-        self.says(&FromClient::Bind(bind));
-        self.says(&FromClient::Execute {
-            portal: b"",
-            max_rows: 0,
-        });
-    }
-
-    fn hears(&mut self, message: &FromServer) -> Heard {
-        self.session.on_reply(message, &mut self.ledger).unwrap()
-    }
-
-    fn done(&mut self, tag: &str) -> Heard {
-        self.hears(&FromServer::CommandComplete(tag.as_bytes()))
-    }
-
-    fn ready(&mut self, status: TxStatus) {
-        self.hears(&FromServer::ReadyForQuery(status));
-    }
-
-    /// A query, its tag and the state after it.
-    fn query(&mut self, sql: &str, tag: &str, status: TxStatus) {
-        self.asks(sql);
-        self.done(tag);
-        self.ready(status);
-    }
-
-    fn fails(&mut self) {
-        self.hears(&FromServer::Error(Report::new(
-            "ERROR",
-            "23505",
-            "duplicate",
-        )));
-    }
-
-    fn setting(&self, name: &str) -> Option<&[u8]> {
-        self.session.settings().get(name.as_bytes())
-    }
-
-    fn loses(&mut self) -> Lost {
-        let lost = self.session.on_server_lost(&mut self.ledger);
-        assert_eq!(self.ledger.used(), 0, "what was kept is given back");
-        lost
-    }
-
-    /// The codes and states that a client is told at the loss of its server.
-    fn is_told(&mut self) -> Vec<String> {
-        match self.loses() {
-            Lost::Tell(bytes) => words(&bytes),
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-fn words(mut rest: &[u8]) -> Vec<String> {
-    let rules = Rules::new(Talker::Server, Stage::Session);
-    let mut words = Vec::new();
-    while let Some(frame) = rules.peek(rest).unwrap() {
-        words.push(
-            match FromServer::read(frame.tag, frame.body(rest).unwrap()).unwrap() {
-                FromServer::Error(report) => report.sqlstate().unwrap().to_owned(),
-                FromServer::ReadyForQuery(status) => format!("{status:?}"),
-                FromServer::CommandComplete(tag) => String::from_utf8(tag.to_vec()).unwrap(),
-                other => format!("{other:?}"),
-            },
-        );
-        rest = &rest[frame.len..];
-    }
-    words
-}
+use client::{words, Client};
 
 #[test]
 fn a_server_is_given_back_after_each_transaction() {
@@ -355,6 +249,30 @@ fn a_write_of_its_own_is_in_doubt_even_when_its_tag_was_seen() {
 }
 
 #[test]
+fn a_text_that_opens_a_transaction_and_does_not_end_it_has_had_no_effect() {
+    let mut client = Client::new();
+    client.asks("begin; insert into t values (1)");
+    assert_eq!(client.is_told(), ["40001", "Failed"]);
+    for sql in [
+        "begin; insert into t values (1); commit",
+        "begin; insert into t values (1); rollback; insert into t values (2)",
+        "insert into t values (1); begin; insert into t values (2)",
+    ] {
+        let mut client = Client::new();
+        client.asks(sql);
+        assert_eq!(client.is_told(), ["08007", "Idle"], "{sql}");
+    }
+}
+
+#[test]
+fn a_text_behind_one_that_opens_a_transaction_may_be_on_its_own() {
+    let mut client = Client::new();
+    client.asks("begin isolation level nonsense; insert into t values (1)");
+    client.asks("insert into t values (2)");
+    assert_eq!(client.is_told()[0], "08007");
+}
+
+#[test]
 fn a_transaction_fails_at_its_next_statement_if_nobody_was_waiting() {
     let mut client = Client::new();
     client.query("begin", "BEGIN", TxStatus::Open);
@@ -513,110 +431,4 @@ fn the_rest_of_a_group_that_was_told_needs_no_server() {
     assert_eq!(client.session.flow().status(), TxStatus::Idle);
     assert!(client.session.may_release());
     assert_eq!(client.loses(), Lost::Nothing);
-}
-
-/// One simple query each: text, and what it does to a server's transaction.
-const QUERIES: [&str; 6] = [
-    "begin",
-    "commit",
-    "rollback",
-    "select 1",
-    "insert into t values (1)",
-    "set a to 1",
-];
-
-/// What a server answers to a query, its state after it, and whether it has then committed
-/// something that a client could miss or do twice.
-#[derive(Clone, Copy, Default)]
-struct Database {
-    open: bool,
-    wrote: bool,
-}
-
-impl Database {
-    fn runs(&mut self, sql: &str) -> (&'static str, bool) {
-        let (tag, commits) = match sql {
-            "begin" => ("BEGIN", false),
-            "commit" => ("COMMIT", self.wrote),
-            "rollback" => ("ROLLBACK", false),
-            "select 1" => ("SELECT 1", false),
-            "set a to 1" => ("SET", false),
-            _ => ("INSERT 0 1", !self.open),
-        };
-        match sql {
-            "begin" => self.open = true,
-            "commit" | "rollback" => *self = Self::default(),
-            "insert into t values (1)" => self.wrote = self.open,
-            _ => (),
-        }
-        (tag, commits)
-    }
-
-    fn status(self) -> TxStatus {
-        if self.open {
-            TxStatus::Open
-        } else {
-            TxStatus::Idle
-        }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3_000))]
-
-    /// Whatever was sent ahead and however much was answered: what may have committed unheard is
-    /// never run again, never passed over, and never called safe to retry.
-    #[test]
-    fn pitfall_53_what_may_have_committed_is_always_named_so(
-        queries in proptest::collection::vec(proptest::sample::select(&QUERIES[..]), 1..10),
-        ahead in 1usize..6,
-        answered in 0usize..10,
-        tag_seen: bool,
-    ) {
-        let mut client = Client::new();
-        let mut database = Database::default();
-        let mut sent = 0;
-        let answered = answered.min(queries.len());
-        for sql in &queries[..answered] {
-            while sent < queries.len() && !client.session.flow().is_running()
-                || sent < queries.len() && client.session.flow().ready_owed() < ahead
-            {
-                client.asks(queries[sent]);
-                sent += 1;
-            }
-            let (tag, _) = database.runs(sql);
-            client.done(tag);
-            client.ready(database.status());
-        }
-        while sent < queries.len() && client.session.flow().ready_owed() < ahead {
-            client.asks(queries[sent]);
-            sent += 1;
-        }
-        let was_open = database.open;
-        let mut unheard = database;
-        let in_doubt = queries[answered..sent]
-            .iter()
-            .map(|sql| unheard.runs(sql).1)
-            .fold(false, |any, commits| any | commits);
-        if tag_seen && sent > answered {
-            client.done(database.runs(queries[answered]).0);
-        }
-        match client.loses() {
-            Lost::Nothing => prop_assert!(sent == answered && !was_open),
-            Lost::RunAgain(again) => {
-                prop_assert!(!in_doubt && !was_open && !tag_seen);
-                prop_assert_eq!(again.len(), sent - answered);
-            }
-            Lost::Tell(bytes) => {
-                let told = words(&bytes);
-                let readies = told.iter().filter(|word| ["Idle", "Failed"].contains(&&***word));
-                prop_assert_eq!(readies.count(), sent - answered, "one for each query");
-                let is_safe = told.iter().any(|word| word == "40001");
-                prop_assert!(!(in_doubt && is_safe), "{:?} {:?}", queries, told);
-                prop_assert!(!in_doubt || told.iter().any(|word| word == "08007"));
-            }
-            Lost::End(_) => prop_assert!(false, "nothing is pinned"),
-        }
-        prop_assert!(client.session.settings().get(b"a").is_none_or(|value| value == b"1"));
-    }
 }

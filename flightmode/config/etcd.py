@@ -7,11 +7,11 @@
 
 from pathlib import Path
 
-from flightmode.config import Config
 from flightmode.config.derive import bracketed
+from flightmode.config.schema import Config
 
 
-def member_argv(config: Config, node: str, data: Path, tls: Path) -> list[str]:
+def etcd_argv(config: Config, node: str, data: Path, tls: Path) -> list[str]:
     """Argv of the member on `node`; clients and members prove themselves by certificates."""
     me = config.nodes[node]
     host = bracketed(me.host)

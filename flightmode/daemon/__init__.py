@@ -1,0 +1,1 @@
+"""Where programs are put together: the one place that names the real hands."""

@@ -1,0 +1,1 @@
+"""The hand that touches PostgreSQL: its processes, its files, its settings, what it says."""

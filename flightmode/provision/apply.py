@@ -1,0 +1,115 @@
+"""Look at all hosts, say what is to be done, and do it, on all of them at once."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from flightmode.config import Config
+from flightmode.errors import FlightmodeError, HostRefused, HostUnfit, StepFailed
+from flightmode.provision.facts import Facts, read, script
+from flightmode.provision.plan import Plan, Step, plan, unpack_command
+from flightmode.provision.wanted import Wanted
+from flightmode.provision.wheels import Release
+from flightmode.remote.port import Remote
+
+LOOK_WITHIN_S = 120.0
+STEP_WITHIN_S = 900.0
+_TAIL = 1200
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A step that begins (`ended` is False) or has ended."""
+
+    host: str
+    number: int
+    of: int
+    title: str
+    ended: bool
+    took_s: float = 0.0
+
+
+Say = Callable[[Progress], None]
+
+
+async def look(remote: Remote, wanted: Wanted) -> Facts:
+    """What the host has.  Raises HostRefused, HostUnreachable."""
+    answer = await remote.run(script(wanted), within_s=LOOK_WITHIN_S)
+    facts = read(answer.out)
+    if facts is None:
+        raise HostRefused(f"{wanted.name} did not say what it has: {answer.err.strip()[-_TAIL:]}")
+    return facts
+
+
+async def plan_all(
+    config: Config, hosts: Sequence[Wanted], remotes: Mapping[str, Remote], release: Release
+) -> list[Plan]:
+    """What to do on each.  Raises HostUnfit with the problems of all hosts at once."""
+    found = await asyncio.gather(*(look(remotes[each.name], each) for each in hosts))
+    now_s = time.time()
+    plans = [
+        plan(config, each, facts, release.name, now_s)
+        for each, facts in zip(hosts, found, strict=True)
+    ]
+    problems = [f"{each.name} {problem}" for each in plans for problem in each.unfit]
+    if problems:
+        raise HostUnfit("\n  ".join(("nothing was changed:", *problems)))
+    return plans
+
+
+async def carry_out(
+    plans: Sequence[Plan], remotes: Mapping[str, Remote], release: Release, say: Say
+) -> None:
+    """All hosts at once.  When one fails the others finish what they are doing; raises the first
+    failure, with the others' in its words."""
+    done = await asyncio.gather(
+        *(_one_host(each, remotes[each.name], release, say) for each in plans),
+        return_exceptions=True,
+    )
+    failures = [each for each in done if isinstance(each, FlightmodeError)]
+    for each in done:
+        if isinstance(each, BaseException) and not isinstance(each, FlightmodeError):
+            raise each
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        raise StepFailed("\n  ".join(str(each) for each in failures))
+
+
+async def _one_host(plan: Plan, remote: Remote, release: Release, say: Say) -> None:
+    for number, step in enumerate(plan.steps, start=1):
+        began_s = time.monotonic()
+        say(Progress(plan.name, number, len(plan.steps), step.title, ended=False))
+        await _one_step(plan.name, step, remote, release)
+        took_s = time.monotonic() - began_s
+        say(Progress(plan.name, number, len(plan.steps), step.title, ended=True, took_s=took_s))
+
+
+async def _one_step(name: str, step: Step, remote: Remote, release: Release) -> None:
+    if step.file is not None:
+        owned = step.file.owned
+        await remote.put(step.file.path, step.file.content, mode=owned.mode, owner=owned.owner)
+        return
+    command, stdin = step.command, None
+    if step.release:
+        command, stdin = await _unpacking(name, remote, release)
+    done = await remote.run(command, stdin=stdin, within_s=STEP_WITHIN_S)
+    if done.status != 0:
+        said = (done.err.strip() or done.out.strip())[-_TAIL:]
+        raise StepFailed(
+            f"{name}: {step.title}: status {done.status}: {said}",
+            hint="flightmode provision   (it goes on where it stopped)",
+        )
+
+
+async def _unpacking(name: str, remote: Remote, release: Release) -> tuple[str, bytes]:
+    """The wheels are for one version of Python.  Raises HostUnfit for another."""
+    asked = 'import sys; print("%d.%d" % sys.version_info[:2])'
+    answer = await remote.run(f"python3 -c '{asked}'")
+    if answer.out.strip() != release.python:
+        raise HostUnfit(
+            f"{name} has Python {answer.out.strip() or '(none)'}, and this command runs on "
+            f"{release.python}: run it from a machine with the same Debian as the hosts"
+        )
+    return unpack_command(release.name), release.archive

@@ -1,0 +1,139 @@
+"""What a host has: one script that only looks, and the reading of its answer.  Pure."""
+
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from flightmode.provision.wanted import Wanted
+
+RELEASES = "/opt/flightmode"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A file or directory as it is."""
+
+    mode: int
+    owner: str
+    digest: str
+    """SHA-256 of a file; empty for a directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A unit as systemd has it."""
+
+    enabled: str
+    active: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One look at one host."""
+
+    distribution: str = ""
+    version: str = ""
+    machine: str = ""
+    python: str = ""
+    """`3.11`; empty: none yet."""
+    free_mb: int = 0
+    fsync_ms: float = 0.0
+    clock_s: float = 0.0
+    """Its wall clock, unix time."""
+    release: str = ""
+    """Of Flightmode, as `/opt/flightmode/current` points to it."""
+    packages: frozenset[str] = frozenset()
+    users: frozenset[str] = frozenset()
+    held: Mapping[str, Held] = field(default_factory=dict)
+    units: Mapping[str, Unit] = field(default_factory=dict)
+    listeners: Mapping[int, str] = field(default_factory=dict)
+    """Port to what listens on it."""
+
+
+def script(wanted: Wanted) -> str:
+    """A shell script that prints a line for each fact, and changes nothing.
+
+    It leaves nothing behind: the file by which fsync is measured is removed.
+    """
+    paths = [*wanted.directories, *(file.path for file in wanted.files)]
+    units = [*wanted.units, *wanted.masked]
+    return f"""
+. /etc/os-release
+echo "os ${{ID:-?}} ${{VERSION_ID:-?}}"
+echo "machine $(uname -m)"
+echo "clock $(date +%s.%N)"
+python3 -c 'import sys; print("python %d.%d" % sys.version_info[:2])' 2>/dev/null
+echo "free $(df -Pm /var/lib | awk 'NR==2 {{ print $4 }}')"
+echo "release $(readlink {RELEASES}/current 2>/dev/null)"
+probe=$(mktemp /var/lib/.flightmode-fsync.XXXXXX)
+began=$(date +%s%N)
+dd if=/dev/zero of="$probe" bs=8k count=100 oflag=dsync conv=notrunc 2>/dev/null
+ended=$(date +%s%N)
+rm -f "$probe"
+echo "fsync $(( (ended - began) / 100 ))"
+for name in {_listed(wanted.packages)}; do
+    dpkg-query -W -f '${{db:Status-Status}} ${{Package}}\\n' "$name" 2>/dev/null |
+        awk '$1 == "installed" {{ print "package " $2 }}'
+done
+cut -d: -f1 /etc/passwd | sed 's/^/user /'
+for path in {_listed(paths)}; do
+    [ -e "$path" ] || continue
+    digest=-
+    [ ! -f "$path" ] || digest=$(sha256sum "$path" | cut -d' ' -f1)
+    echo "held $path $(stat -c '%a %U:%G' "$path") $digest"
+done
+for name in {_listed(units)}; do
+    enabled=$(systemctl is-enabled "$name" 2>/dev/null || true)
+    echo "unit $name $enabled $(systemctl is-active "$name" 2>/dev/null || true)"
+done
+for port in {_listed(str(port) for port in wanted.ports)}; do
+    ss -Hltnp "sport = :$port" 2>/dev/null |
+        sed -n "s/.*users:((\\"\\([^\\"]*\\)\\".*/listener $port \\1/p" | head -n 1
+done
+echo "end"
+"""
+
+
+def _listed(words: Iterable[str]) -> str:
+    return " ".join(shlex.quote(word) for word in words)
+
+
+def read(answer: str) -> Facts | None:
+    """The facts; None: the answer was cut off."""
+    lines = [line.split() for line in answer.splitlines() if line.strip()]
+    if not lines or lines[-1] != ["end"]:
+        return None
+    found: dict[str, list[list[str]]] = {}
+    for kind, *rest in lines:
+        found.setdefault(kind, []).append(rest)
+
+    def one(kind: str, default: str) -> str:
+        rest = found.get(kind, [[]])[0]
+        return rest[0] if rest else default
+
+    system = found.get("os", [["?", "?"]])[0]
+    return Facts(
+        distribution=system[0],
+        version=system[1] if len(system) > 1 else "",
+        machine=one("machine", ""),
+        python=one("python", ""),
+        free_mb=int(one("free", "0")),
+        fsync_ms=int(one("fsync", "0")) / 1e6,
+        clock_s=float(one("clock", "0")),
+        release=one("release", "").rpartition("/")[2],
+        packages=frozenset(rest[0] for rest in found.get("package", [])),
+        users=frozenset(rest[0] for rest in found.get("user", [])),
+        held={
+            path: Held(int(mode, 8), owner, "" if digest == "-" else digest)
+            for path, mode, owner, digest in found.get("held", [])
+        },
+        units={rest[0]: _unit(rest[1:]) for rest in found.get("unit", [])},
+        listeners={int(port): name for port, name in found.get("listener", [])},
+    )
+
+
+def _unit(words: list[str]) -> Unit:
+    """`is-enabled` says nothing of a unit that does not exist."""
+    if len(words) == 2:
+        return Unit(words[0], words[1])
+    return Unit("", words[0] if words else "")

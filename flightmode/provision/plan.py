@@ -1,0 +1,226 @@
+"""The difference between what a host has and what it shall have, as steps in their order.  Pure."""
+
+import hashlib
+from dataclasses import dataclass
+from itertools import groupby
+
+from flightmode.config import Config
+from flightmode.provision.facts import RELEASES, Facts
+from flightmode.provision.wanted import OWN_USER, File, Role, Wanted
+
+SUPPORTED = (("debian", "12"), ("debian", "13"))
+MACHINES = ("x86_64", "aarch64")
+FREE_MB = 2048
+CLOCK_OFF_S = 2.0
+"""Certificates and people go by wall clocks; leases do not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do on a host; doing it twice does no harm."""
+
+    title: str
+    command: str = ""
+    """A shell command; empty for a step that writes `file` or brings the release."""
+    file: File | None = None
+    release: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything to do on one host."""
+
+    name: str
+    unfit: tuple[str, ...]
+    """Why nothing may be done here; then there are no steps."""
+    steps: tuple[Step, ...]
+
+
+def plan(config: Config, wanted: Wanted, facts: Facts, release: str, now_s: float) -> Plan:
+    """What to do.  `release`: the name of Flightmode's wheels; `now_s`: our wall clock."""
+    unfit = _unfit(config, wanted, facts, now_s)
+    if unfit:
+        return Plan(wanted.name, unfit, ())
+    steps = [
+        *_masks(wanted, facts),
+        *_packages(wanted, facts),
+        *_user(facts),
+        *_directories(wanted, facts),
+        *_files(wanted, facts),
+        *_release(facts, release),
+        *_units(wanted, facts, release),
+    ]
+    return Plan(wanted.name, (), tuple(steps))
+
+
+def _unfit(config: Config, wanted: Wanted, facts: Facts, now_s: float) -> tuple[str, ...]:
+    problems = []
+    if (facts.distribution, facts.version) not in SUPPORTED:
+        problems.append(
+            f"runs {facts.distribution} {facts.version}; Flightmode is made for Debian 12 and 13"
+        )
+    if facts.machine not in MACHINES:
+        problems.append(f"is a {facts.machine}; there are no programs for it")
+    if facts.free_mb < FREE_MB:
+        problems.append(f"has {facts.free_mb} MB free in /var/lib; {FREE_MB} MB are needed")
+    slow = facts.fsync_ms > config.provision.fsync_max_ms
+    if slow and wanted.role is not Role.APP:
+        limit = config.provision.fsync_max_ms
+        problems.append(
+            f"takes {facts.fsync_ms:.1f} ms to make 8 kB durable; the limit is {limit:g} ms "
+            "(provision.fsync_max_ms)"
+        )
+    if abs(facts.clock_s - now_s) > CLOCK_OFF_S:
+        off = facts.clock_s - now_s
+        problems.append(f"has a clock that is off by {off:+.1f} s: certificates will not hold")
+    ours = {"etcd", "postgres", "flightmode", "python", "python3"}
+    for port, name in facts.listeners.items():
+        if not _is_ours(facts, name, ours):
+            problems.append(f"has another program, {name}, listening on port {port}")
+    return tuple(problems)
+
+
+def _is_ours(facts: Facts, name: str, ours: set[str]) -> bool:
+    """A known program is ours once our units exist there; before that it is somebody's own."""
+    return name in ours and any(unit.enabled == "enabled" for unit in facts.units.values())
+
+
+def _masks(wanted: Wanted, facts: Facts) -> list[Step]:
+    """Before the packages come: a package starts its service at once (R44)."""
+    missing = [
+        name
+        for name in wanted.masked
+        if name not in facts.units or facts.units[name].enabled != "masked"
+    ]
+    steps = []
+    if missing:
+        names = " ".join(missing)
+        steps.append(Step(f"mask {names}", f"systemctl mask --now {names} 2>&1"))
+    if wanted.role is Role.DATABASE and f"postgresql-{_major(wanted)}" not in facts.packages:
+        path = "/etc/postgresql-common/createcluster.conf"
+        steps.append(
+            Step(
+                "no cluster of Debian's own",
+                f"mkdir -p /etc/postgresql-common && [ -e {path} ] || "
+                f"echo 'create_main_cluster = false' > {path}",
+            )
+        )
+    return steps
+
+
+def _major(wanted: Wanted) -> str:
+    return next(n.rpartition("-")[2] for n in wanted.packages if n.startswith("postgresql-"))
+
+
+def _packages(wanted: Wanted, facts: Facts) -> list[Step]:
+    missing = [name for name in wanted.packages if name not in facts.packages]
+    if not missing:
+        return []
+    names = " ".join(missing)
+    options = "-o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold"
+    return [
+        Step(
+            f"install {names}",
+            "export DEBIAN_FRONTEND=noninteractive && "
+            f"apt-get {options} update -q && "
+            f"apt-get {options} install -q -y --no-install-recommends {names}",
+        )
+    ]
+
+
+def _user(facts: Facts) -> list[Step]:
+    if OWN_USER in facts.users:
+        return []
+    make = f"useradd --system --user-group --no-create-home --shell /usr/sbin/nologin {OWN_USER}"
+    return [Step(f"the user {OWN_USER}", f"getent passwd {OWN_USER} >/dev/null || {make}")]
+
+
+def _directories(wanted: Wanted, facts: Facts) -> list[Step]:
+    steps = []
+    for path, owned in wanted.directories.items():
+        held = facts.held.get(path)
+        if held is None or (held.mode, held.owner) != (owned.mode, owned.owner):
+            user, _, group = owned.owner.partition(":")
+            make = f"install -d -m {owned.mode:04o} -o {user} -g {group} {path}"
+            steps.append(Step(f"the directory {path}", make))
+    return steps
+
+
+def _files(wanted: Wanted, facts: Facts) -> list[Step]:
+    return [Step(f"write {file.path}", file=file) for file in wanted.files if _differs(file, facts)]
+
+
+def _differs(file: File, facts: Facts) -> bool:
+    held = facts.held.get(file.path)
+    same = hashlib.sha256(file.content).hexdigest()
+    return held is None or (held.digest, held.mode, held.owner) != (
+        same,
+        file.owned.mode,
+        file.owned.owner,
+    )
+
+
+def _release(facts: Facts, release: str) -> list[Step]:
+    return [] if facts.release == release else [Step(f"install {release}", release=True)]
+
+
+def _units(wanted: Wanted, facts: Facts, release: str) -> list[Step]:
+    changed = {file.path for file in wanted.files if _differs(file, facts)}
+    steps = []
+    if any(path.startswith("/etc/systemd/") for path in changed):
+        steps.append(Step("systemd reads its units", "systemctl daemon-reload"))
+    stopped = [n for n in wanted.units if n not in facts.units or facts.units[n].active != "active"]
+    disabled = [
+        n for n in wanted.units if n not in facts.units or facts.units[n].enabled != "enabled"
+    ]
+    if disabled:
+        steps.append(Step("enable at boot", f"systemctl enable --quiet {' '.join(disabled)}"))
+    restarted = [n for n in _restarted(wanted, facts, changed, release) if n not in stopped]
+    steps += [Step(f"start {name}", _start(name)) for name in stopped]
+    steps += [Step(f"restart {name}", _start(name)) for name in restarted]
+    return steps
+
+
+def _start(name: str) -> str:
+    """etcd waits for its neighbours, which wait for it: nobody waits for its start."""
+    block = "--no-block " if "etcd" in name else ""
+    return f"systemctl reset-failed {name} 2>/dev/null; systemctl restart {block}{name}"
+
+
+def _restarted(wanted: Wanted, facts: Facts, changed: set[str], release: str) -> list[str]:
+    """What has to begin anew.  Never the fence: a new one comes with the next start of Postgres."""
+    names = {name for file in wanted.files if file.path in changed for name in file.restarts}
+    if facts.release != release:
+        names |= {"flightmode-agent.service", "flightmode-proxy.service"}
+    return [name for name in wanted.units if name in names and "fence" not in name]
+
+
+def unpack_command(release: str) -> str:
+    """A shell command that reads a tar of wheels and makes the release the current one.
+
+    It needs no package index.  The old release stays, for a way back.
+    """
+    home = f"{RELEASES}/{release}"
+    return f"""set -e
+mkdir -p {home}.wheels
+tar -x -C {home}.wheels
+rm -rf {home}
+python3 -m venv {home}
+{home}/bin/pip install --quiet --no-index --no-cache-dir --disable-pip-version-check \\
+    --find-links {home}.wheels flightmode
+rm -rf {home}.wheels
+ln -sfn {home} {RELEASES}/.next
+mv -T {RELEASES}/.next {RELEASES}/current
+ln -sfn {RELEASES}/current/bin/flightmode /usr/local/bin/flightmode
+"""
+
+
+def summary(plans: list[Plan]) -> list[str]:
+    """A line for each thing to do, with the hosts it concerns."""
+    pairs = sorted(
+        ((step.title, plan.name) for plan in plans for step in plan.steps), key=lambda pair: pair[0]
+    )
+    return [
+        f"{title}: {', '.join(name for _, name in group)}"
+        for title, group in groupby(pairs, key=lambda pair: pair[0])
+    ]

@@ -1,0 +1,135 @@
+"""The units of systemd that run Flightmode on a host."""
+
+from pathlib import Path
+
+from flightmode.config import Config
+from flightmode.config.etcd import etcd_argv
+
+PROGRAM = "/opt/flightmode/current/bin/flightmode"
+
+_ETCD_DATA = Path("/var/lib/flightmode-etcd")
+_ETCD_TLS = Path("/etc/flightmode/etcd-tls")
+
+_HARDENED = """NoNewPrivileges=yes
+PrivateTmp=yes
+ProtectSystem=full
+ProtectHome=yes
+ProtectKernelTunables=yes
+ProtectControlGroups=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+"""
+
+_AFTER_NETWORK = """After=network-online.target
+Wants=network-online.target
+"""
+
+
+def etcd_unit(config: Config, node: str, user: str) -> str:
+    """The only consensus.  It may wait for its neighbours for as long as they take."""
+    argv = etcd_argv(config, node, _ETCD_DATA, _ETCD_TLS)
+    command = " ".join(["/usr/bin/etcd", *argv[1:]])
+    return f"""[Unit]
+Description=Flightmode: etcd
+{_AFTER_NETWORK}
+[Service]
+Type=notify
+NotifyAccess=all
+User={user}
+ExecStart={command}
+Restart=always
+RestartSec=1
+TimeoutStartSec=infinity
+LimitNOFILE=65536
+OOMScoreAdjust=-900
+Nice=-5
+{_HARDENED}
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def fence_unit(node: str) -> str:
+    """The parent of Postgres.  Stopped, it stops Postgres first; systemd kills what is left."""
+    return f"""[Unit]
+Description=Flightmode: fence, the parent of PostgreSQL
+After=local-fs.target flightmode-firewall.service
+
+[Service]
+Type=simple
+ExecStart={PROGRAM} fence --node {node}
+KillMode=mixed
+TimeoutStopSec=90
+Restart=always
+RestartSec=0.5
+OOMScoreAdjust=-1000
+LimitNOFILE=65536
+Delegate=yes
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def agent_unit(node: str, user: str, *, fenced: bool) -> str:
+    """It may stop and start at any time: Postgres goes on under its fence."""
+    after = "flightmode-etcd.service" + (" flightmode-fence.service" if fenced else "")
+    return f"""[Unit]
+Description=Flightmode: agent
+{_AFTER_NETWORK}After={after}
+Wants={after}
+
+[Service]
+Type=simple
+User={user}
+ExecStart={PROGRAM} agent --node {node}
+Restart=always
+RestartSec=0.5
+TimeoutStopSec=10
+OOMScoreAdjust=-900
+Nice=-5
+{_HARDENED}
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def firewall_unit() -> str:
+    """Before anything of ours listens."""
+    return """[Unit]
+Description=Flightmode: firewall
+DefaultDependencies=no
+After=local-fs.target
+Before=network-pre.target flightmode-etcd.service flightmode-agent.service
+Wants=network-pre.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/sbin/nft -f /etc/flightmode/firewall.nft
+ExecReload=/usr/sbin/nft -f /etc/flightmode/firewall.nft
+ExecStop=/usr/sbin/nft delete table inet flightmode_firewall
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def proxy_unit(user: str) -> str:
+    """Beside the application."""
+    return f"""[Unit]
+Description=Flightmode: proxy
+{_AFTER_NETWORK}
+[Service]
+Type=simple
+User={user}
+RuntimeDirectory=flightmode
+RuntimeDirectoryMode=0711
+ExecStart={PROGRAM} proxy
+Restart=always
+RestartSec=0.2
+LimitNOFILE=65536
+{_HARDENED}
+[Install]
+WantedBy=multi-user.target
+"""

@@ -1,0 +1,218 @@
+"""What a host shall have.  Pure: texts in, texts out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from flightmode.config import Config
+from flightmode.model.member import NodeKind
+from flightmode.provision.units import agent_unit, etcd_unit, fence_unit, firewall_unit, proxy_unit
+
+OWN_USER = "flightmode"
+"""Runs etcd, the witness' agent and the proxy: a system user that owns nothing else."""
+ETC = "/etc/flightmode"
+STATE = "/var/lib/flightmode"
+UNITS = "/etc/systemd/system"
+
+
+class Role(StrEnum):
+    DATABASE = "database"
+    WITNESS = "witness"
+    APP = "app"
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """Who may do what with a file or directory."""
+
+    mode: int
+    owner: str
+    """`user:group`."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file as it shall be."""
+
+    path: str
+    content: bytes
+    owned: Owned
+    restarts: tuple[str, ...] = ()
+    """The units that read it only when they start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Everything about one host."""
+
+    name: str
+    host: str
+    role: Role
+    packages: tuple[str, ...]
+    masked: tuple[str, ...]
+    """Units of those packages that must never start: ours run these programs (R44)."""
+    directories: Mapping[str, Owned]
+    files: tuple[File, ...]
+    units: tuple[str, ...]
+    """To be enabled and running, in the order of their start."""
+    ports: tuple[int, ...]
+    """Where ours will listen: nobody else may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What `flightmode init` made for one host: paths below /etc/flightmode, and their content."""
+
+    files: Mapping[str, bytes]
+
+
+def wanted(config: Config, name: str, bundle: Bundle) -> Wanted:
+    """What this node, or application's host, shall have."""
+    if name in config.provision.apps:
+        return _app(config, name, bundle)
+    return _node(config, name, bundle)
+
+
+def _node(config: Config, name: str, bundle: Bundle) -> Wanted:
+    me = config.nodes[name]
+    database = me.kind is NodeKind.DATABASE
+    user = config.postgres.user if database else OWN_USER
+    major = config.cluster.postgres_major
+    own = Owned(0o600, f"{user}:{user}")
+    units = {
+        "flightmode-firewall.service": firewall_unit(),
+        "flightmode-etcd.service": etcd_unit(config, name, OWN_USER),
+        **({"flightmode-fence.service": fence_unit(name)} if database else {}),
+        "flightmode-agent.service": agent_unit(name, user, fenced=database),
+    }
+    agent = ("flightmode-agent.service",)
+    files = [
+        *_unit_files(units),
+        File(
+            f"{ETC}/firewall.nft",
+            firewall(config, name).encode(),
+            _PUBLIC,
+            ("flightmode-firewall.service",),
+        ),
+        *(File(f"{ETC}/{path}", content, own, agent) for path, content in bundle.files.items()),
+        *_copies_for_etcd(bundle),
+    ]
+    ports = [me.etcd_client_port, me.etcd_peer_port, me.api_port]
+    packages = ["etcd-server", "nftables", "python3", "python3-venv"]
+    masked = ["etcd.service"]
+    directories = {
+        ETC: Owned(0o755, "root:root"),
+        f"{ETC}/tls": Owned(0o700, f"{user}:{user}"),
+        f"{ETC}/secrets": Owned(0o700, f"{user}:{user}"),
+        f"{ETC}/etcd-tls": Owned(0o700, f"{OWN_USER}:{OWN_USER}"),
+        STATE: Owned(0o755, f"{user}:{user}"),
+        f"{STATE}-etcd": Owned(0o700, f"{OWN_USER}:{OWN_USER}"),
+    }
+    if database:
+        packages.append(f"postgresql-{major}")
+        masked.append("postgresql.service")
+        ports.append(me.postgres_port)
+    role = Role.DATABASE if database else Role.WITNESS
+    return Wanted(
+        name,
+        me.host,
+        role,
+        tuple(packages),
+        tuple(masked),
+        directories,
+        tuple(files),
+        tuple(units),
+        tuple(ports),
+    )
+
+
+def _app(config: Config, name: str, bundle: Bundle) -> Wanted:
+    own = Owned(0o600, f"{OWN_USER}:{OWN_USER}")
+    units = {"flightmode-proxy.service": proxy_unit(OWN_USER)}
+    files = [
+        *_unit_files(units),
+        *(File(f"{ETC}/{path}", data, own, tuple(units)) for path, data in bundle.files.items()),
+    ]
+    directories = {
+        ETC: Owned(0o755, "root:root"),
+        f"{ETC}/tls": Owned(0o700, f"{OWN_USER}:{OWN_USER}"),
+        f"{ETC}/secrets": Owned(0o700, f"{OWN_USER}:{OWN_USER}"),
+    }
+    return Wanted(
+        name,
+        config.provision.apps[name].host,
+        Role.APP,
+        ("python3", "python3-venv"),
+        (),
+        directories,
+        tuple(files),
+        tuple(units),
+        (config.proxy.port,),
+    )
+
+
+_PUBLIC = Owned(0o644, "root:root")
+
+
+def _unit_files(units: Mapping[str, str]) -> list[File]:
+    """A fence is never restarted for a new unit file: Postgres would stop with it."""
+    return [
+        File(
+            f"{UNITS}/{name}",
+            text.encode(),
+            _PUBLIC,
+            () if name == "flightmode-fence.service" else (name,),
+        )
+        for name, text in units.items()
+    ]
+
+
+def _copies_for_etcd(bundle: Bundle) -> list[File]:
+    """etcd runs as a user of its own, and a key is readable by its owner only."""
+    own = Owned(0o600, f"{OWN_USER}:{OWN_USER}")
+    return [
+        File(f"{ETC}/etcd-{path}", content, own, ("flightmode-etcd.service",))
+        for path, content in bundle.files.items()
+        if path.startswith("tls/")
+    ]
+
+
+def firewall(config: Config, name: str) -> str:
+    """Our ports are open to who needs them; other ports are not our business."""
+    me = config.nodes[name]
+    nodes = [node.host for node in config.nodes.values()]
+    apps = [app.host for app in config.provision.apps.values()]
+    rules = [
+        _admit((me.etcd_client_port,), nodes + apps),
+        _admit((me.etcd_peer_port,), nodes),
+    ]
+    closed = [me.etcd_client_port, me.etcd_peer_port]
+    if me.kind is NodeKind.DATABASE:
+        rules.append(_admit((me.postgres_port,), [*nodes, *apps, *config.provision.clients]))
+        closed.append(me.postgres_port)
+    return (
+        "# Made by `flightmode provision`.  The API's port stays open: its certificates guard it.\n"
+        "table inet flightmode_firewall\n"
+        "delete table inet flightmode_firewall\n"
+        "table inet flightmode_firewall {\n"
+        "  chain input {\n"
+        "    type filter hook input priority filter; policy accept;\n"
+        '    iif "lo" accept\n'
+        "    ct state established,related accept\n"
+        + "".join(f"    {rule}\n" for group in rules for rule in group)
+        + f"    tcp dport {{ {', '.join(map(str, closed))} }} drop\n"
+        "  }\n"
+        "}\n"
+    )
+
+
+def _admit(ports: tuple[int, ...], hosts: list[str]) -> list[str]:
+    listed = ", ".join(map(str, ports))
+    rules = []
+    for family, colons in (("ip", False), ("ip6", True)):
+        chosen = list(dict.fromkeys(host for host in hosts if (":" in host) is colons))
+        if chosen:
+            rules.append(
+                f"{family} saddr {{ {', '.join(chosen)} }} tcp dport {{ {listed} }} accept"
+            )
+    return rules

@@ -1,0 +1,116 @@
+"""What the data path is told: who takes writes, who follows, how far behind.  Pure."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from flightmode.decide.route import obstacle_to_writes
+from flightmode.model.lsn import NOWHERE, Lsn
+from flightmode.model.member import Member
+from flightmode.model.policy import Policy
+from flightmode.model.server import Run
+from flightmode.model.view import StoreView
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """The store as somebody sees it who is no node: see `decide.route.Outlook`."""
+
+    now_s: float
+    policy: Policy
+    store: StoreView
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """A standby that clients may read from."""
+
+    node: str
+    lag_bytes: int
+    lag_s: float
+    """So long ago it had everything that the primary had: an upper bound of its data's age."""
+    replayed: str
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """One piece of news, in the shape that `rust/proxy/src/config.rs` reads."""
+
+    term: int
+    revision: int
+    """The store's; orders the news of one term."""
+    primary: str | None
+    standbys: tuple[Following, ...]
+    reason: str = field(compare=False)
+    """For people: why nobody takes writes, or why this node does."""
+
+    def as_json(self) -> dict[str, object]:
+        """Without the reason, which is not the data path's business."""
+        told = asdict(self)
+        del told["reason"]
+        return told
+
+
+def news_of(outlook: Outlook, revision: int, caught_up_s: Mapping[str, float]) -> News | None:
+    """What to tell; None: nothing is known yet.
+
+    `revision`: of the read that `outlook.store` is.  `caught_up_s`: see `catch_up`.
+    """
+    state = outlook.store.state
+    if state is None:
+        return None
+    obstacle = obstacle_to_writes(outlook)
+    leader = outlook.store.member(state.leader)
+    end = NOWHERE if leader is None else leader.position
+    standbys = tuple(
+        Following(
+            name,
+            max(0, end - member.replayed),
+            max(0.0, outlook.now_s - caught_up_s[name]),
+            str(Lsn(member.replayed)),
+        )
+        for name, member in _standbys(outlook).items()
+        if name in caught_up_s
+    )
+    return News(
+        state.term,
+        revision,
+        state.leader if obstacle is None else None,
+        standbys,
+        obstacle or state.reason,
+    )
+
+
+def catch_up(before: Mapping[str, float], outlook: Outlook) -> dict[str, float]:
+    """When each standby last had everything that its primary had, on the own clock.
+
+    A standby that does not stream keeps its last moment: its data age from then on, although
+    nobody may have written since, for that can't be known.
+    """
+    state = outlook.store.state
+    if state is None:
+        return dict(before)
+    leader = outlook.store.member(state.leader)
+    moments = dict(before)
+    for name, member in _standbys(outlook).items():
+        follows = member.streaming and member.following == state.leader
+        if follows and leader is not None and member.replayed >= leader.position:
+            moments[name] = outlook.store.read_s
+    return moments
+
+
+def _standbys(outlook: Outlook) -> dict[str, Member]:
+    state, policy = outlook.store.state, outlook.policy
+    found: dict[str, Member] = {}
+    for seen in outlook.store.members:
+        member = seen.member
+        fresh = outlook.now_s - seen.changed_s <= policy.member_fresh_s
+        if (
+            member.name in policy.databases
+            and member.run is Run.STANDBY
+            and member.admits_clients
+            and fresh
+            and state is not None
+            and member.name != state.leader
+        ):
+            found[member.name] = member
+    return found

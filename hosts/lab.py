@@ -1,0 +1,142 @@
+"""A lab of hosts: a switch, a way out to the world, and machines.
+
+The switch, its cables and their cutting are the demo's (`flightmode.demo.namespaces`).  What is
+added is a route: hosts reach Debian's packages through this machine by NAT, in a table of nftables
+of the run's own; the machine's forwarding is put back at the end.
+"""
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Self
+
+from flightmode.demo.namespaces import Wiring, carry_out, tear_down
+from flightmode.demo.record import Record
+from hosts.image import CACHE, HostsFailed, image
+from hosts.machine import Machine, _run
+
+FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+
+
+class Hosts:
+    """Made by `with`; leaving it removes every trace."""
+
+    def __init__(self, names: Sequence[str], *, cache: Path = CACHE) -> None:
+        self._names = tuple(names)
+        self._cache = cache
+        self._machines: dict[str, Machine] = {}
+        self._forwarded = FORWARD.read_text()
+
+    @property
+    def machines(self) -> Mapping[str, Machine]:
+        return MappingProxyType(self._machines)
+
+    @property
+    def key(self) -> Path:
+        """The private key that opens every host as root."""
+        return self._record.scratch / "id_ed25519"
+
+    @property
+    def scratch(self) -> Path:
+        """A directory of this run."""
+        return self._record.scratch
+
+    def __enter__(self) -> Self:
+        base = image(self._cache)
+        self._record = Record.claim("hosts")
+        self._record.hosts = self._names
+        self._record.save()
+        self._wiring = Wiring(self._record.number, self._names)
+        try:
+            carry_out(self._wiring)
+            self._route()
+            keygen = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "flightmode-hosts")
+            _run(*keygen, "-f", str(self.key))
+            for name in self._names:
+                self._machines[name] = self._machine(name, base)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _machine(self, name: str, base: Path) -> Machine:
+        made = Machine(
+            name,
+            self._wiring.hosts[name].address,
+            self._wiring.namespace(name),
+            base,
+            self._record.scratch / name,
+            self.key.with_suffix(".pub").read_text(),
+        )
+        made.prepare()
+        return made
+
+    def boot(self, *names: str) -> None:
+        """Power on those (or all), and wait until they can be reached."""
+        chosen = [self._machines[name] for name in names or self._names]
+        for machine in chosen:
+            if not machine.running:
+                machine.boot()
+        for machine in chosen:
+            machine.wait_for_ssh()
+
+    def replace(self, name: str) -> None:
+        """A fresh host of that name and address: an empty disk, other host keys."""
+        old = self._machines[name]
+        old.erase()
+        _run("rm", "-rf", "--one-file-system", str(old.home))
+        self._machines[name] = self._machine(name, image(self._cache))
+
+    def ssh(self, name: str, command: str, *, within_s: float = 120.0) -> str:
+        """What a command printed, run as root there.  Raises HostsFailed."""
+        options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
+        options += ["-o", "LogLevel=ERROR", "-o", "BatchMode=yes", "-i", str(self.key)]
+        argv = ["ssh", *options, f"root@{self._machines[name].address}", command]
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=within_s
+        )
+        if done.returncode != 0:
+            raise HostsFailed(f"{name}: {command}: {done.stdout[-1500:]}{done.stderr[-1500:]}")
+        return done.stdout
+
+    def cut(self, name: str) -> None:
+        """Silence its cable."""
+        _run(*self._wiring.rule("add", self._wiring.port_of(name)))
+
+    def heal(self, name: str) -> None:
+        """Undo `cut`."""
+        _run(*self._wiring.rule("delete", self._wiring.port_of(name)))
+
+    def _route(self) -> None:
+        for name in self._names:
+            inside = ["ip", "-n", self._wiring.namespace(name)]
+            _run(*inside, "route", "add", "default", "via", self._wiring.entrance)
+        FORWARD.write_text("1")
+        subnet = f"{self._wiring.entrance}/24"
+        table = f"table ip {self._record.run_id}"
+        rules = f"""{table} {{
+  chain out {{ type nat hook postrouting priority srcnat; ip saddr {subnet} masquerade; }}
+  chain through {{ type filter hook forward priority filter - 10; ip saddr {subnet} accept; }}
+}}
+"""
+        done = subprocess.run(["nft", "-f", "-"], input=rules, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise HostsFailed(f"nft: {done.stderr}")
+
+    def close(self) -> None:
+        """Everything off, and gone.  May be repeated."""
+        for machine in self._machines.values():
+            machine.erase()
+        table = ["nft", "delete", "table", "ip", self._record.run_id]
+        subprocess.run(table, capture_output=True, check=False)
+        FORWARD.write_text(self._forwarded)
+        tear_down(self._record)

@@ -1,0 +1,178 @@
+"""Three servers and an application's machine, as a founder has them: bare, and then a cluster."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flightmode.demo.proxied import Application
+from hosts.lab import Hosts
+
+NODES = ("ams", "fra", "wit")
+APP = "web"
+_POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class Ran:
+    status: int
+    out: str
+    took_s: float
+
+
+@dataclass(frozen=True)
+class Founder:
+    """Somebody with a directory, an ssh key, and the command `flightmode`."""
+
+    hosts: Hosts
+    home: Path
+
+    @property
+    def toml(self) -> Path:
+        return self.home / "flightmode.toml"
+
+    def types(self, *words: str, within_s: float = 300.0) -> Ran:
+        """`flightmode …`; the output is also printed, for who reads the test's."""
+        began_s = time.monotonic()
+        argv = [sys.executable, "-m", "flightmode.cli.main", *words]
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=within_s,
+        )
+        took_s = time.monotonic() - began_s
+        print(
+            f"$ flightmode {' '.join(words)}\n{done.stdout}-> {done.returncode} in {took_s:.1f} s"
+        )
+        return Ran(done.returncode, done.stdout, took_s)
+
+    def does(self, verb: str, *words: str) -> Ran:
+        """The same, about this cluster, and it went well."""
+        ran = self.types(verb, *words, "--config", str(self.toml))
+        assert ran.status == 0, ran.out
+        return ran
+
+    def begins(self) -> None:
+        """`flightmode init`, and the few lines that a founder adds."""
+        address = {name: machine.address for name, machine in self.hosts.machines.items()}
+        words = ["init", str(self.home)]
+        for name in ("ams", "fra"):
+            words += ["--database", f"{name}={address[name]}"]
+        assert self.types(*words, "--witness", f"wit={address['wit']}").status == 0
+        text = self.toml.read_text().replace("#ssh_key = …", f'ssh_key = "{self.hosts.key}"')
+        self.toml.write_text(f'{text}\n[provision.apps.{APP}]\nhost = "{address[APP]}"\n')
+
+    def status(self) -> dict[str, Any] | None:
+        """`flightmode status --json`; None: no node answers."""
+        argv = [sys.executable, "-m", "flightmode.cli.main", "status", "--json"]
+        argv += ["--config", str(self.toml)]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+        return json.loads(done.stdout) if done.stdout else None
+
+    def until(self, holds: Callable[[dict[str, Any]], bool], what: str, within_s: float) -> float:
+        """Wait until the status is so; how long that took."""
+        began_s = time.monotonic()
+        status: dict[str, Any] | None = None
+        while time.monotonic() - began_s < within_s:
+            status = self.status()
+            if status is not None and holds(status):
+                return time.monotonic() - began_s
+            time.sleep(_POLL_S)
+        raise AssertionError(f"waited {within_s:.0f} s for {what}: {status}")
+
+    def until_whole(self, within_s: float = 90.0) -> float:
+        return self.until(is_whole, "the cluster to be whole", within_s)
+
+    @property
+    def primary(self) -> str:
+        status = self.status()
+        assert status is not None
+        assert status["writes"] is not None, status["route"]
+        return str(status["writes"])
+
+    def make_database(self) -> None:
+        """As a person would, on the primary, as the superuser."""
+        psql = "runuser -u postgres -- psql -h /run/flightmode/postgres -qc"
+        self.hosts.ssh(self.primary, f"{psql} 'CREATE DATABASE ledger OWNER app'")
+
+    def password(self) -> str:
+        return (self.home / "secrets" / "app").read_text().strip()
+
+    @contextmanager
+    def tunnel(self) -> Iterator[str]:
+        """The way to the proxy on the application's machine; its conninfo here."""
+        socket = self.hosts.scratch / ".s.PGSQL.6432"
+        argv = ["ssh", "-N", "-i", str(self.hosts.key), "-o", "StrictHostKeyChecking=no"]
+        argv += ["-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
+        argv += ["-L", f"{socket}:127.0.0.1:6432"]
+        argv.append(f"root@{self.hosts.machines[APP].address}")
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
+        try:
+            until_s = time.monotonic() + 20
+            while not socket.exists():
+                assert process.poll() is None, "the tunnel broke"
+                assert time.monotonic() < until_s, "no tunnel after 20 s"
+                time.sleep(0.05)
+            where = f"host={socket.parent} port=6432 dbname=ledger user=app"
+            yield f"{where} password={self.password()}"
+        finally:
+            process.terminate()
+            process.wait(timeout=10)
+            socket.unlink(missing_ok=True)
+
+
+def is_whole(status: dict[str, Any]) -> bool:
+    """A primary, and every other database node a synchronous standby of it; all heard of."""
+    if status["writes"] is None:
+        return False
+    return all(
+        (node["kind"] == "witness" or node["name"] == status["writes"] or node["sync"])
+        for node in status["nodes"]
+    )
+
+
+@contextmanager
+def founder() -> Iterator[Founder]:
+    """Bare hosts that have booted."""
+    with Hosts((*NODES, APP)) as hosts:
+        hosts.boot()
+        yield Founder(hosts, hosts.scratch / "cluster")
+
+
+@asynccontextmanager
+async def writing(conninfo: str, writers: int = 8) -> AsyncIterator[Application]:
+    """An application's clients, all the while."""
+    async with Application(conninfo, writers=writers, idle=4, newcomers=1) as application:
+        await application.prepare()
+        application.start()
+        yield application
+
+
+async def acknowledged(application: Application, count: int, within_s: float = 60.0) -> float:
+    """Wait for so many more commits; how long the first of them took."""
+    began_s, before = time.monotonic(), len(application.history)
+    while len(application.history) - before < count:
+        assert time.monotonic() - began_s < within_s, f"no {count} commits in {within_s:.0f} s"
+        await asyncio.sleep(0.02)
+    return time.monotonic() - began_s
+
+
+def missing() -> str | None:
+    """Why this machine can't have hosts; None when it can."""
+    if os.geteuid() != 0:
+        return "hosts need root"
+    for tool in ("debootstrap", "systemd-nspawn", "nft", "ssh", "ssh-keygen"):
+        found = subprocess.run(["sh", "-c", f"command -v {tool}"], capture_output=True)
+        if found.returncode != 0:
+            return f"{tool} is not installed: ./dev hosts-test installs it"
+    return None

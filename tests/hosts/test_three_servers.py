@@ -1,0 +1,101 @@
+"""From three bare servers to a cluster that gets over the death of each, in the order of a life.
+
+One story, told once: each chapter begins with what the one before has left.
+"""
+
+import asyncio
+import time
+
+import pytest
+
+from flightmode.demo.ledger import check
+from flightmode.demo.proxied import Application, seen
+from tests.hosts.machines import APP, NODES, Founder, acknowledged, founder, missing, writing
+
+pytestmark = [
+    pytest.mark.hosts,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(missing() is not None, reason=str(missing())),
+]
+
+
+async def the_primary_loses_its_power(me: Founder, application: Application) -> str:
+    first = me.primary
+    began_s = time.monotonic()
+    await asyncio.to_thread(me.hosts.machines[first].kill)
+    await acknowledged(application, 20)
+    gap_s = time.monotonic() - began_s
+    assert me.primary != first
+    await asyncio.to_thread(me.hosts.boot, first)
+    back_s = await asyncio.to_thread(me.until_whole)
+    return f"writes again {gap_s:.1f} s after the power loss, whole {back_s:.1f} s after the boot"
+
+
+async def somebody_reboots_the_primary(me: Founder, application: Application) -> None:
+    second = me.primary
+    await asyncio.to_thread(me.hosts.machines[second].shut_down)
+    await acknowledged(application, 20)
+    await asyncio.to_thread(me.hosts.boot, second)
+    await asyncio.to_thread(me.until_whole)
+
+
+async def the_standby_burns_down(me: Founder, application: Application) -> str:
+    """A bare machine takes its place, at its address."""
+    lost = next(name for name in ("ams", "fra") if name != me.primary)
+    await asyncio.to_thread(me.hosts.machines[lost].kill)
+    await asyncio.to_thread(me.hosts.replace, lost)
+    await asyncio.to_thread(me.hosts.boot, lost)
+    wrong_key = await asyncio.to_thread(me.types, "provision", "--config", str(me.toml))
+    assert wrong_key.status == 77
+    assert "FM803" in wrong_key.out
+    replaced = await asyncio.to_thread(me.does, "node", "replace", lost)
+    assert "the cluster is whole" in replaced.out
+    await acknowledged(application, 20)
+    return f"replaced in {replaced.took_s:.0f} s"
+
+
+async def all_lose_their_power_at_once(me: Founder, application: Application) -> str:
+    """Nobody types anything."""
+    for name in NODES:
+        await asyncio.to_thread(me.hosts.machines[name].kill)
+    await asyncio.to_thread(me.hosts.boot, *NODES)
+    cold_s = await asyncio.to_thread(me.until_whole)
+    await acknowledged(application, 20)
+    return f"cold start {cold_s:.1f} s"
+
+
+def it_is_taken_down(me: Founder) -> None:
+    refused = me.types("destroy", "--name", "another", "--config", str(me.toml))
+    assert refused.status == 1
+    me.does("destroy", "--name", "main")
+    left = me.hosts.ssh("ams", "systemctl list-units --no-legend 'flightmode*' | wc -l")
+    assert int(left) == 0
+    assert me.hosts.ssh("ams", "ls /var/lib/flightmode").startswith("postgres.of-")
+
+
+async def test_the_life_of_a_cluster_of_three_servers() -> None:
+    with founder() as me:
+        me.begins()
+        made = me.does("provision")
+        assert "the cluster is whole" in made.out
+        assert "nothing to do" in me.does("provision").out
+        me.make_database()
+        with me.tunnel() as conninfo:
+            async with writing(conninfo) as application:
+                await acknowledged(application, 50)
+                told = [f"provisioned in {made.took_s:.0f} s"]
+                told.append(await the_primary_loses_its_power(me, application))
+                await somebody_reboots_the_primary(me, application)
+                told.append(await the_standby_burns_down(me, application))
+                told.append(await all_lose_their_power_at_once(me, application))
+                await application.stop()
+                rows, imbalance = await application.rows(), await application.imbalance()
+        verdict = check(application.history, rows, imbalance=imbalance)
+        errors = seen(application.faults)
+        told.append(f"{verdict.acknowledged} acknowledged, {len(verdict.lost)} lost; {errors}")
+        print("; ".join(told))
+        assert verdict.sound, verdict
+        assert errors.as_promised, errors
+        assert me.hosts.machines[APP].running
+        it_is_taken_down(me)

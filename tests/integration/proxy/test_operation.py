@@ -1,0 +1,149 @@
+"""How the proxy is run: settings read again, metrics, and an end that cuts nobody off."""
+
+import asyncio
+import os
+import signal
+import time
+import urllib.request
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest
+import pytest_asyncio
+from prometheus_client.parser import text_string_to_metric_families
+from proxy_bed import free_port
+
+from flightmode.demo.cluster import APP, NODES, DemoCluster
+from flightmode.demo.loopback import LoopbackLab
+from tests.integration.live_cluster import BIN, TIMING, Live, needs_servers, until
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.slow,
+    pytest.mark.timeout(120),
+    pytest.mark.asyncio(loop_scope="module"),
+    needs_servers,
+]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def here() -> AsyncIterator[Live]:
+    """A cluster and a proxy, on loopback, so that its ports can be asked from here."""
+    async with (
+        LoopbackLab((*NODES, APP)) as lab,
+        DemoCluster(lab, BIN, timing=TIMING) as cluster,
+    ):
+        toml = cluster.directory / "app.toml"
+        port, metrics = free_port(), free_port()
+        toml.write_text(
+            toml.read_text().replace("[proxy]", f"[proxy]\nport = {port}\nmetrics_port = {metrics}")
+        )
+        await cluster.start()
+        await cluster.make_database()
+        yield Live(cluster, lab, cluster.operator_toml())
+
+
+def setting(here: Live, name: str) -> int:
+    toml = (here.cluster.directory / "app.toml").read_text()
+    (line,) = [each for each in toml.splitlines() if each.startswith(f"{name} = ")]
+    return int(line.partition("=")[2])
+
+
+async def connect(
+    here: Live, dbname: str = "ledger"
+) -> psycopg.AsyncConnection[tuple[object, ...]]:
+    conninfo = here.cluster.proxied().replace("port=6432", f"port={setting(here, 'port')}")
+    return await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
+
+
+def proxy_pid(here: Live) -> int:
+    return here.pid(APP, "proxy")
+
+
+async def test_metrics_tell_what_clients_did(here: Live) -> None:
+    async with await connect(here) as link:
+        for _ in range(7):
+            await link.execute("SELECT 1")
+        url = f"http://127.0.0.1:{setting(here, 'metrics_port')}/metrics"
+        with await asyncio.to_thread(urllib.request.urlopen, url) as answer:
+            text = answer.read().decode()
+    samples = {
+        (sample.name, sample.labels.get("database", ""), sample.labels.get("le", "")): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert samples["flightmode_proxy_has_primary", "", ""] == 1
+    assert samples["flightmode_proxy_term", "", ""] == 1
+    assert samples["flightmode_proxy_queries_total", "ledger", ""] >= 7
+    assert samples["flightmode_proxy_logins_total", "", ""] >= 1
+    whole = samples["flightmode_proxy_transaction_seconds_bucket", "ledger", "+Inf"]
+    assert whole == samples["flightmode_proxy_transaction_seconds_count", "ledger", ""] >= 7
+
+
+async def test_settings_that_are_read_again_drop_no_client(here: Live) -> None:
+    toml = here.cluster.directory / "app.toml"
+    before = toml.read_text()
+    async with await connect(here) as link:
+        await link.execute("SELECT 1")
+        toml.write_text(before.replace("[proxy]", "[proxy]\nmax_clients = 1"))
+        os.kill(proxy_pid(here), signal.SIGHUP)
+
+        async def is_full() -> bool:
+            try:
+                await (await connect(here)).close()
+            except psycopg.OperationalError as wrong:
+                return "max_clients is 1" in str(wrong)
+            return False
+
+        await until(is_full, "the new limit to hold")
+        await link.execute("SELECT 1")
+        toml.write_text(before.replace("[proxy]", "[proxy]\nmax_clients = nonsense"))
+        os.kill(proxy_pid(here), signal.SIGHUP)
+        await until(
+            lambda: "were not read again" in here.log(APP, "proxy"), "the mistake to be logged"
+        )
+        await link.execute("SELECT 1")
+        toml.write_text(before)
+        os.kill(proxy_pid(here), signal.SIGHUP)
+
+        async def is_open() -> bool:
+            return not await is_full()
+
+        await until(is_open, "the old limit to hold again")
+
+
+async def test_a_proxy_that_is_told_to_end_cuts_no_transaction_off(here: Live) -> None:
+    idle, busy = await connect(here), await connect(here)
+    await busy.execute("BEGIN")
+    await busy.execute("CREATE TABLE IF NOT EXISTS ended (n int)")
+    process = here.cluster.process(APP, "proxy")
+    process.send_signal(signal.SIGTERM)
+
+    async def is_shut() -> bool:
+        try:
+            await (await connect(here)).close()
+        except psycopg.OperationalError:
+            return True
+        return False
+
+    await until(is_shut, "nobody to be let in")
+    assert process.returncode is None, "it waits for the transaction"
+    await busy.execute("INSERT INTO ended VALUES (1)")
+    await busy.execute("COMMIT")
+    began_s = time.monotonic()
+    async with asyncio.timeout(9):
+        assert await process.wait() == 0
+    assert time.monotonic() - began_s < 8
+    for link in (idle, busy):
+        with pytest.raises(psycopg.OperationalError):
+            await link.execute("SELECT 1")
+        await link.close()
+    await here.cluster.start_proxy()
+
+    async def is_back() -> bool:
+        return not await is_shut()
+
+    await until(is_back, "the proxy to listen again")
+    async with await connect(here) as again:
+        cursor = await again.execute("SELECT n FROM ended")
+        assert await cursor.fetchall() == [(1,)]
