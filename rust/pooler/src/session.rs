@@ -295,7 +295,8 @@ impl Session {
         let (tag, status) = tag_of(message);
         let reply = self.flow.on_reply(tag, status)?;
         let mut deallocated = None;
-        if reply.forward && !matches!(message, FromServer::Notice(_)) {
+        // What comes at any time is no part of an answer.
+        if reply.forward && !matches!(tag, b'N' | b'S' | b'A') {
             self.unit.on_seen();
         }
         match message {

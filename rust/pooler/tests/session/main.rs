@@ -395,6 +395,17 @@ fn a_standby_makes_no_statement_harmless_for_it_may_be_promoted_before_it_reads_
 }
 
 #[test]
+fn a_setting_that_is_reported_is_no_part_of_a_reads_answer() {
+    let mut client = Client::new();
+    client.asks("select 1");
+    client.hears(&FromServer::ParameterStatus {
+        name: b"application_name",
+        value: b"mine",
+    });
+    assert!(matches!(client.loses(), Lost::RunAgain(_)));
+}
+
+#[test]
 fn rows_that_come_after_their_copy_was_lost_make_nothing_of_a_read() {
     let mut client = Client::new();
     let rows = FromClient::CopyData(b"1\n");
