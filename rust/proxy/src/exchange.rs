@@ -12,6 +12,7 @@ use flightmode_wire::frame::{Rules, Stage, Talker};
 use flightmode_wire::report::Report;
 use flightmode_wire::server::{FromServer, TxStatus};
 
+use crate::config::PoolMode;
 use crate::names::content;
 use crate::relay::{Relay, Unconfirmed};
 use crate::source::Next;
@@ -119,6 +120,9 @@ impl Relay {
             Ok(message) => message,
             Err(wrong) => return self.end_with("08P01", &wrong.to_string()),
         };
+        if self.pool.mode.get() == PoolMode::Statement && self.refuse_block(&message) {
+            return;
+        }
         match message {
             FromClient::Terminate => self.on_terminate(),
             FromClient::Parse(parse) if !parse.name.is_empty() => self.on_parse(&parse, raw),
@@ -462,9 +466,7 @@ impl Relay {
         if heard.reply.forward {
             self.pass_on(&message, bytes);
             if let FromServer::ReadyForQuery(status) = message {
-                let behind = self.session.flow().is_running();
-                let now_s = self.hub.now_s();
-                self.pace.on_ready(status, behind, now_s, &self.pool.counts);
+                self.on_client_ready(status);
             }
         }
         self.on_steps(&heard.reply);

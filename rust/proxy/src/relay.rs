@@ -200,14 +200,18 @@ impl Relay {
         self.pool.counts.on_sent(length - self.to_client.len());
         let mut wrote = self.ending && self.to_client.is_empty();
         wrote |= was_full && self.to_client.len() < self.limit();
+        let limit = self.limit();
         if let Some(held) = &mut self.held {
             let had = !held.server.unsent.is_empty();
+            let had_no_room = held.server.unsent.len() >= limit;
             let server = &mut *held.server;
             if write(&mut server.stream, &mut server.unsent, cx).is_err() {
                 return Poll::Ready(Woken::ServerGone);
             }
             // What was sent may free the server, or room for more.
             wrote |= had && server.unsent.is_empty() && self.session.may_release();
+            // What the client sent behind a long message is here already, and nothing else wakes us.
+            wrote |= had_no_room && server.unsent.len() < limit;
         }
         if wrote {
             Poll::Ready(Woken::Wrote)
