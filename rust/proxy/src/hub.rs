@@ -14,10 +14,11 @@ use flightmode_pooler::prepared::Catalog;
 use flightmode_pooler::topology::{Change, Lsn, NodeId, Standby, Topology};
 use flightmode_pooler::unit::Ledger;
 use flightmode_wire::scram::Credential;
-use tokio::sync::{mpsc, watch, Notify};
+use tokio::sync::{watch, Notify};
 
 use crate::config::{Config, Database, News, PoolMode};
 use crate::events::{Happened, Sink};
+use crate::inbox;
 use crate::memory::Memory;
 use crate::operate::Fresh;
 use crate::orders::Shards;
@@ -71,11 +72,11 @@ pub struct PoolOf {
     idle: RefCell<HashMap<ServerId, Box<Server>>>,
     /// Where each server is and since when.
     nodes: RefCell<HashMap<ServerId, (NodeId, f64)>>,
-    waiting: RefCell<HashMap<ClientId, mpsc::UnboundedSender<Event>>>,
-    holders: RefCell<HashMap<ServerId, mpsc::UnboundedSender<Event>>>,
+    waiting: RefCell<HashMap<ClientId, inbox::Sender<Event>>>,
+    holders: RefCell<HashMap<ServerId, inbox::Sender<Event>>>,
     identity: RefCell<Identity>,
     /// What a server of this pool last said of itself at its login.
-    pub reported: RefCell<Option<Values>>,
+    pub reported: RefCell<Option<Rc<Values>>>,
     tick: Notify,
     pub failure: RefCell<Option<String>>,
     pub counts: Counts,
@@ -123,7 +124,7 @@ pub struct Entry {
     /// The key of the server that it has now.
     pub key: Rc<RefCell<Option<flightmode_wire::startup::CancelKey>>>,
     pub address: String,
-    pub events: mpsc::UnboundedSender<Event>,
+    pub events: inbox::Sender<Event>,
     pub pace: Rc<Pace>,
     pub about: About,
 }
@@ -404,11 +405,9 @@ impl PoolOf {
             server,
             stale_s,
         };
-        if let Err(unheard) = events.send(event) {
+        if let Err(Event::Granted { id, server, .. }) = events.send(event) {
             // The client left in this very moment: nothing was sent to its server.
-            if let Event::Granted { id, server, .. } = unheard.0 {
-                self.checkin(hub, id, server);
-            }
+            self.checkin(hub, id, server);
         }
     }
 
@@ -417,7 +416,7 @@ impl PoolOf {
         self: &Rc<Self>,
         hub: &Rc<Hub>,
         client: ClientId,
-        events: &mpsc::UnboundedSender<Event>,
+        events: &inbox::Sender<Event>,
         wish: flightmode_pooler::route::Wish,
         wait_s: f64,
     ) {
@@ -452,6 +451,16 @@ impl PoolOf {
         self.carry_out(hub, acts);
     }
 
+    /// What a server says of itself is told to the next client as our own.  Servers say the
+    /// same, mostly: then they share it.
+    pub fn note_reported(&self, server: &mut Server) {
+        let mut known = self.reported.borrow_mut();
+        match &*known {
+            Some(shared) if *shared == server.reported => server.reported = Rc::clone(shared),
+            _ => *known = Some(Rc::clone(&server.reported)),
+        }
+    }
+
     pub fn node_of(&self, server: ServerId) -> Option<NodeId> {
         self.nodes.borrow().get(&server).map(|(node, _)| *node)
     }
@@ -474,8 +483,8 @@ async fn open(hub: Rc<Hub>, pool: Rc<PoolOf>, id: ServerId, node: NodeId) {
     let config = hub.config();
     let within = Duration::from_secs_f64(config.times.server_connect_s.max(0.1));
     match server::connect(&target, &identity, within, config.max_prepared).await {
-        Ok(server) => {
-            *pool.reported.borrow_mut() = Some(server.reported.clone());
+        Ok(mut server) => {
+            pool.note_reported(&mut server);
             *pool.failure.borrow_mut() = None;
             if pool.nodes.borrow().contains_key(&id) {
                 // One that is still in recovery is asked again before a writer's first statement.

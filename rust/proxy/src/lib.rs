@@ -23,6 +23,7 @@ mod console;
 pub mod events;
 mod exchange;
 mod hub;
+mod inbox;
 mod limits;
 mod listen;
 mod login;

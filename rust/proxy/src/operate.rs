@@ -157,7 +157,7 @@ impl Hub {
         outcome
     }
 
-    fn clients_of(&self, database: Option<&str>) -> Vec<tokio::sync::mpsc::UnboundedSender<Event>> {
+    fn clients_of(&self, database: Option<&str>) -> Vec<crate::inbox::Sender<Event>> {
         let clients = self.clients.borrow();
         let of = clients
             .values()

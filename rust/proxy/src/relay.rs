@@ -7,9 +7,9 @@
 use std::cell::{Cell, RefCell};
 use std::future::{poll_fn, Future};
 use std::io;
-use std::pin::{pin, Pin};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{ready, Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -21,11 +21,11 @@ use flightmode_wire::client::FromClient;
 use flightmode_wire::report::Report;
 use flightmode_wire::server::{FromServer, TxStatus};
 use flightmode_wire::startup::CancelKey;
-use tokio::io::{AsyncReadExt, AsyncWrite};
-use tokio::sync::mpsc;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use crate::hub::{Event, Hub, PoolOf};
+use crate::inbox;
 use crate::names::{set_all, Statements};
 use crate::pace::Pace;
 use crate::server::{self, Server};
@@ -75,8 +75,8 @@ pub struct Relay {
     pub patience: Option<Pin<Box<Sleep>>>,
     pub has: Rc<Cell<Option<ServerId>>>,
     pub key: Rc<RefCell<Option<CancelKey>>>,
-    pub events_in: mpsc::UnboundedSender<Event>,
-    pub events: mpsc::UnboundedReceiver<Event>,
+    pub events_in: inbox::Sender<Event>,
+    pub events: inbox::Receiver<Event>,
     pub pace: Rc<Pace>,
     /// Bytes that are kept for it, as the shard has counted them.
     pub kept: usize,
@@ -188,6 +188,8 @@ impl Relay {
                 Poll::Pending => (),
             }
         }
+        release(&mut self.source.unread);
+        release(&mut self.to_client);
         Poll::Pending
     }
 
@@ -437,9 +439,10 @@ impl Relay {
         };
         self.has.set(None);
         self.key.borrow_mut().take();
-        held.server
-            .settings
-            .clone_from(self.session.settings().values());
+        let values = self.session.settings().values();
+        if held.server.settings != *values {
+            held.server.settings.clone_from(values);
+        }
         let pool = Rc::clone(&self.pool);
         pool.checkin(&self.hub, held.id, held.server);
     }
@@ -485,7 +488,7 @@ impl Relay {
             self.abandon(held);
         }
         self.events.close();
-        while let Ok(event) = self.events.try_recv() {
+        while let Some(event) = self.events.try_recv() {
             if let Event::Granted { id, server, .. } = event {
                 self.pool.checkin(&self.hub, id, server);
             }
@@ -557,10 +560,26 @@ impl Drop for Appended<'_> {
     }
 }
 
-/// Read once into what is free of the buffer.
+thread_local! {
+    /// One for the whole shard: a client that waits for something to read needs no buffer.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; 16 << 10].into());
+}
+
+/// Read once, and append it.
 fn read(stream: &mut Stream, into: &mut BytesMut, cx: &mut Context) -> Poll<io::Result<usize>> {
-    into.reserve(8192);
-    pin!(stream.read_buf(into)).poll(cx)
+    SCRATCH.with_borrow_mut(|scratch| {
+        let mut found = ReadBuf::new(scratch);
+        ready!(Pin::new(stream).poll_read(cx, &mut found))?;
+        into.extend_from_slice(found.filled());
+        Poll::Ready(Ok(found.filled().len()))
+    })
+}
+
+/// Give back the memory of a buffer that has nothing in it.
+fn release(buffer: &mut BytesMut) {
+    if buffer.is_empty() && buffer.capacity() > 0 {
+        *buffer = BytesMut::new();
+    }
 }
 
 /// Write what can be written at once.

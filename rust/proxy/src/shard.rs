@@ -16,13 +16,13 @@ use flightmode_wire::report::Report;
 use flightmode_wire::server::{Authentication, FromServer, TxStatus};
 use flightmode_wire::startup::CancelKey;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
 use crate::auth_query::Asked;
 use crate::config::{Config, PoolMode};
 use crate::console;
 use crate::hub::{About, Entry, Event, Hub, PoolKey, PoolOf};
+use crate::inbox;
 use crate::listen::Kind;
 use crate::login::{receive, Arrival, Guest, Refused};
 use crate::names::Statements;
@@ -170,7 +170,8 @@ async fn welcome(
     match relay.begin().await {
         Ok(()) => {
             hub.logins.borrow_mut().accepted += 1;
-            relay.run().await;
+            // In a task of its own: this one has room for a login, which is a lot for an idle client.
+            tokio::task::spawn_local(relay.run());
         }
         Err(words) => {
             hub.on_refused(&who, "57P03", &words);
@@ -188,7 +189,7 @@ fn relay_of(
     address: Option<SocketAddr>,
 ) -> Relay {
     let id = hub.client_id();
-    let (events_in, events) = mpsc::unbounded_channel();
+    let (events_in, events) = inbox::inbox();
     let pace = Rc::new(Pace::new(hub.now_s()));
     let (has, key) = (Rc::new(Cell::new(None)), Rc::new(RefCell::new(None)));
     let mut secret = vec![0; guest.secret_len];
@@ -314,9 +315,9 @@ impl Relay {
     async fn await_server(&mut self) -> Result<(), String> {
         loop {
             match self.events.recv().await {
-                Some(Event::Granted { id, server, .. }) => {
+                Some(Event::Granted { id, mut server, .. }) => {
                     self.waiting = None;
-                    *self.pool.reported.borrow_mut() = Some(server.reported.clone());
+                    self.pool.note_reported(&mut server);
                     let pool = Rc::clone(&self.pool);
                     pool.checkin(&self.hub, id, server);
                     return Ok(());

@@ -1,6 +1,6 @@
 //! A bounded fuzz driver that runs wherever the tests run: real conversations, spoiled.
 //!
-//! It says its seed when it fails; `FLIGHTMODE_FUZZ_ROUNDS` makes it run longer.
+//! It says its seed when it fails; `FLIGHTMODE_FUZZ_ROUNDS` or `_SECONDS` makes it run longer.
 
 use flightmode_wire::client::{Bind, FromClient, Object, Parse};
 use flightmode_wire::report::Report;
@@ -186,13 +186,20 @@ fn spoiled_conversations_never_panic_or_stand_still() {
     let rounds: u64 = std::env::var("FLIGHTMODE_FUZZ_ROUNDS").map_or(200_000, |text| {
         text.parse().expect("FLIGHTMODE_FUZZ_ROUNDS is a number")
     });
+    let seconds: f64 = std::env::var("FLIGHTMODE_FUZZ_SECONDS").map_or(0.0, |text| {
+        text.parse()
+            .expect("FLIGHTMODE_FUZZ_SECONDS is a number of seconds")
+    });
+    let began = std::time::Instant::now();
     let talks = [
         (client_talk(), Rules::new(Talker::Client, Stage::Session)),
         (server_talk(), Rules::new(Talker::Server, Stage::Session)),
         (login_talk(), Rules::new(Talker::Server, Stage::Login)),
     ];
     let openings = opening_talk();
-    for seed in 1..=rounds {
+    let mut seed = 0;
+    while seed < rounds || began.elapsed().as_secs_f64() < seconds {
+        seed += 1;
         let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let (talk, rules) = &talks[dice.roll(talks.len())];
         let spoiled = spoil(talk, &mut dice);
@@ -203,4 +210,5 @@ fn spoiled_conversations_never_panic_or_stand_still() {
         });
         assert!(outcome.is_ok(), "seed {seed}: {spoiled:?} {opening:?}");
     }
+    eprintln!("{seed} spoiled conversations");
 }
