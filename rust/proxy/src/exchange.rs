@@ -15,7 +15,7 @@ use flightmode_wire::server::{FromServer, TxStatus};
 use crate::config::PoolMode;
 use crate::names::content;
 use crate::relay::{Relay, Unconfirmed};
-use crate::source::Next;
+use crate::source::{needs_server, Next};
 
 /// A longer row of a server goes on in parts.
 const WHOLE: usize = 64 << 10;
@@ -591,22 +591,5 @@ impl Relay {
         } else {
             self.end_with(&code, &words);
         }
-    }
-
-    /// The client is sent away.
-    pub fn end_with(&mut self, sqlstate: &str, message: &str) {
-        let mut bytes = Vec::new();
-        Report::new("FATAL", sqlstate, message).write_error(&mut bytes);
-        self.to_client.extend_from_slice(&bytes);
-        self.ending = true;
-    }
-}
-
-/// A client that talks about nothing needs no server.
-fn needs_server(tag: u8, body_first: Option<u8>) -> bool {
-    match tag {
-        b'X' | b'H' | b'd' | b'c' | b'f' | b'S' => false,
-        b'C' => body_first != Some(b'S'),
-        _ => true,
     }
 }

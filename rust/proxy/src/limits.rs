@@ -101,4 +101,12 @@ impl Relay {
             self.end_with(sqlstate, words);
         }
     }
+
+    /// The client is sent away.
+    pub fn end_with(&mut self, sqlstate: &str, message: &str) {
+        let mut bytes = Vec::new();
+        Report::new("FATAL", sqlstate, message).write_error(&mut bytes);
+        self.to_client.extend_from_slice(&bytes);
+        self.ending = true;
+    }
 }

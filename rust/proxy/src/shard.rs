@@ -317,6 +317,9 @@ impl Relay {
             match self.events.recv().await {
                 Some(Event::Granted { id, mut server, .. }) => {
                     self.waiting = None;
+                    // The login has waited; its first statement has not.
+                    self.held_since_s = None;
+                    self.pace.on_over(TxStatus::Idle, self.hub.now_s());
                     self.pool.note_reported(&mut server);
                     let pool = Rc::clone(&self.pool);
                     pool.checkin(&self.hub, id, server);

@@ -3,6 +3,7 @@
 import socket
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -94,11 +95,27 @@ def test_statement_mode_refuses_a_transaction_block_and_says_what_to_do():
         assert stage.sql(begun) == 0
 
 
+def test_a_login_that_waited_takes_nothing_from_the_patience_of_what_follows():
+    pool = {"pool_size": 1}
+    with staged(times={"hold_for_s": 1.0}, databases={"*": pool}) as stage, ExitStack() as stack:
+        first, other = (stack.enter_context(stage.connect()) for _ in range(2))
+        other.execute("BEGIN")
+        other.execute("SELECT pg_sleep(1.2)")
+        told: list[Any] = []
+        asks = threading.Thread(target=lambda: told.extend(first.execute("SELECT 7").fetchall()))
+        asks.start()
+        with stage.console() as console:
+            eventually("it waits", lambda: console("SHOW POOLS")[0]["cl_waiting"] == 1, 1)
+        other.execute("COMMIT")
+        asks.join(timeout=10)
+        assert told == [(7,)]
+
+
 def test_a_message_that_memory_has_no_room_for_ends_its_client_alone():
     with staged(limits={"memory_mb": 1}) as stage, stage.connect() as other:
-        with stage.connect() as client:
-            with pytest.raises(psycopg.OperationalError, match=r"memory_mb|closed|broken|reset"):
-                client.execute(f"SELECT length('{'x' * 4_000_000}')".encode())
+        ended = pytest.raises(psycopg.OperationalError, match=r"memory_mb|closed|broken|reset")
+        with stage.connect() as client, ended:
+            client.execute(f"SELECT length('{'x' * 4_000_000}')".encode())
         assert other.execute("SELECT length(%s)", ("x" * 100_000,)).fetchone() == (100_000,)
         with stage.console() as console:
             eventually("nothing is kept", lambda: kept(console) < 100_000)
