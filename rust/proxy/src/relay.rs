@@ -6,13 +6,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{poll_fn, Future};
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{ready, Context, Poll};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use flightmode_pooler::hold::on_budget_over;
 use flightmode_pooler::pool::{ClientId, ServerId};
 use flightmode_pooler::route::{Target, Wish};
@@ -21,7 +20,6 @@ use flightmode_wire::client::FromClient;
 use flightmode_wire::report::Report;
 use flightmode_wire::server::{FromServer, TxStatus};
 use flightmode_wire::startup::CancelKey;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use crate::hub::{Event, Hub, PoolOf};
@@ -30,7 +28,7 @@ use crate::names::{set_all, Statements};
 use crate::pace::Pace;
 use crate::server::{self, Server};
 use crate::source::Source;
-use crate::stream::Stream;
+use crate::stream::{read, release, write, Stream};
 
 /// The server that a client has.
 pub struct Held {
@@ -202,14 +200,18 @@ impl Relay {
         self.pool.counts.on_sent(length - self.to_client.len());
         let mut wrote = self.ending && self.to_client.is_empty();
         wrote |= was_full && self.to_client.len() < self.limit();
+        let limit = self.limit();
         if let Some(held) = &mut self.held {
             let had = !held.server.unsent.is_empty();
+            let had_no_room = held.server.unsent.len() >= limit;
             let server = &mut *held.server;
             if write(&mut server.stream, &mut server.unsent, cx).is_err() {
                 return Poll::Ready(Woken::ServerGone);
             }
             // What was sent may free the server, or room for more.
             wrote |= had && server.unsent.is_empty() && self.session.may_release();
+            // What the client sent behind a long message is here already, and nothing else wakes us.
+            wrote |= had_no_room && server.unsent.len() < limit;
         }
         if wrote {
             Poll::Ready(Woken::Wrote)
@@ -554,50 +556,6 @@ impl Drop for Appended<'_> {
     fn drop(&mut self) {
         self.to.extend_from_slice(&self.bytes);
     }
-}
-
-thread_local! {
-    /// One for the whole shard: a client that waits for something to read needs no buffer.
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; 16 << 10].into());
-}
-
-/// Read once, and append it.
-fn read(stream: &mut Stream, into: &mut BytesMut, cx: &mut Context) -> Poll<io::Result<usize>> {
-    SCRATCH.with_borrow_mut(|scratch| {
-        let mut found = ReadBuf::new(scratch);
-        ready!(Pin::new(stream).poll_read(cx, &mut found))?;
-        into.extend_from_slice(found.filled());
-        Poll::Ready(Ok(found.filled().len()))
-    })
-}
-
-/// Give back the memory of a buffer that has nothing in it.
-fn release(buffer: &mut BytesMut) {
-    if buffer.is_empty() && buffer.capacity() > 0 {
-        *buffer = BytesMut::new();
-    }
-}
-
-/// Write what can be written at once.
-fn write(stream: &mut Stream, bytes: &mut BytesMut, cx: &mut Context) -> io::Result<()> {
-    let mut wrote = false;
-    while !bytes.is_empty() {
-        match Pin::new(&mut *stream).poll_write(cx, bytes) {
-            Poll::Pending => break,
-            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-            Poll::Ready(Ok(length)) => {
-                bytes.advance(length);
-                wrote = true;
-            }
-            Poll::Ready(Err(wrong)) => return Err(wrong),
-        }
-    }
-    if wrote && matches!(stream, Stream::Tls(_) | Stream::ClientTls(_)) {
-        if let Poll::Ready(Err(wrong)) = Pin::new(stream).poll_flush(cx) {
-            return Err(wrong);
-        }
-    }
-    Ok(())
 }
 
 fn nap(how_long: Duration) -> Pin<Box<Sleep>> {

@@ -18,6 +18,7 @@ use flightmode_wire::startup::CancelKey;
 use tokio::io::AsyncWriteExt;
 use tokio_rustls::TlsAcceptor;
 
+use crate::auth_query::Asked;
 use crate::config::{Config, PoolMode};
 use crate::console;
 use crate::hub::{About, Entry, Event, Hub, PoolKey, PoolOf};
@@ -26,6 +27,7 @@ use crate::listen::Kind;
 use crate::login::{receive, Arrival, Guest, Refused};
 use crate::names::Statements;
 use crate::pace::Pace;
+use crate::proxy_protocol;
 use crate::relay::{Relay, Unconfirmed, CANCEL_WITHIN};
 use crate::replication::replicate;
 use crate::secrets::Users;
@@ -39,25 +41,36 @@ pub struct Door {
     pub tls_only: bool,
     /// The digest of our certificate, for clients that bind their channel to it.
     pub end_point: Option<Vec<u8>>,
-    pub users: RefCell<Users>,
+    pub users: Users,
     pub mock_key: [u8; 32],
+    /// Where those are asked for that the list does not have.
+    pub asked: Option<Asked>,
 }
 
 /// A connection, from its first byte to its last.
-pub async fn serve(stream: Stream, address: Option<SocketAddr>, hub: Rc<Hub>, kind: Kind) {
+pub async fn serve(mut stream: Stream, mut address: Option<SocketAddr>, hub: Rc<Hub>, kind: Kind) {
     let mut config = hub.config();
     if kind.admin {
         config = Rc::new(console::by_file(&config));
     }
     let Some(door) = hub.door() else { return };
     let within = Duration::from_secs_f64(config.limits.preauth_s.max(0.1));
-    let ip = address.map(|address| address.ip());
-    let arrival = tokio::time::timeout(within, receive(stream, ip, &door, &config)).await;
+    let arrival = tokio::time::timeout(within, async {
+        if kind.proxied {
+            address = proxy_protocol::receive(&mut stream, address).await?;
+        }
+        let ip = address.map(|address| address.ip());
+        receive(stream, ip, &door, &config).await
+    })
+    .await;
     let who = server::peer(address);
     match arrival {
         Ok(Ok(Arrival::Cancel(key))) => cancel(&hub, &key).await,
         Ok(Ok(Arrival::Guest(guest))) => welcome(*guest, address, &hub, &config, kind).await,
         Ok(Err(Refused::Told { sqlstate, message })) => hub.on_refused(&who, sqlstate, &message),
+        Ok(Err(Refused::Broken(wrong))) if wrong.kind() == io::ErrorKind::InvalidData => {
+            hub.on_refused(&who, "08P01", &wrong.to_string());
+        }
         Ok(Err(Refused::Broken(wrong))) => {
             tracing::debug!(client = who, "left before it was in: {wrong}");
         }
@@ -304,6 +317,9 @@ impl Relay {
             match self.events.recv().await {
                 Some(Event::Granted { id, mut server, .. }) => {
                     self.waiting = None;
+                    // The login has waited; its first statement has not.
+                    self.held_since_s = None;
+                    self.pace.on_over(TxStatus::Idle, self.hub.now_s());
                     self.pool.note_reported(&mut server);
                     let pool = Rc::clone(&self.pool);
                     pool.checkin(&self.hub, id, server);
@@ -325,8 +341,20 @@ impl Relay {
     }
 }
 
-/// Stop what the client with this key runs, and nobody else's.
+/// Stop what the client with this key runs, and nobody else's.  It may be another shard's.
 async fn cancel(hub: &Rc<Hub>, key: &CancelKey) {
+    if cancel_own(hub, key).await || hub.shards.count() == 1 {
+        return;
+    }
+    let key = key.clone();
+    hub.shards.each(move |hub| {
+        let (hub, key) = (Rc::clone(hub), key.clone());
+        tokio::task::spawn_local(async move { cancel_own(&hub, &key).await });
+    });
+}
+
+/// Whether the key is one of ours.
+async fn cancel_own(hub: &Rc<Hub>, key: &CancelKey) -> bool {
     let found = hub.clients.borrow().iter().find_map(|(id, entry)| {
         let fits = CancelKey::new(id.0 as u32, &entry.secret).is_some_and(|own| own == *key);
         fits.then(|| {
@@ -338,13 +366,14 @@ async fn cancel(hub: &Rc<Hub>, key: &CancelKey) {
             )
         })
     });
-    let Some((client, pool, Some(server), Some(of_server))) = found else {
-        return;
-    };
-    strike(hub, client, &pool, server, &of_server).await;
+    if let Some((client, pool, Some(server), Some(of_server))) = &found {
+        strike(hub, *client, pool, *server, of_server).await;
+    }
+    found.is_some()
 }
 
-async fn strike(
+/// Cancel what a client runs at a server, if the server is still its own.
+pub async fn strike(
     hub: &Rc<Hub>,
     client: ClientId,
     pool: &Rc<PoolOf>,
