@@ -217,6 +217,7 @@ fn relay_of(
         nap: None,
         held_since_s: None,
         was_held_s: 0.0,
+        stale_plans: 0,
         ending: false,
         patience: None,
         has,
@@ -324,8 +325,22 @@ impl Relay {
     }
 }
 
-/// Stop what the client with this key runs, and nobody else's.
+/// Stop what the client with this key runs, and nobody else's, whichever shard it is at.  Returns
+/// when that is done: who cancels may send its next statement after this.
 async fn cancel(hub: &Rc<Hub>, key: &CancelKey) {
+    let (done, mut all) = mpsc::unbounded_channel::<()>();
+    let key = key.clone();
+    hub.shards.each(move |hub| {
+        let (hub, key, done) = (Rc::clone(hub), key.clone(), done.clone());
+        tokio::task::spawn_local(async move {
+            cancel_here(&hub, &key).await;
+            drop(done);
+        });
+    });
+    while all.recv().await.is_some() {}
+}
+
+async fn cancel_here(hub: &Rc<Hub>, key: &CancelKey) {
     let found = hub.clients.borrow().iter().find_map(|(id, entry)| {
         let fits = CancelKey::new(id.0 as u32, &entry.secret).is_some_and(|own| own == *key);
         fits.then(|| {
@@ -337,10 +352,9 @@ async fn cancel(hub: &Rc<Hub>, key: &CancelKey) {
             )
         })
     });
-    let Some((client, pool, Some(server), Some(of_server))) = found else {
-        return;
-    };
-    strike(hub, client, &pool, server, &of_server).await;
+    if let Some((client, pool, Some(server), Some(of_server))) = found {
+        strike(hub, client, &pool, server, &of_server).await;
+    }
 }
 
 async fn strike(
@@ -360,7 +374,7 @@ async fn strike(
         if let Err(wrong) = server::cancel(&target, key, CANCEL_WITHIN).await {
             tracing::warn!("a cancel did not get through: {wrong}");
             // It may strike yet, and must not strike the next client.
-            pool.machine.borrow_mut().cancel_in_doubt(server);
+            pool.machine.borrow_mut().close_after(server);
         }
     }
     let acts = pool.machine.borrow_mut().cancel_ends(server, hub.now_s());

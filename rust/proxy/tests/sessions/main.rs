@@ -55,7 +55,7 @@ impl Bench {
                "times":{{"hold_for_s":1,"query_wait_s":0,"server_connect_s":0.2}}}}"#
         );
         let config: config::Config = serde_json::from_str(&text).expect("a config");
-        let proxy = Proxy::start(&config).expect("it starts");
+        let proxy = Proxy::start(&config, Vec::new()).expect("it starts");
         let mut stage = Self {
             proxy,
             port,
