@@ -28,6 +28,7 @@ mod limits;
 mod listen;
 mod login;
 mod memory;
+mod misfortune;
 mod names;
 mod notes;
 mod operate;

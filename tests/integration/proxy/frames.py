@@ -3,9 +3,8 @@
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from collections.abc import Iterator
 
 HOST = "127.0.0.1"
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
