@@ -194,22 +194,24 @@ impl Relay {
     }
 
     fn poll_writes(&mut self, cx: &mut Context) -> Poll<Woken> {
-        let length = self.to_client.len();
-        let was_full = length >= self.limit();
+        let (length, limit) = (self.to_client.len(), self.limit());
+        let was_full = length >= limit;
         if write(&mut self.stream, &mut self.to_client, cx).is_err() {
             return Poll::Ready(Woken::ClientGone);
         }
         self.pool.counts.on_sent(length - self.to_client.len());
         let mut wrote = self.ending && self.to_client.is_empty();
-        wrote |= was_full && self.to_client.len() < self.limit();
+        wrote |= was_full && self.to_client.len() < limit;
         if let Some(held) = &mut self.held {
-            let had = !held.server.unsent.is_empty();
+            let had = held.server.unsent.len();
             let server = &mut *held.server;
             if write(&mut server.stream, &mut server.unsent, cx).is_err() {
                 return Poll::Ready(Woken::ServerGone);
             }
             // What was sent may free the server, or room for more.
-            wrote |= had && server.unsent.is_empty() && self.session.may_release();
+            let has = server.unsent.len();
+            wrote |= had > 0 && has == 0 && self.session.may_release();
+            wrote |= had >= limit && has < limit;
         }
         if wrote {
             Poll::Ready(Woken::Wrote)
