@@ -439,6 +439,11 @@ impl Session {
         Some(sent)
     }
 
+    /// What is under way has run again often enough: it may be what kills its servers.
+    pub fn on_enough(&mut self, ledger: &mut Ledger) {
+        self.unit.on_enough(ledger);
+    }
+
     /// The server is gone: killed, cut off, fenced, or of an old term.
     pub fn on_server_lost(&mut self, ledger: &mut Ledger) -> Lost {
         let was_failed = self.flow.status() == TxStatus::Failed;

@@ -69,7 +69,7 @@ impl Relay {
         let is_dropped = self.session.flow().is_skipping();
         if self.held.is_none() && !is_dropped && needs_server(tag, body_first) {
             self.ask_for_server();
-            return false;
+            return self.waiting.is_none();
         }
         if let Some(raw) = self.source.take() {
             if self.held.is_some() {
@@ -524,6 +524,7 @@ impl Relay {
         if is_ready {
             self.unconfirmed = Unconfirmed::No;
             self.stale_plans = 0;
+            self.reruns = 0;
             self.to_client.extend_from_slice(bytes);
         }
     }

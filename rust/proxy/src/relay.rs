@@ -72,6 +72,8 @@ pub struct Relay {
     pub was_held_s: f64,
     /// How often the same statement met a plan that had gone stale.
     pub stale_plans: u32,
+    /// How often it was run again because its server was lost.
+    pub reruns: u32,
     pub ending: bool,
     /// When a client that is sent away and does not listen is left.
     pub patience: Option<Pin<Box<Sleep>>>,
@@ -231,7 +233,11 @@ impl Relay {
         self.waiting = Some(Waiting { since_s: now_s });
         self.pace.on_waiting(now_s);
         let since_s = *self.held_since_s.get_or_insert(now_s - self.was_held_s);
-        let wait_s = (since_s + self.budget_s() - now_s).max(0.0);
+        let wait_s = since_s + self.budget_s() - now_s;
+        // It would be granted a server at once, and that one fail like those before.
+        if wait_s <= 0.0 && now_s > since_s {
+            return self.on_expired();
+        }
         let pool = Rc::clone(&self.pool);
         pool.checkout(&self.hub, self.id, &self.events_in, self.wish, wait_s);
     }
@@ -383,14 +389,20 @@ impl Relay {
         let Some(in_message) = self.forget_server(found) else {
             return;
         };
-        let lost = self
-            .session
-            .on_server_lost(&mut self.hub.ledger.borrow_mut());
+        let mut ledger = self.hub.ledger.borrow_mut();
+        if self.reruns >= MOST_RERUNS {
+            self.session.on_enough(&mut ledger);
+        }
+        let lost = self.session.on_server_lost(&mut ledger);
+        drop(ledger);
         match lost {
             // It has half a message: whatever came behind that would be taken for the rest.
             _ if in_message => self.ending = true,
             Lost::Nothing => (),
-            Lost::RunAgain(messages) => self.source.again(messages),
+            Lost::RunAgain(messages) => {
+                self.reruns += 1;
+                self.source.again(messages);
+            }
             Lost::Tell(bytes) => {
                 self.was_held_s = 0.0;
                 self.to_client.extend_from_slice(&bytes);
@@ -603,5 +615,7 @@ pub const CANCEL_WITHIN: Duration = Duration::from_secs(5);
 const CANCEL_ABANDONED: Duration = Duration::from_secs(1);
 /// Between two questions whether a server has left recovery.
 const RECOVERY_PAUSE: Duration = Duration::from_millis(10);
+/// A read that has lost so many servers may be what kills them.
+const MOST_RERUNS: u32 = 3;
 /// How long a client that is sent away may take to hear why.
 const FAREWELL: Duration = Duration::from_secs(5);

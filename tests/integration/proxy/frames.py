@@ -165,9 +165,9 @@ class Sham:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        wire = Wire(connection)
         # That the proxy leaves it is what most scripts are about.
         with connection, suppress(OSError):
+            wire = Wire(connection)
             opening = wire.opening()
             if opening[:4] == struct.pack("!I", 80877102):
                 self.cancels += 1
