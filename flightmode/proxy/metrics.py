@@ -47,7 +47,7 @@ class ProxyCollector(Collector):
         for key, meaning in _COUNTED.items():
             counter = CounterMetricFamily(f"flightmode_proxy_{key}", meaning, labels=_POOL)
             for pool in pools:
-                counter.add_metric(_pool(pool), pool["sums"][key])
+                counter.add_metric(_pool(pool), pool[key])
             yield counter
         for key in _TIMED:
             yield _histogram(seen, key)
@@ -96,10 +96,10 @@ def _histogram(seen: dict[str, Any], key: str) -> HistogramMetricFamily:
     for pool in seen["pools"]:
         buckets: list[tuple[str, float]] = []
         so_far = 0
-        for limit, count in zip(limits, pool["sums"][key]["counts"], strict=True):
+        for limit, count in zip(limits, pool[key]["counts"], strict=True):
             so_far += count
             buckets.append((limit, so_far))
-        family.add_metric(_pool(pool), buckets, pool["sums"][total])
+        family.add_metric(_pool(pool), buckets, pool[total])
     return family
 
 

@@ -8,6 +8,7 @@
 //! SET LOCAL never gets here.  A server that can't be brought to the same state is not used.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// Names in small letters and values as `set_config` takes them.  What is not there has its
 /// default.
@@ -144,24 +145,31 @@ fn rank(name: &[u8], is_set: bool) -> u8 {
 /// What a client was told about the reported settings (`ParameterStatus`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reported {
-    told: Values,
+    told: Rc<Values>,
 }
 
 impl Reported {
     /// The server says so and it goes on to the client.
     pub fn on_status(&mut self, name: &[u8], value: &[u8]) {
-        self.told.insert(name.to_vec(), value.to_vec());
+        Rc::make_mut(&mut self.told).insert(name.to_vec(), value.to_vec());
     }
 
     /// What the client has to be told because this server differs from the last one.
-    pub fn news_from(&mut self, server: &Values) -> Vec<(Vec<u8>, Vec<u8>)> {
+    ///
+    /// Most clients were told the same, so most share it.
+    pub fn news_from(&mut self, server: &Rc<Values>) -> Vec<(Vec<u8>, Vec<u8>)> {
         let differs = |(name, value): &(&Vec<u8>, &Vec<u8>)| self.told.get(*name) != Some(*value);
         let news: Vec<_> = server
             .iter()
             .filter(differs)
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
-        self.told.extend(news.iter().cloned());
+        if !news.is_empty() {
+            Rc::make_mut(&mut self.told).extend(news.iter().cloned());
+        }
+        if self.told == *server {
+            self.told = Rc::clone(server);
+        }
         news
     }
 }

@@ -13,6 +13,7 @@
 //!   table) is the one client that must notice at once: it would go on believing that it has it.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::rc::Rc;
 
 use bytes::Bytes;
 use flightmode_wire::client::{FromClient, Object};
@@ -69,7 +70,7 @@ pub struct Session {
     mode: Mode,
     flow: Flow,
     settings: Settings,
-    reported: Values,
+    reported: Rc<Values>,
     told: Reported,
     pins: BTreeSet<Pin>,
     unit: Unit,
@@ -90,7 +91,7 @@ impl Session {
             mode,
             flow: Flow::new(),
             settings: Settings::new(start),
-            reported: Values::new(),
+            reported: Rc::default(),
             told: Reported::default(),
             pins: BTreeSet::new(),
             unit: Unit::new(),
@@ -123,8 +124,12 @@ impl Session {
 
     /// A server is the client's now; `reported` are its `ParameterStatus`.  What the client has to
     /// be told of them.
-    pub fn on_server(&mut self, reported: &Values) -> Vec<(Vec<u8>, Vec<u8>)> {
-        self.reported.clone_from(reported);
+    pub fn on_server(&mut self, reported: &Rc<Values>) -> Vec<(Vec<u8>, Vec<u8>)> {
+        if Rc::ptr_eq(&self.reported, reported) || self.reported == *reported {
+            // The client has heard of all of it, from a server like this one.
+            return Vec::new();
+        }
+        self.reported = Rc::clone(reported);
         self.told.news_from(reported)
     }
 
@@ -296,7 +301,7 @@ impl Session {
         }
         match message {
             FromServer::ParameterStatus { name, value } => {
-                self.reported.insert(name.to_vec(), value.to_vec());
+                Rc::make_mut(&mut self.reported).insert(name.to_vec(), value.to_vec());
                 self.told.on_status(name, value);
             }
             FromServer::CommandComplete(tag) if reply.forward => {

@@ -1,5 +1,7 @@
 //! From the text of a statement to the settings of a session.
 
+use std::rc::Rc;
+
 use flightmode_pooler::guc::{Reported, Settings, Values};
 use flightmode_pooler::statement::{read, Pin, Said, Statement};
 use flightmode_pooler::unit::Effect;
@@ -334,8 +336,8 @@ fn pitfall_01_a_client_hears_what_differs_at_its_next_server() {
         (b"server_version".to_vec(), b"16.1".to_vec()),
     ]);
     let news = [(b"server_version".to_vec(), b"16.1".to_vec())];
-    assert_eq!(told.news_from(&server), news);
-    assert_eq!(told.news_from(&server), []);
+    assert_eq!(told.news_from(&Rc::new(server.clone())), news);
+    assert_eq!(told.news_from(&Rc::new(server.clone())), []);
 }
 
 #[derive(Clone, Debug)]

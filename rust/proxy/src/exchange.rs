@@ -12,9 +12,10 @@ use flightmode_wire::frame::{Rules, Stage, Talker};
 use flightmode_wire::report::Report;
 use flightmode_wire::server::{FromServer, TxStatus};
 
+use crate::config::PoolMode;
 use crate::names::content;
 use crate::relay::{Relay, Unconfirmed};
-use crate::source::Next;
+use crate::source::{needs_server, Next};
 
 /// A longer row of a server goes on in parts.
 const WHOLE: usize = 64 << 10;
@@ -121,6 +122,9 @@ impl Relay {
             Ok(message) => message,
             Err(wrong) => return self.end_with("08P01", &wrong.to_string()),
         };
+        if self.pool.mode.get() == PoolMode::Statement && self.refuse_block(&message) {
+            return;
+        }
         match message {
             FromClient::Terminate => self.on_terminate(),
             FromClient::Parse(parse) if !parse.name.is_empty() => self.on_parse(&parse, raw),
@@ -440,7 +444,7 @@ impl Relay {
             }
             FromServer::ParameterStatus { name, value } => {
                 if let Some(held) = &mut self.held {
-                    held.server.reported.insert(name.to_vec(), value.to_vec());
+                    Rc::make_mut(&mut held.server.reported).insert(name.to_vec(), value.to_vec());
                     if *name == b"in_hot_standby" && *value == b"on" {
                         let (pool, id) = (Rc::clone(&self.pool), held.id);
                         pool.on_found_in_recovery(&self.hub, id);
@@ -469,9 +473,7 @@ impl Relay {
         if heard.reply.forward {
             self.pass_on(&message, bytes);
             if let FromServer::ReadyForQuery(status) = message {
-                let behind = self.session.flow().is_running();
-                let now_s = self.hub.now_s();
-                self.pace.on_ready(status, behind, now_s, &self.pool.counts);
+                self.on_client_ready(status);
             }
         }
         self.on_steps(&heard.reply);
@@ -619,26 +621,9 @@ impl Relay {
             self.end_with(&code, &words);
         }
     }
-
-    /// The client is sent away.
-    pub fn end_with(&mut self, sqlstate: &str, message: &str) {
-        let mut bytes = Vec::new();
-        Report::new("FATAL", sqlstate, message).write_error(&mut bytes);
-        self.to_client.extend_from_slice(&bytes);
-        self.ending = true;
-    }
 }
 
 /// "cached plan must not change result type", in whatever language.
 fn is_stale_plan(report: &Report) -> bool {
     report.sqlstate() == Some("0A000") && report.field(b'R') == Some(b"RevalidateCachedQuery")
-}
-
-/// A client that talks about nothing needs no server.
-fn needs_server(tag: u8, body_first: Option<u8>) -> bool {
-    match tag {
-        b'X' | b'H' | b'd' | b'c' | b'f' | b'S' => false,
-        b'C' => body_first != Some(b'S'),
-        _ => true,
-    }
 }

@@ -8,15 +8,17 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use flightmode_pooler::guc::Values;
+use flightmode_pooler::pool::operate::Seen;
 use flightmode_pooler::pool::{Act, ClientId, Limits, Pool, ServerId};
 use flightmode_pooler::prepared::Catalog;
 use flightmode_pooler::topology::{Change, Lsn, NodeId, Standby, Topology};
 use flightmode_pooler::unit::Ledger;
 use flightmode_wire::scram::Credential;
-use tokio::sync::{mpsc, watch, Notify};
+use tokio::sync::{watch, Notify};
 
 use crate::config::{Config, Database, News, PoolMode};
 use crate::events::{Happened, Sink};
+use crate::inbox;
 use crate::memory::Memory;
 use crate::operate::Fresh;
 use crate::orders::Shards;
@@ -29,7 +31,7 @@ use crate::stats::{Counts, Holds, Logins};
 const KEPT_BY_UNIT: usize = 1 << 20;
 const KEPT_IN_ALL: usize = 64 << 20;
 /// Servers that were closed while nobody used them are noticed after so long.
-const SWEEP: Duration = Duration::from_millis(500);
+const SWEEP_S: f64 = 0.5;
 
 /// What a client hears from the shard.
 pub enum Event {
@@ -70,11 +72,11 @@ pub struct PoolOf {
     idle: RefCell<HashMap<ServerId, Box<Server>>>,
     /// Where each server is and since when.
     nodes: RefCell<HashMap<ServerId, (NodeId, f64)>>,
-    waiting: RefCell<HashMap<ClientId, mpsc::UnboundedSender<Event>>>,
-    holders: RefCell<HashMap<ServerId, mpsc::UnboundedSender<Event>>>,
+    waiting: RefCell<HashMap<ClientId, inbox::Sender<Event>>>,
+    holders: RefCell<HashMap<ServerId, inbox::Sender<Event>>>,
     identity: RefCell<Identity>,
     /// What a server of this pool last said of itself at its login.
-    pub reported: RefCell<Option<Values>>,
+    pub reported: RefCell<Option<Rc<Values>>>,
     tick: Notify,
     pub failure: RefCell<Option<String>>,
     pub counts: Counts,
@@ -107,9 +109,9 @@ pub struct Hub {
     /// Limits of time have changed.
     pub timed: Notify,
     /// Since when there was no primary, and until when there was none.
-    no_primary_since_s: Cell<Option<f64>>,
-    no_primary_until_s: Cell<f64>,
-    told_in_recovery: Cell<Option<(u64, NodeId)>>,
+    pub no_primary_since_s: Cell<Option<f64>>,
+    pub no_primary_until_s: Cell<f64>,
+    pub told_in_recovery: Cell<Option<(u64, NodeId)>>,
     next_client: Cell<u64>,
     began: Instant,
 }
@@ -122,7 +124,7 @@ pub struct Entry {
     /// The key of the server that it has now.
     pub key: Rc<RefCell<Option<flightmode_wire::startup::CancelKey>>>,
     pub address: String,
-    pub events: mpsc::UnboundedSender<Event>,
+    pub events: inbox::Sender<Event>,
     pub pace: Rc<Pace>,
     pub about: About,
 }
@@ -150,7 +152,7 @@ impl Hub {
     pub fn new(fresh: &Fresh, shards: Shards, sink: Sink) -> Rc<Self> {
         let hub = Self::empty(fresh.config.clone(), shards, sink);
         hub.take_nodes(fresh);
-        *hub.door.borrow_mut() = Some(fresh.door());
+        *hub.door.borrow_mut() = Some(fresh.door(&hub));
         hub.memory
             .set_cap(fresh.config.limits.memory_mb, hub.shards.count());
         hub
@@ -269,63 +271,6 @@ impl Hub {
         }
     }
 
-    /// There is a primary now, or there is none any more.
-    fn on_primary(&self) {
-        let (now_s, is_there) = (self.now_s(), self.topology.borrow().writable().is_some());
-        match (self.no_primary_since_s.get(), is_there) {
-            (Some(_), true) => {
-                self.no_primary_since_s.set(None);
-                self.no_primary_until_s.set(now_s);
-            }
-            (None, false) => self.no_primary_since_s.set(Some(now_s)),
-            _ => (),
-        }
-    }
-
-    /// A client has waited; counted as held if there was no primary for a part of that time.
-    pub fn on_waited(&self, waited_s: f64, served: bool) {
-        let began_s = self.now_s() - waited_s;
-        let held =
-            self.no_primary_since_s.get().is_some() || self.no_primary_until_s.get() > began_s;
-        if held {
-            let mut holds = self.holds.borrow_mut();
-            *(if served {
-                &mut holds.resumed
-            } else {
-                &mut holds.expired
-            }) += 1;
-            holds.longest_s = holds.longest_s.max(waited_s);
-        }
-    }
-
-    /// A session of a supposed primary is in recovery: nobody gets one there until there are news.
-    fn on_found_in_recovery(self: &Rc<Self>, node: NodeId) {
-        let term = self.topology.borrow().term;
-        if !self.topology.borrow_mut().doubt(term) {
-            return;
-        }
-        self.on_primary();
-        for pool in self.all_pools() {
-            pool.machine.borrow_mut().doubt(term);
-        }
-        self.tell_in_recovery(node);
-    }
-
-    /// Writers meet a server in recovery where the news have a primary.  Told once a term.
-    pub fn tell_in_recovery(&self, node: NodeId) {
-        let term = self.topology.borrow().term;
-        if self.told_in_recovery.replace(Some((term, node))) == Some((term, node)) {
-            return;
-        }
-        let node = self.name_of(node);
-        tracing::warn!(
-            node,
-            term,
-            "the supposed primary is in recovery: writers are held"
-        );
-        self.sink.tell(Happened::FoundInRecovery { node, term });
-    }
-
     pub fn name_of(&self, node: NodeId) -> String {
         let names = self.names.borrow();
         names.get(node.0 as usize).cloned().unwrap_or_default()
@@ -333,18 +278,6 @@ impl Hub {
 
     pub fn door(&self) -> Option<Rc<Door>> {
         self.door.borrow().clone()
-    }
-
-    /// A client was not let in.
-    pub fn on_refused(&self, client: &str, sqlstate: &str, reason: &str) {
-        tracing::info!(client, sqlstate, "refused: {reason}");
-        let mut logins = self.logins.borrow_mut();
-        *logins.refused.entry(sqlstate.to_owned()).or_default() += 1;
-        self.sink.tell(Happened::LoginRefused {
-            client: client.to_owned(),
-            sqlstate: sqlstate.to_owned(),
-            reason: reason.to_owned(),
-        });
     }
 
     fn topology_of(&self, news: &News) -> Topology {
@@ -401,7 +334,7 @@ impl PoolOf {
     pub fn on_found_in_recovery(self: &Rc<Self>, hub: &Rc<Hub>, id: ServerId) {
         let was_primary = self.machine.borrow_mut().on_found_in_recovery(id);
         if let (true, Some(node)) = (was_primary, self.node_of(id)) {
-            hub.on_found_in_recovery(node);
+            hub.on_primary_in_recovery(node);
         }
     }
 
@@ -474,11 +407,9 @@ impl PoolOf {
             server,
             stale_s,
         };
-        if let Err(unheard) = events.send(event) {
+        if let Err(Event::Granted { id, server, .. }) = events.send(event) {
             // The client left in this very moment: nothing was sent to its server.
-            if let Event::Granted { id, server, .. } = unheard.0 {
-                self.checkin(hub, id, server);
-            }
+            self.checkin(hub, id, server);
         }
     }
 
@@ -487,7 +418,7 @@ impl PoolOf {
         self: &Rc<Self>,
         hub: &Rc<Hub>,
         client: ClientId,
-        events: &mpsc::UnboundedSender<Event>,
+        events: &inbox::Sender<Event>,
         wish: flightmode_pooler::route::Wish,
         wait_s: f64,
     ) {
@@ -522,6 +453,16 @@ impl PoolOf {
         self.carry_out(hub, acts);
     }
 
+    /// What a server says of itself is told to the next client as our own.  Servers say the
+    /// same, mostly: then they share it.
+    pub fn note_reported(&self, server: &mut Server) {
+        let mut known = self.reported.borrow_mut();
+        match &*known {
+            Some(shared) if *shared == server.reported => server.reported = Rc::clone(shared),
+            _ => *known = Some(Rc::clone(&server.reported)),
+        }
+    }
+
     /// Plans of prepared statements have gone stale at one server, so at the others too: whoever
     /// comes next has them parsed anew.
     pub fn forget_prepared(&self) {
@@ -552,8 +493,8 @@ async fn open(hub: Rc<Hub>, pool: Rc<PoolOf>, id: ServerId, node: NodeId) {
     let config = hub.config();
     let within = Duration::from_secs_f64(config.times.server_connect_s.max(0.1));
     match server::connect(&target, &identity, within, config.max_prepared).await {
-        Ok(server) => {
-            *pool.reported.borrow_mut() = Some(server.reported.clone());
+        Ok(mut server) => {
+            pool.note_reported(&mut server);
             *pool.failure.borrow_mut() = None;
             if pool.nodes.borrow().contains_key(&id) {
                 // One that is still in recovery is asked again before a writer's first statement.
@@ -587,11 +528,12 @@ async fn open(hub: Rc<Hub>, pool: Rc<PoolOf>, id: ServerId, node: NodeId) {
 
 /// Wakes the pool's machine when it asks for it, and looks after idle servers.
 async fn keep_time(hub: Rc<Hub>, pool: Rc<PoolOf>) {
+    // However often it is woken, the idle servers are looked at.
+    let mut sweep_s = hub.now_s() + SWEEP_S;
     loop {
         let next_s = pool.machine.borrow().next_tick_s();
-        let wait = next_s.map_or(SWEEP, |next_s| {
-            Duration::from_secs_f64((next_s - hub.now_s()).clamp(0.001, SWEEP.as_secs_f64()))
-        });
+        let next_s = next_s.map_or(sweep_s, |next_s| next_s.min(sweep_s));
+        let wait = Duration::from_secs_f64((next_s - hub.now_s()).max(0.001));
         tokio::select! {
             () = tokio::time::sleep(wait) => (),
             () = pool.tick.notified() => continue,
@@ -600,11 +542,34 @@ async fn keep_time(hub: Rc<Hub>, pool: Rc<PoolOf>) {
         if !acts.is_empty() {
             pool.carry_out(&hub, acts);
         }
-        pool.sweep(&hub);
+        if hub.now_s() >= sweep_s {
+            pool.sweep(&hub);
+            pool.retire(&hub);
+            sweep_s = hub.now_s() + SWEEP_S;
+        }
     }
 }
 
 impl PoolOf {
+    /// The oldest server that has had its time, if there is one: one by one, so that not all of
+    /// a pool log in at once.
+    fn retire(self: &Rc<Self>, hub: &Rc<Hub>) {
+        let lifetime_s = hub.config.borrow().times.server_lifetime_s;
+        let born = |seen: &Seen| self.born_of(seen.server).unwrap_or(f64::INFINITY);
+        let seen = self.machine.borrow().seen();
+        let oldest = seen
+            .iter()
+            .filter(|seen| !seen.closing && !seen.connecting)
+            .min_by(|left, right| born(left).total_cmp(&born(right)));
+        let (Some(oldest), true) = (oldest, lifetime_s > 0.0) else {
+            return;
+        };
+        if hub.now_s() - born(oldest) >= lifetime_s {
+            let acts = self.machine.borrow_mut().retire(oldest.server, hub.now_s());
+            self.carry_out(hub, acts);
+        }
+    }
+
     /// Servers that said something, or closed, while nobody used them.
     fn sweep(self: &Rc<Self>, hub: &Rc<Hub>) {
         let mut idle = self.idle.borrow_mut();

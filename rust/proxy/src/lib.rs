@@ -5,29 +5,35 @@
 //! - [`Proxy`]: started, told news, asked, stopped; each shard is a thread of its own
 //! - [`config`]: what it is told to be; [`orders`]: what it is told to do
 //! - [`stats`], [`events`]: what it tells of itself
-//! - `listen`: sockets; `shard`: clients on their way in (`login`, `secrets`, `tls`)
+//! - `listen`: sockets; `shard`: clients on their way in (`login`, `secrets`, `auth_query`,
+//!   `tls`, `proxy_protocol`)
 //! - `console`: what operators type
-//! - `relay`: one client at work: `exchange` (messages), `source`, `names`, `limits`, `pace`
+//! - `relay`: one client at work: `exchange` (messages), `source`, `names`, `limits`, `pace`,
+//!   `times`
 //! - `replication`: a client with a server of its own
 //! - `hub`: pools and who holds what; carries out what `pooler::pool` decides; `operate`: what
-//!   an operator asks for; `memory`: what is kept
+//!   an operator asks for; `memory`: what is kept; `notes`: what is counted
 //! - `server`: a session at a Postgres server; `stream`: any connection
 
 #![forbid(unsafe_code)]
 
+mod auth_query;
 pub mod config;
 mod console;
 pub mod events;
 mod exchange;
 mod hub;
+mod inbox;
 mod limits;
 mod listen;
 mod login;
 mod memory;
 mod names;
+mod notes;
 mod operate;
 pub mod orders;
 mod pace;
+mod proxy_protocol;
 mod relay;
 mod replication;
 mod secrets;
@@ -36,6 +42,7 @@ mod shard;
 mod source;
 pub mod stats;
 mod stream;
+mod times;
 mod tls;
 
 use std::io;
@@ -221,6 +228,7 @@ impl Shard {
 
     async fn serve(mut self, ready: &std::sync::mpsc::Sender<Result<(), StartError>>) {
         let hub = hub::Hub::new(&self.fresh, self.shards, self.sink);
+        tokio::task::spawn_local(times::keep(std::rc::Rc::clone(&hub)));
         for opened in self.opened {
             if let Err(wrong) = listen::begin(opened, &hub) {
                 let what = "a listening socket".to_owned();

@@ -326,7 +326,13 @@ async fn prove(
         &guest.database,
         &guest.user,
     );
-    let known = door.users.borrow().get(guest.user.as_bytes()).cloned();
+    let known = door.known(&guest.user, method).await.map_err(|wrong| {
+        tracing::warn!(user = guest.user, "auth_query: {wrong}");
+        told(
+            "57P03",
+            "the database can't be asked for this user's secret",
+        )
+    })?;
     let mut early = std::mem::take(&mut guest.negotiation);
     if !early.is_empty() {
         stream.write_all(&early).await?;
@@ -341,14 +347,18 @@ async fn prove(
             };
         }
         Method::Scram => {
-            let proven = scram(stream, unread, &guest.user, known.as_ref(), door, config).await?;
+            let proven = scram(stream, unread, &guest.user, known.as_ref(), door, config)
+                .await
+                .inspect_err(|_| door.doubt(&guest.user))?;
             guest.credential = Some(match known {
                 Some(Known::Password(word)) => Credential::Password(word),
                 _ => Credential::Keys(proven),
             });
         }
         Method::Md5 => {
-            by_md5(stream, unread, &guest.user, known.as_ref(), config).await?;
+            by_md5(stream, unread, &guest.user, known.as_ref(), config)
+                .await
+                .inspect_err(|_| door.doubt(&guest.user))?;
             if let Some(Known::Password(word)) = known {
                 guest.credential = Some(Credential::Password(word));
             }

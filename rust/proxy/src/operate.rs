@@ -47,13 +47,14 @@ impl Fresh {
         })
     }
 
-    pub fn door(&self) -> Rc<Door> {
+    pub fn door(&self, hub: &Rc<Hub>) -> Rc<Door> {
         Rc::new(Door {
             acceptor: self.acceptor.clone(),
             tls_only: self.config.client_tls.mode == crate::config::ClientTlsMode::Require,
             end_point: self.end_point.clone(),
-            users: self.users.clone().into(),
+            users: self.users.clone(),
             mock_key: self.mock_key,
+            asked: crate::auth_query::Asked::new(&self.config, hub),
         })
     }
 
@@ -76,7 +77,7 @@ impl Hub {
         self.memory
             .set_cap(fresh.config.limits.memory_mb, self.shards.count());
         *self.config.borrow_mut() = Rc::new(fresh.config.clone());
-        *self.door.borrow_mut() = Some(fresh.door());
+        *self.door.borrow_mut() = Some(fresh.door(self));
         let moved =
             before.nodes != fresh.config.nodes || before.server_tls != fresh.config.server_tls;
         for pool in self.all_pools() {
@@ -156,7 +157,7 @@ impl Hub {
         outcome
     }
 
-    fn clients_of(&self, database: Option<&str>) -> Vec<tokio::sync::mpsc::UnboundedSender<Event>> {
+    fn clients_of(&self, database: Option<&str>) -> Vec<crate::inbox::Sender<Event>> {
         let clients = self.clients.borrow();
         let of = clients
             .values()

@@ -6,13 +6,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{poll_fn, Future};
-use std::io;
-use std::pin::{pin, Pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use flightmode_pooler::hold::on_budget_over;
 use flightmode_pooler::pool::{ClientId, ServerId};
 use flightmode_pooler::route::{Target, Wish};
@@ -21,16 +20,15 @@ use flightmode_wire::client::FromClient;
 use flightmode_wire::report::Report;
 use flightmode_wire::server::{FromServer, TxStatus};
 use flightmode_wire::startup::CancelKey;
-use tokio::io::{AsyncReadExt, AsyncWrite};
-use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
 use crate::hub::{Event, Hub, PoolOf};
+use crate::inbox;
 use crate::names::{set_all, Statements};
 use crate::pace::Pace;
 use crate::server::{self, Server};
 use crate::source::Source;
-use crate::stream::Stream;
+use crate::stream::{read, release, write, Stream};
 
 /// The server that a client has.
 pub struct Held {
@@ -79,8 +77,8 @@ pub struct Relay {
     pub patience: Option<Pin<Box<Sleep>>>,
     pub has: Rc<Cell<Option<ServerId>>>,
     pub key: Rc<RefCell<Option<CancelKey>>>,
-    pub events_in: mpsc::UnboundedSender<Event>,
-    pub events: mpsc::UnboundedReceiver<Event>,
+    pub events_in: inbox::Sender<Event>,
+    pub events: inbox::Receiver<Event>,
     pub pace: Rc<Pace>,
     /// Bytes that are kept for it, as the shard has counted them.
     pub kept: usize,
@@ -192,6 +190,8 @@ impl Relay {
                 Poll::Pending => (),
             }
         }
+        release(&mut self.source.unread);
+        release(&mut self.to_client);
         Poll::Pending
     }
 
@@ -213,6 +213,7 @@ impl Relay {
             // What was sent may free the server, or room for more.
             let has = server.unsent.len();
             wrote |= had > 0 && has == 0 && self.session.may_release();
+            // What the client sent behind a long message is here already, and nothing else wakes us.
             wrote |= had >= limit && has < limit;
         }
         if wrote {
@@ -457,9 +458,10 @@ impl Relay {
         };
         self.has.set(None);
         self.key.borrow_mut().take();
-        held.server
-            .settings
-            .clone_from(self.session.settings().values());
+        let values = self.session.settings().values();
+        if held.server.settings != *values {
+            held.server.settings.clone_from(values);
+        }
         let pool = Rc::clone(&self.pool);
         pool.checkin(&self.hub, held.id, held.server);
     }
@@ -505,7 +507,7 @@ impl Relay {
             self.abandon(held);
         }
         self.events.close();
-        while let Ok(event) = self.events.try_recv() {
+        while let Some(event) = self.events.try_recv() {
             if let Event::Granted { id, server, .. } = event {
                 self.pool.checkin(&self.hub, id, server);
             }
@@ -575,34 +577,6 @@ impl Drop for Appended<'_> {
     fn drop(&mut self) {
         self.to.extend_from_slice(&self.bytes);
     }
-}
-
-/// Read once into what is free of the buffer.
-fn read(stream: &mut Stream, into: &mut BytesMut, cx: &mut Context) -> Poll<io::Result<usize>> {
-    into.reserve(8192);
-    pin!(stream.read_buf(into)).poll(cx)
-}
-
-/// Write what can be written at once.
-fn write(stream: &mut Stream, bytes: &mut BytesMut, cx: &mut Context) -> io::Result<()> {
-    let mut wrote = false;
-    while !bytes.is_empty() {
-        match Pin::new(&mut *stream).poll_write(cx, bytes) {
-            Poll::Pending => break,
-            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-            Poll::Ready(Ok(length)) => {
-                bytes.advance(length);
-                wrote = true;
-            }
-            Poll::Ready(Err(wrong)) => return Err(wrong),
-        }
-    }
-    if wrote && matches!(stream, Stream::Tls(_) | Stream::ClientTls(_)) {
-        if let Poll::Ready(Err(wrong)) = Pin::new(stream).poll_flush(cx) {
-            return Err(wrong);
-        }
-    }
-    Ok(())
 }
 
 fn nap(how_long: Duration) -> Pin<Box<Sleep>> {

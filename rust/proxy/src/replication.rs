@@ -24,7 +24,7 @@ pub async fn replicate(mut guest: Guest, hub: &Rc<Hub>, config: &Config, who: &s
     terms.mark_unchanged();
     let mut bytes = Vec::new();
     FromServer::Authentication(Authentication::Ok).write(&mut bytes);
-    for (name, value) in &server.reported {
+    for (name, value) in &*server.reported {
         FromServer::ParameterStatus { name, value }.write(&mut bytes);
     }
     if let Some(key) = server.key.clone() {

@@ -38,20 +38,8 @@ pub enum UsersError {
 impl Users {
     /// Raises when the file is not there, not private, or has a line that is none.
     pub fn load(path: &Path) -> Result<Self, UsersError> {
-        use std::os::unix::fs::PermissionsExt;
         let shown = path.display().to_string();
-        let unreadable = |wrong| UsersError::Unreadable {
-            path: shown.clone(),
-            wrong,
-        };
-        let mode = std::fs::metadata(path)
-            .map_err(unreadable)?
-            .permissions()
-            .mode();
-        if mode & 0o077 != 0 {
-            return Err(UsersError::Modes { path: shown });
-        }
-        let text = Zeroizing::new(std::fs::read_to_string(path).map_err(unreadable)?);
+        let text = private(path)?;
         let mut by_name = HashMap::new();
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -64,7 +52,7 @@ impl Users {
             };
             let (name, rest) = quoted(line).ok_or_else(wrong)?;
             let (secret, _) = quoted(rest.trim_start()).ok_or_else(wrong)?;
-            by_name.insert(name.into_bytes(), known(secret));
+            by_name.insert(name.into_bytes(), known_of(secret));
         }
         Ok(Self { by_name })
     }
@@ -81,7 +69,7 @@ impl Users {
     }
 }
 
-fn known(secret: String) -> Known {
+pub fn known_of(secret: String) -> Known {
     if let Ok(found) = Secret::from_str(&secret) {
         return Known::Scram(found);
     }
@@ -108,6 +96,25 @@ fn quoted(line: &str) -> Option<(String, &str)> {
             None => return Some((text, rest)),
         }
     }
+}
+
+/// What a file says that nobody else may read.
+pub fn private(path: &Path) -> Result<Zeroizing<String>, UsersError> {
+    use std::os::unix::fs::PermissionsExt;
+    let shown = path.display().to_string();
+    let unreadable = |wrong| UsersError::Unreadable {
+        path: shown.clone(),
+        wrong,
+    };
+    let mode = std::fs::metadata(path)
+        .map_err(unreadable)?
+        .permissions()
+        .mode();
+    if mode & 0o077 != 0 {
+        return Err(UsersError::Modes { path: shown });
+    }
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    Ok(Zeroizing::new(text))
 }
 
 /// How a client has to prove who it is.  Without any rule: by password from everywhere.

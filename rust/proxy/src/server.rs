@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +51,7 @@ pub struct Server {
     pub unread: BytesMut,
     /// What is still to be sent.
     pub unsent: BytesMut,
-    pub reported: Values,
+    pub reported: Rc<Values>,
     pub key: Option<CancelKey>,
     /// The settings that were given to it for its clients.
     pub settings: Values,
@@ -235,7 +236,7 @@ async fn log_in(
         stream,
         unread,
         unsent: BytesMut::new(),
-        reported,
+        reported: Rc::new(reported),
         key,
         settings: Values::new(),
         prepared: Prepared::new(most_prepared),
@@ -360,7 +361,7 @@ impl Server {
             let bytes = self.unread.split_to(frame.len);
             match FromServer::read(frame.tag, &bytes[5..]) {
                 Ok(FromServer::ParameterStatus { name, value }) => {
-                    self.reported.insert(name.to_vec(), value.to_vec());
+                    Rc::make_mut(&mut self.reported).insert(name.to_vec(), value.to_vec());
                 }
                 Ok(FromServer::Notice(_)) => (),
                 _ => return false,

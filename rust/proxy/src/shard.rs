@@ -16,16 +16,18 @@ use flightmode_wire::report::Report;
 use flightmode_wire::server::{Authentication, FromServer, TxStatus};
 use flightmode_wire::startup::CancelKey;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
+use crate::auth_query::Asked;
 use crate::config::{Config, PoolMode};
 use crate::console;
 use crate::hub::{About, Entry, Event, Hub, PoolKey, PoolOf};
+use crate::inbox;
 use crate::listen::Kind;
 use crate::login::{receive, Arrival, Guest, Refused};
 use crate::names::Statements;
 use crate::pace::Pace;
+use crate::proxy_protocol;
 use crate::relay::{Relay, Unconfirmed, CANCEL_WITHIN};
 use crate::replication::replicate;
 use crate::secrets::Users;
@@ -39,25 +41,36 @@ pub struct Door {
     pub tls_only: bool,
     /// The digest of our certificate, for clients that bind their channel to it.
     pub end_point: Option<Vec<u8>>,
-    pub users: RefCell<Users>,
+    pub users: Users,
     pub mock_key: [u8; 32],
+    /// Where those are asked for that the list does not have.
+    pub asked: Option<Asked>,
 }
 
 /// A connection, from its first byte to its last.
-pub async fn serve(stream: Stream, address: Option<SocketAddr>, hub: Rc<Hub>, kind: Kind) {
+pub async fn serve(mut stream: Stream, mut address: Option<SocketAddr>, hub: Rc<Hub>, kind: Kind) {
     let mut config = hub.config();
     if kind.admin {
         config = Rc::new(console::by_file(&config));
     }
     let Some(door) = hub.door() else { return };
     let within = Duration::from_secs_f64(config.limits.preauth_s.max(0.1));
-    let ip = address.map(|address| address.ip());
-    let arrival = tokio::time::timeout(within, receive(stream, ip, &door, &config)).await;
+    let arrival = tokio::time::timeout(within, async {
+        if kind.proxied {
+            address = proxy_protocol::receive(&mut stream, address).await?;
+        }
+        let ip = address.map(|address| address.ip());
+        receive(stream, ip, &door, &config).await
+    })
+    .await;
     let who = server::peer(address);
     match arrival {
         Ok(Ok(Arrival::Cancel(key))) => cancel(&hub, &key).await,
         Ok(Ok(Arrival::Guest(guest))) => welcome(*guest, address, &hub, &config, kind).await,
         Ok(Err(Refused::Told { sqlstate, message })) => hub.on_refused(&who, sqlstate, &message),
+        Ok(Err(Refused::Broken(wrong))) if wrong.kind() == io::ErrorKind::InvalidData => {
+            hub.on_refused(&who, "08P01", &wrong.to_string());
+        }
         Ok(Err(Refused::Broken(wrong))) => {
             tracing::debug!(client = who, "left before it was in: {wrong}");
         }
@@ -157,7 +170,8 @@ async fn welcome(
     match relay.begin().await {
         Ok(()) => {
             hub.logins.borrow_mut().accepted += 1;
-            relay.run().await;
+            // In a task of its own: this one has room for a login, which is a lot for an idle client.
+            tokio::task::spawn_local(relay.run());
         }
         Err(words) => {
             hub.on_refused(&who, "57P03", &words);
@@ -175,7 +189,7 @@ fn relay_of(
     address: Option<SocketAddr>,
 ) -> Relay {
     let id = hub.client_id();
-    let (events_in, events) = mpsc::unbounded_channel();
+    let (events_in, events) = inbox::inbox();
     let pace = Rc::new(Pace::new(hub.now_s()));
     let (has, key) = (Rc::new(Cell::new(None)), Rc::new(RefCell::new(None)));
     let mut secret = vec![0; guest.secret_len];
@@ -303,9 +317,12 @@ impl Relay {
     async fn await_server(&mut self) -> Result<(), String> {
         loop {
             match self.events.recv().await {
-                Some(Event::Granted { id, server, .. }) => {
+                Some(Event::Granted { id, mut server, .. }) => {
                     self.waiting = None;
-                    *self.pool.reported.borrow_mut() = Some(server.reported.clone());
+                    // The login has waited; its first statement has not.
+                    self.held_since_s = None;
+                    self.pace.on_over(TxStatus::Idle, self.hub.now_s());
+                    self.pool.note_reported(&mut server);
                     let pool = Rc::clone(&self.pool);
                     pool.checkin(&self.hub, id, server);
                     return Ok(());
@@ -329,7 +346,7 @@ impl Relay {
 /// Stop what the client with this key runs, and nobody else's, whichever shard it is at.  Returns
 /// when that is done: who cancels may send its next statement after this.
 async fn cancel(hub: &Rc<Hub>, key: &CancelKey) {
-    let (done, mut all) = mpsc::unbounded_channel::<()>();
+    let (done, mut all) = tokio::sync::mpsc::unbounded_channel::<()>();
     let key = key.clone();
     hub.shards.each(move |hub| {
         let (hub, key, done) = (Rc::clone(hub), key.clone(), done.clone());
@@ -358,7 +375,8 @@ async fn cancel_here(hub: &Rc<Hub>, key: &CancelKey) {
     }
 }
 
-async fn strike(
+/// Cancel what a client runs at a server, if the server is still its own.
+pub async fn strike(
     hub: &Rc<Hub>,
     client: ClientId,
     pool: &Rc<PoolOf>,

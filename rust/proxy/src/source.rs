@@ -152,3 +152,12 @@ fn whole(message: &[u8]) -> Next {
 fn is_row(frame: Frame) -> bool {
     frame.tag == b'd' && frame.len > WHOLE
 }
+
+/// A client that talks about nothing needs no server.
+pub fn needs_server(tag: u8, body_first: Option<u8>) -> bool {
+    match tag {
+        b'X' | b'H' | b'd' | b'c' | b'f' | b'S' => false,
+        b'C' => body_first != Some(b'S'),
+        _ => true,
+    }
+}

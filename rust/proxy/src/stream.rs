@@ -1,8 +1,11 @@
 //! One byte stream, whatever carries it.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{ready, Context, Poll};
+
+use bytes::{Buf, BytesMut};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -84,4 +87,48 @@ impl AsyncWrite for Stream {
             Self::Gone => Poll::Ready(Ok(())),
         }
     }
+}
+
+thread_local! {
+    /// One for the whole shard: a client that waits for something to read needs no buffer.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; 16 << 10].into());
+}
+
+/// Read once, and append it.
+pub fn read(stream: &mut Stream, into: &mut BytesMut, cx: &mut Context) -> Poll<io::Result<usize>> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let mut found = ReadBuf::new(scratch);
+        ready!(Pin::new(stream).poll_read(cx, &mut found))?;
+        into.extend_from_slice(found.filled());
+        Poll::Ready(Ok(found.filled().len()))
+    })
+}
+
+/// Give back the memory of a buffer that has nothing in it.
+pub fn release(buffer: &mut BytesMut) {
+    if buffer.is_empty() && buffer.capacity() > 0 {
+        *buffer = BytesMut::new();
+    }
+}
+
+/// Write what can be written at once.
+pub fn write(stream: &mut Stream, bytes: &mut BytesMut, cx: &mut Context) -> io::Result<()> {
+    let mut wrote = false;
+    while !bytes.is_empty() {
+        match Pin::new(&mut *stream).poll_write(cx, bytes) {
+            Poll::Pending => break,
+            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(length)) => {
+                bytes.advance(length);
+                wrote = true;
+            }
+            Poll::Ready(Err(wrong)) => return Err(wrong),
+        }
+    }
+    if wrote && matches!(stream, Stream::Tls(_) | Stream::ClientTls(_)) {
+        if let Poll::Ready(Err(wrong)) = Pin::new(stream).poll_flush(cx) {
+            return Err(wrong);
+        }
+    }
+    Ok(())
 }

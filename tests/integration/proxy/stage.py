@@ -29,7 +29,12 @@ class Stage:
     @contextmanager
     def console(self, **options: Any) -> Iterator["Console"]:
         """By the file of the console, unless `options` say otherwise."""
-        by_file = {"host": str(self.proxy.base), "user": "anybody", "dbname": "flightmode"}
+        by_file: dict[str, Any] = {
+            "host": str(self.proxy.base),
+            "user": "anybody",
+            "dbname": "flightmode",
+        }
+        by_file["prepare_threshold"] = None
         with self.connect(**({"port": 1} | by_file | options)) as connection:
             yield Console(connection)
 
@@ -68,7 +73,9 @@ class Console:
 def staged(
     *, shards: int = 1, settings: str = "", method: str = "trust", **changed: object
 ) -> Iterator[Stage]:
-    """`changed` are sections of the proxy's settings; the console has the file of port 1."""
+    """`changed` are sections of the proxy's settings, or make them of a directory for files; the
+    console has the file of port 1.
+    """
     with room("fm-proxy-") as base, ExitStack() as stack:
         server = Server(base, "ams", settings=settings, method=method)
         server.create()
@@ -77,7 +84,8 @@ def staged(
         front = Front(base, {"ams": server.port}, "ams", secrets={"postgres": "any", "app": "app"})
         proxy = Flightmode(front, shards=shards)
         admin = {"unix": str(proxy.base / ".s.PGSQL.1"), "users": ["ops"], "stats_users": ["watch"]}
-        proxy.changed |= {"admin": admin} | changed
+        made = {name: of(base) if callable(of) else of for name, of in changed.items()}
+        proxy.changed |= {"admin": admin} | made
         stack.callback(proxy.stop)
         proxy.start()
         yield Stage(server, proxy, base)

@@ -3,6 +3,8 @@
 mod client;
 mod doubt;
 
+use std::rc::Rc;
+
 use bytes::Bytes;
 use flightmode_pooler::flow::{Sent, Whose};
 use flightmode_pooler::guc::Values;
@@ -198,7 +200,7 @@ fn pitfall_10_deallocate_is_heard_when_it_is_done() {
 fn pitfall_03_a_text_in_an_ambiguous_encoding_is_not_read() {
     let mut client = Client::new();
     let sjis = Values::from([(b"client_encoding".to_vec(), b"SJIS".to_vec())]);
-    assert_eq!(client.session.on_server(&sjis).len(), 1);
+    assert_eq!(client.session.on_server(&Rc::new(sjis)).len(), 1);
     client.query("set a to 1", "SET", TxStatus::Idle);
     assert_eq!(client.session.pins().collect::<Vec<_>>(), [Pin::Unreadable]);
 }
@@ -387,7 +389,7 @@ fn settings_of_a_lost_transaction_are_taken_back() {
 fn a_standby_makes_no_statement_harmless_for_it_may_be_promoted_before_it_reads_it() {
     let mut client = Client::new();
     let standby = Values::from([(b"in_hot_standby".to_vec(), b"on".to_vec())]);
-    client.session.on_server(&standby);
+    client.session.on_server(&Rc::new(standby));
     client.asks("insert into t values (1)");
     assert_eq!(client.is_told(), ["08007", "Idle"]);
 }

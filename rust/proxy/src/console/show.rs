@@ -184,7 +184,7 @@ const USERS: Columns = &[
 
 fn users(hub: &Rc<Hub>, stats: &Stats) -> Vec<Row> {
     let config = hub.config();
-    let listed = hub.door().map(|door| door.users.borrow().names());
+    let listed = hub.door().map(|door| door.users.names());
     let listed = listed.unwrap_or_default();
     let used = stats.pools.iter().map(|pool| pool.user.clone());
     let names: BTreeSet<String> = listed.into_iter().chain(used).collect();

@@ -122,6 +122,6 @@ mod tests {
         table.write(&mut out);
         let row = b"D\0\0\0\x0f\0\x02\0\0\0\x017\xff\xff\xff\xff";
         assert_eq!(&out[out.len() - row.len()..], row);
-        assert_eq!(out[..7], *b"T\0\0\0\x2a\0\x02");
+        assert_eq!(out[..7], *b"T\0\0\0\x2e\0\x02");
     }
 }
