@@ -111,6 +111,17 @@ def test_a_login_that_waited_takes_nothing_from_the_patience_of_what_follows():
         assert told == [(7,)]
 
 
+def test_who_waits_too_long_for_a_full_pool_is_told_so_and_stays():
+    pool = {"pool_size": 1}
+    with staged(times={"query_wait_s": 0.5}, databases={"*": pool}) as stage, ExitStack() as stack:
+        first, other = (stack.enter_context(stage.connect()) for _ in range(2))
+        other.execute("BEGIN")
+        with pytest.raises(errors.CannotConnectNow, match="all servers of this pool"):
+            first.execute("SELECT 1")
+        other.execute("COMMIT")
+        assert first.execute("SELECT 1").fetchone() == (1,)
+
+
 def test_a_message_that_memory_has_no_room_for_ends_its_client_alone():
     with staged(limits={"memory_mb": 1}) as stage, stage.connect() as other:
         ended = pytest.raises(psycopg.OperationalError, match=r"memory_mb|closed|broken|reset")
