@@ -281,9 +281,9 @@ impl Pool {
         acts
     }
 
-    /// Whether the cancel arrived, and when it strikes, is not known: the server serves nobody else.
-    /// To be called before `cancel_ends`.
-    pub fn cancel_in_doubt(&mut self, server: ServerId) {
+    /// The server serves its client and nobody else: a cancel may strike it yet (to be called
+    /// before `cancel_ends`), or it has statements that nobody can use any more.
+    pub fn close_after(&mut self, server: ServerId) {
         if let Some(found) = self.servers.get_mut(&server) {
             found.closing = true;
         }

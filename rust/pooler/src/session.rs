@@ -426,6 +426,24 @@ impl Session {
         std::mem::replace(&mut self.unit, next).end(ledger);
     }
 
+    /// The server has refused what was sent for a reason that another would not have, and is given
+    /// up.  What is to be sent once more; `None`: the client has to hear of the error.
+    pub fn on_refused(&mut self, ledger: &mut Ledger) -> Option<Vec<Bytes>> {
+        // What was sent behind it may have been carried out.
+        if self.flow.ready_owed() > 1 || !self.pins.is_empty() {
+            return None;
+        }
+        let sent = self.unit.refused()?;
+        std::mem::take(&mut self.unit).end(ledger);
+        self.settings.rollback();
+        self.running.clear();
+        self.parsing.clear();
+        self.portals.clear();
+        self.failed = false;
+        self.flow = Flow::new();
+        Some(sent)
+    }
+
     /// The server is gone: killed, cut off, fenced, or of an old term.
     pub fn on_server_lost(&mut self, ledger: &mut Ledger) -> Lost {
         let was_failed = self.flow.status() == TxStatus::Failed;

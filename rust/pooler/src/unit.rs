@@ -196,6 +196,13 @@ impl Unit {
         self.forget(ledger);
     }
 
+    /// What is to be sent once more to a server that has refused it as a whole; `None`: the
+    /// client has seen a part of the answer, or it is not all here.
+    pub fn refused(&self) -> Option<Vec<Bytes>> {
+        let is_whole = self.stage == Stage::Alone && !self.seen && !self.too_large;
+        is_whole.then(|| self.sent.clone())
+    }
+
     /// The hook at "server lost".  The unit is over with it.
     ///
     /// A read that was not kept can't run again.  It had no effect, so it is told like one whose

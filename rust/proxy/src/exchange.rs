@@ -19,6 +19,8 @@ use crate::source::{needs_server, Next};
 
 /// A longer row of a server goes on in parts.
 const WHOLE: usize = 64 << 10;
+/// As many servers may have a stale plan of one statement before its client hears of it.
+const MOST_STALE_PLANS: u32 = 20;
 
 impl Relay {
     // ------------------------------------------------------------------ the client
@@ -451,6 +453,11 @@ impl Relay {
             }
             _ => (),
         }
+        if let FromServer::Error(report) = &message {
+            if is_stale_plan(report) && self.on_stale_plan() {
+                return;
+            }
+        }
         let heard = self
             .session
             .on_reply(&message, &mut self.hub.ledger.borrow_mut());
@@ -518,6 +525,7 @@ impl Relay {
         }
         if is_ready {
             self.unconfirmed = Unconfirmed::No;
+            self.stale_plans = 0;
             self.to_client.extend_from_slice(bytes);
         }
     }
@@ -581,6 +589,26 @@ impl Relay {
         self.on_server_gone(true);
     }
 
+    /// A table is not what it was when somebody prepared a statement that the client shares.
+    /// Whether what it sent goes to another server; else it hears the error.
+    fn on_stale_plan(&mut self) -> bool {
+        self.pool.forget_prepared();
+        let Some(held) = &mut self.held else {
+            return false;
+        };
+        held.server.prepared.clear();
+        self.pool.machine.borrow_mut().close_after(held.id);
+        if self.stale_plans >= MOST_STALE_PLANS {
+            return false;
+        }
+        let again = self.session.on_refused(&mut self.hub.ledger.borrow_mut());
+        let Some(messages) = again else { return false };
+        self.stale_plans += 1;
+        self.forget_server(true);
+        self.source.again(messages);
+        true
+    }
+
     fn on_settings_refused(&mut self, report: &Report) {
         let code = report.sqlstate().unwrap_or("22023").to_owned();
         let words = String::from_utf8_lossy(report.field(b'M').unwrap_or_default()).into_owned();
@@ -592,4 +620,9 @@ impl Relay {
             self.end_with(&code, &words);
         }
     }
+}
+
+/// "cached plan must not change result type", in whatever language.
+fn is_stale_plan(report: &Report) -> bool {
+    report.sqlstate() == Some("0A000") && report.field(b'R') == Some(b"RevalidateCachedQuery")
 }

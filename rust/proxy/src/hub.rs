@@ -255,12 +255,14 @@ impl Hub {
     /// News of the cluster, to every pool.
     pub fn on_news(self: &Rc<Self>, news: &News) {
         let topology = self.topology_of(news);
-        if self.topology.borrow_mut().accept(topology.clone()) == Change::Ignored {
+        let change = self.topology.borrow_mut().accept(topology.clone());
+        if change == Change::Ignored {
             return;
         }
         // Not for each piece of news: who replicates would be cut off by a lag.
-        self.term
-            .send_if_modified(|term| std::mem::replace(term, news.term) != news.term);
+        self.term.send_if_modified(|term| {
+            std::mem::replace(term, news.term) != news.term || change == Change::PrimaryGone
+        });
         self.on_primary();
         for pool in self.all_pools() {
             let (_, acts) = pool
@@ -464,6 +466,14 @@ impl PoolOf {
         match &*known {
             Some(shared) if *shared == server.reported => server.reported = Rc::clone(shared),
             _ => *known = Some(Rc::clone(&server.reported)),
+        }
+    }
+
+    /// Plans of prepared statements have gone stale at one server, so at the others too: whoever
+    /// comes next has them parsed anew.
+    pub fn forget_prepared(&self) {
+        for server in self.idle.borrow_mut().values_mut() {
+            server.prepared.clear();
         }
     }
 

@@ -68,6 +68,8 @@ pub struct Relay {
     /// fault gives it no new budget.
     pub held_since_s: Option<f64>,
     pub was_held_s: f64,
+    /// How often the same statement met a plan that had gone stale.
+    pub stale_plans: u32,
     pub ending: bool,
     /// When a client that is sent away and does not listen is left.
     pub patience: Option<Pin<Box<Sleep>>>,
@@ -380,21 +382,15 @@ impl Relay {
 
     /// The server is gone.  `found`: we saw it first, and the pool has to hear of it.
     pub fn on_server_gone(&mut self, found: bool) {
-        let Some(held) = self.held.take() else { return };
-        self.has.set(None);
-        self.key.borrow_mut().take();
-        drop(held.server);
-        self.statements.on_server_lost(&self.hub);
-        self.source.forget_part();
-        self.unconfirmed = Unconfirmed::No;
-        self.settling = false;
-        self.nap = None;
+        let Some(in_message) = self.forget_server(found) else {
+            return;
+        };
         let lost = self
             .session
             .on_server_lost(&mut self.hub.ledger.borrow_mut());
         match lost {
             // It has half a message: whatever came behind that would be taken for the rest.
-            _ if matches!(held.passing, Some((_, true))) => self.ending = true,
+            _ if in_message => self.ending = true,
             Lost::Nothing => (),
             Lost::RunAgain(messages) => self.source.again(messages),
             Lost::Tell(bytes) => {
@@ -408,9 +404,23 @@ impl Relay {
         }
         self.pace
             .on_over(self.session.flow().status(), self.hub.now_s());
+    }
+
+    /// Close it, and forget what was under way there.  Whether the client has half a message.
+    pub fn forget_server(&mut self, found: bool) -> Option<bool> {
+        let held = self.held.take()?;
+        self.has.set(None);
+        self.key.borrow_mut().take();
+        drop(held.server);
+        self.statements.on_server_lost(&self.hub);
+        self.source.forget_part();
+        self.unconfirmed = Unconfirmed::No;
+        self.settling = false;
+        self.nap = None;
         if found {
             self.pool.lost(&self.hub, held.id);
         }
+        Some(matches!(held.passing, Some((_, true))))
     }
 
     /// Give the server back if nothing binds it.  Whether that was done.

@@ -231,6 +231,7 @@ fn relay_of(
         nap: None,
         held_since_s: None,
         was_held_s: 0.0,
+        stale_plans: 0,
         ending: false,
         patience: None,
         has,
@@ -341,20 +342,22 @@ impl Relay {
     }
 }
 
-/// Stop what the client with this key runs, and nobody else's.  It may be another shard's.
+/// Stop what the client with this key runs, and nobody else's, whichever shard it is at.  Returns
+/// when that is done: who cancels may send its next statement after this.
 async fn cancel(hub: &Rc<Hub>, key: &CancelKey) {
-    if cancel_own(hub, key).await || hub.shards.count() == 1 {
-        return;
-    }
+    let (done, mut all) = tokio::sync::mpsc::unbounded_channel::<()>();
     let key = key.clone();
     hub.shards.each(move |hub| {
-        let (hub, key) = (Rc::clone(hub), key.clone());
-        tokio::task::spawn_local(async move { cancel_own(&hub, &key).await });
+        let (hub, key, done) = (Rc::clone(hub), key.clone(), done.clone());
+        tokio::task::spawn_local(async move {
+            cancel_here(&hub, &key).await;
+            drop(done);
+        });
     });
+    while all.recv().await.is_some() {}
 }
 
-/// Whether the key is one of ours.
-async fn cancel_own(hub: &Rc<Hub>, key: &CancelKey) -> bool {
+async fn cancel_here(hub: &Rc<Hub>, key: &CancelKey) {
     let found = hub.clients.borrow().iter().find_map(|(id, entry)| {
         let fits = CancelKey::new(id.0 as u32, &entry.secret).is_some_and(|own| own == *key);
         fits.then(|| {
@@ -366,10 +369,9 @@ async fn cancel_own(hub: &Rc<Hub>, key: &CancelKey) -> bool {
             )
         })
     });
-    if let Some((client, pool, Some(server), Some(of_server))) = &found {
-        strike(hub, *client, pool, *server, of_server).await;
+    if let Some((client, pool, Some(server), Some(of_server))) = found {
+        strike(hub, client, &pool, server, &of_server).await;
     }
-    found.is_some()
 }
 
 /// Cancel what a client runs at a server, if the server is still its own.
@@ -390,7 +392,7 @@ pub async fn strike(
         if let Err(wrong) = server::cancel(&target, key, CANCEL_WITHIN).await {
             tracing::warn!("a cancel did not get through: {wrong}");
             // It may strike yet, and must not strike the next client.
-            pool.machine.borrow_mut().cancel_in_doubt(server);
+            pool.machine.borrow_mut().close_after(server);
         }
     }
     let acts = pool.machine.borrow_mut().cancel_ends(server, hub.now_s());

@@ -406,6 +406,25 @@ fn a_setting_that_is_reported_is_no_part_of_a_reads_answer() {
 }
 
 #[test]
+fn pitfall_12_a_group_that_is_refused_as_a_whole_is_sent_once_more_and_no_other() {
+    let mut client = Client::new();
+    client.runs("select 1");
+    client.says(&FromClient::Sync);
+    let sent = client.session.on_refused(&mut client.ledger);
+    assert_eq!(sent.map(|sent| sent.len()), Some(4));
+    assert_eq!(client.ledger.used(), 0);
+    client.runs("insert into t values (1)");
+    client.says(&FromClient::Sync);
+    client.asks("insert into t values (2)");
+    let behind = client.session.on_refused(&mut client.ledger);
+    assert_eq!(behind, None, "what is behind it may have been carried out");
+    let mut seen = Client::new();
+    seen.runs("select 1");
+    seen.hears(&FromServer::ParseComplete);
+    assert_eq!(seen.session.on_refused(&mut seen.ledger), None);
+}
+
+#[test]
 fn rows_that_come_after_their_copy_was_lost_make_nothing_of_a_read() {
     let mut client = Client::new();
     let rows = FromClient::CopyData(b"1\n");

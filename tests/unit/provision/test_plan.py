@@ -1,0 +1,230 @@
+"""Facts in, steps out."""
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+
+from flightmode.config import Config, parse
+from flightmode.provision.facts import Facts, Held, Unit, read, script
+from flightmode.provision.plan import Plan, plan, summary
+from flightmode.provision.wanted import Bundle, Wanted, firewall, wanted
+
+CONFIG = parse(
+    """
+[cluster]
+name = "main"
+[nodes.ams]
+host = "10.0.0.1"
+[nodes.fra]
+host = "10.0.0.2"
+[nodes.wit]
+kind = "witness"
+host = "10.0.0.3"
+[provision]
+clients = ["192.168.7.0/24", "fd00::/8"]
+[provision.apps.web]
+host = "10.0.0.9"
+"""
+)
+BUNDLE = Bundle(
+    {
+        "flightmode.toml": b"x",
+        "tls/ca.crt": b"ca",
+        "tls/node.crt": b"crt",
+        "tls/node.key": b"key",
+        "secrets/app": b"secret",
+    }
+)
+NOW_S = 1_000_000.0
+RELEASE = "0.1.0-abc"
+BARE = Facts(
+    distribution="debian",
+    version="12",
+    machine="x86_64",
+    free_mb=10_000,
+    fsync_ms=1.0,
+    clock_s=NOW_S,
+)
+
+
+def want(name: str, config: Config = CONFIG) -> Wanted:
+    return wanted(config, name, BUNDLE)
+
+
+def done(host: Wanted) -> Facts:
+    """A host that has everything."""
+    held = {path: Held(o.mode, o.owner, "") for path, o in host.directories.items()}
+    for file in host.files:
+        digest = hashlib.sha256(file.content).hexdigest()
+        held[file.path] = Held(file.owned.mode, file.owned.owner, digest)
+    units = {name: Unit("enabled", "active") for name in host.units}
+    units |= {name: Unit("masked", "inactive") for name in host.masked}
+    return replace(
+        BARE,
+        python="3.11",
+        release=RELEASE,
+        packages=frozenset(host.packages),
+        users=frozenset({"root", "flightmode", "postgres"}),
+        held=held,
+        units=units,
+        listeners=dict.fromkeys(host.ports, "postgres"),
+    )
+
+
+def planned(name: str, facts: Facts, config: Config = CONFIG) -> Plan:
+    return plan(config, want(name, config), facts, RELEASE, NOW_S)
+
+
+def titles(name: str, facts: Facts) -> list[str]:
+    return [step.title for step in planned(name, facts).steps]
+
+
+@pytest.mark.parametrize("name", ["ams", "wit", "web"])
+def test_a_host_that_has_everything_needs_nothing(name: str) -> None:
+    assert planned(name, done(want(name))) == Plan(name, (), ())
+
+
+def test_a_bare_database_host_gets_everything_and_debian_s_services_never_start() -> None:
+    told = titles("ams", BARE)
+    masked = told.index("mask etcd.service postgresql.service")
+    aside = told.index("no cluster of Debian's own")
+    installed = told.index("install etcd-server nftables python3 python3-venv postgresql-15")
+    assert masked < installed
+    assert aside < installed
+    started = [title.removeprefix("start ") for title in told if title.startswith("start ")]
+    assert started == [
+        "flightmode-firewall.service",
+        "flightmode-etcd.service",
+        "flightmode-fence.service",
+        "flightmode-agent.service",
+    ]
+
+
+def test_a_witness_has_no_postgres_and_an_application_s_host_only_the_proxy() -> None:
+    assert not any("postgres" in title for title in titles("wit", BARE))
+    assert want("web").units == ("flightmode-proxy.service",)
+    assert want("web").masked == ()
+
+
+def test_an_edited_file_is_written_and_the_agent_begins_anew_but_never_the_fence() -> None:
+    facts = done(want("ams"))
+    edited = replace(
+        facts,
+        held={
+            **facts.held,
+            "/etc/flightmode/flightmode.toml": Held(0o600, "postgres:postgres", "0"),
+        },
+    )
+    assert titles("ams", edited) == [
+        "write /etc/flightmode/flightmode.toml",
+        "restart flightmode-agent.service",
+    ]
+    unit = "/etc/systemd/system/flightmode-fence.service"
+    other = replace(facts, held={**facts.held, unit: Held(0o644, "root:root", "0")})
+    assert titles("ams", other) == [f"write {unit}", "systemd reads its units"]
+
+
+def test_a_key_that_others_may_read_is_put_right() -> None:
+    facts = done(want("ams"))
+    key = "/etc/flightmode/tls/node.key"
+    loose = replace(facts, held={**facts.held, key: replace(facts.held[key], mode=0o644)})
+    assert titles("ams", loose)[0] == f"write {key}"
+
+
+def test_another_release_restarts_what_can_be_restarted() -> None:
+    older = replace(done(want("ams")), release="0.0.9-old")
+    assert titles("ams", older) == [f"install {RELEASE}", "restart flightmode-agent.service"]
+
+
+def test_a_service_that_has_stopped_is_started() -> None:
+    facts = done(want("ams"))
+    units = {**facts.units, "flightmode-etcd.service": Unit("enabled", "failed")}
+    assert titles("ams", replace(facts, units=units)) == ["start flightmode-etcd.service"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        (replace(BARE, distribution="ubuntu", version="24.04"), "runs ubuntu 24.04"),
+        (replace(BARE, machine="riscv64"), "is a riscv64"),
+        (replace(BARE, free_mb=100), "has 100 MB free"),
+        (replace(BARE, fsync_ms=80.0), "takes 80.0 ms to make 8 kB durable"),
+        (replace(BARE, clock_s=NOW_S - 60), "has a clock that is off by -60.0 s"),
+        (replace(BARE, listeners={5432: "postgres"}), "another program, postgres, listening"),
+    ],
+)
+def test_a_host_that_does_not_fit_is_left_alone(facts: Facts, words: str) -> None:
+    made = planned("ams", facts)
+    assert made.steps == ()
+    (problem,) = made.unfit
+    assert words in problem
+
+
+def test_a_slow_disk_does_not_matter_to_an_application_s_host() -> None:
+    assert planned("web", replace(BARE, fsync_ms=80.0)).unfit == ()
+
+
+def test_the_firewall_admits_who_needs_a_port_and_nobody_else() -> None:
+    rules = firewall(CONFIG, "ams")
+    assert "ip saddr { 10.0.0.1, 10.0.0.2, 10.0.0.3 } tcp dport { 2380 } accept" in rules
+    everybody = "10.0.0.1, 10.0.0.2, 10.0.0.3, 10.0.0.9, 192.168.7.0/24"
+    assert f"ip saddr {{ {everybody} }} tcp dport {{ 5432 }} accept" in rules
+    assert "ip6 saddr { fd00::/8 } tcp dport { 5432 } accept" in rules
+    assert "tcp dport { 2379, 2380, 5432 } drop" in rules
+    assert "5432" not in firewall(CONFIG, "wit")
+
+
+def test_what_is_to_be_done_is_told_once_for_all_hosts() -> None:
+    lines = summary([planned("ams", BARE), planned("wit", BARE)])
+    assert "start flightmode-etcd.service: ams, wit" in lines
+    assert "start flightmode-fence.service: ams" in lines
+
+
+# ------------------------------------------------------------------------------ the script
+
+ANSWER = """\
+os debian 12
+machine x86_64
+clock 1764000000.25
+python 3.11
+free 51234
+release /opt/flightmode/0.1.0-abc
+fsync 1250000
+package etcd-server
+user root
+user postgres
+held /etc/flightmode 755 root:root -
+held /etc/flightmode/flightmode.toml 600 postgres:postgres abcdef
+unit flightmode-agent.service enabled active
+unit flightmode-etcd.service not-found inactive
+unit flightmode-fence.service inactive
+listener 5432 postgres
+end
+"""
+
+
+def test_the_answer_of_a_host_is_read() -> None:
+    facts = read(ANSWER)
+    assert facts is not None
+    assert (facts.distribution, facts.version, facts.python) == ("debian", "12", "3.11")
+    assert facts.fsync_ms == 1.25
+    assert facts.release == RELEASE
+    assert facts.packages == {"etcd-server"}
+    assert facts.held["/etc/flightmode"] == Held(0o755, "root:root", "")
+    assert facts.held["/etc/flightmode/flightmode.toml"].digest == "abcdef"
+    assert facts.units["flightmode-fence.service"] == Unit("", "inactive")
+    assert facts.listeners == {5432: "postgres"}
+
+
+def test_an_answer_that_was_cut_off_is_none() -> None:
+    assert read(ANSWER.removesuffix("end\n")) is None
+    assert read("") is None
+
+
+def test_the_script_asks_for_every_file_and_unit_and_for_nothing_by_a_shell_s_leave() -> None:
+    host = want("ams")
+    text = script(host)
+    for file in host.files:
+        assert file.path in text
+    assert "'" not in text.split("for port in ")[1].split(";")[0]
