@@ -475,6 +475,9 @@ impl Relay {
         let failure = on_budget_over(self.source.has_again(), held_s);
         let message = match self.pool.failure.borrow().as_ref() {
             Some(words) => format!("{} ({words})", failure.message),
+            None if self.hub.topology.borrow().writable().is_some() => {
+                format!("all servers of this pool have been in use for {held_s:.0} s")
+            }
             None => failure.message.to_string(),
         };
         self.fail(failure.sqlstate, &message);
