@@ -48,6 +48,9 @@ class Bouncer:
         translation = translate(self.read(), self.sockets, self.admin, self.clients)
         if translation.unknown:
             print("no word for:", "; ".join(translation.unknown), file=sys.stderr)
+        users = translation.config["auth"].get("users_file")
+        if users is not None and Path(users).exists():
+            Path(users).chmod(0o600)  # Ours is refused otherwise.
         return json.dumps(translation.config)
 
     async def run(self) -> int:

@@ -12,18 +12,18 @@
 //! - a client whose pins named something that only the lost server had (a lock, a temporary
 //!   table) is the one client that must notice at once: it would go on believing that it has it.
 
+mod lost;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 
 use bytes::Bytes;
 use flightmode_wire::client::{FromClient, Object};
-use flightmode_wire::report::Report;
 use flightmode_wire::server::{FromServer, TxStatus};
 
-use crate::aftermath::{exit_of, Aftermath};
-use crate::flow::{Flow, Instead, Reply, Sent, Step, Unasked, Whose};
+use crate::aftermath::Aftermath;
+use crate::flow::{Flow, Reply, Sent, Step, Unasked, Whose};
 use crate::guc::{Reported, Settings, Values};
-use crate::hold::{on_server_lost, Failure, Moment, Verdict};
 use crate::statement::{read, Pin, Said, Statement};
 use crate::unit::{Effect, Ledger, Unit};
 
@@ -426,99 +426,6 @@ impl Session {
         std::mem::replace(&mut self.unit, next).end(ledger);
     }
 
-    /// The server has refused what was sent for a reason that another would not have, and is given
-    /// up.  What is to be sent once more; `None`: the client has to hear of the error.
-    pub fn on_refused(&mut self, ledger: &mut Ledger) -> Option<Vec<Bytes>> {
-        // What was sent behind it may have been carried out.
-        if self.flow.ready_owed() > 1 || !self.pins.is_empty() {
-            return None;
-        }
-        let sent = self.unit.refused()?;
-        std::mem::take(&mut self.unit).end(ledger);
-        self.settings.rollback();
-        self.running.clear();
-        self.parsing.clear();
-        self.portals.clear();
-        self.failed = false;
-        self.flow = Flow::new();
-        Some(sent)
-    }
-
-    /// The server is gone: killed, cut off, fenced, or of an old term.
-    pub fn on_server_lost(&mut self, ledger: &mut Ledger) -> Lost {
-        let was_failed = self.flow.status() == TxStatus::Failed;
-        let is_between = self.flow.is_free();
-        let loss = std::mem::take(&mut self.unit).on_server_lost(ledger);
-        self.settings.rollback();
-        self.running.clear();
-        self.parsing.clear();
-        self.portals.clear();
-        self.failed = false;
-        let moment = if is_between {
-            Moment::Between
-        } else {
-            loss.moment
-        };
-        if !self.pins.is_empty() {
-            return Lost::End(self.farewell(moment));
-        }
-        match (on_server_lost(moment), loss.sent) {
-            (Verdict::Hold, _) => Lost::Nothing,
-            (Verdict::RunAgain, Ok(sent)) => {
-                self.flow = Flow::new();
-                Lost::RunAgain(sent)
-            }
-            (Verdict::RunAgain, Err(_)) => self.tell(&rolled_back(), was_failed),
-            (Verdict::Tell(failure), _) => self.tell(&failure, was_failed),
-        }
-    }
-
-    fn tell(&mut self, failure: &Failure, was_failed: bool) -> Lost {
-        let instead = self.flow.abandon();
-        let mut out = Vec::new();
-        for one in &instead {
-            match one {
-                Instead::Error => failure.report().write_error(&mut out),
-                Instead::Ready => FromServer::ReadyForQuery(failure.after).write(&mut out),
-            }
-        }
-        self.flow.set_status(failure.after);
-        if failure.after == TxStatus::Failed {
-            let is_told = was_failed || instead.contains(&Instead::Error);
-            let untold = (!is_told).then(|| failure.clone());
-            let mut aftermath = Aftermath::new(untold, self.flow.is_skipping());
-            for (name, (_, sql)) in &self.statements {
-                if let Some(exit) = exit_of(sql) {
-                    aftermath.knows(name, exit);
-                }
-            }
-            self.aftermath = Some(aftermath);
-        }
-        Lost::Tell(out)
-    }
-
-    fn farewell(&self, moment: Moment) -> Vec<u8> {
-        // SQL that can't be read may have been a COMMIT.
-        let in_doubt = matches!(moment, Moment::Write | Moment::Commit)
-            || (moment != Moment::Between && self.pins.contains(&Pin::Unreadable));
-        let (code, message) = if in_doubt {
-            (
-                "08007",
-                "the server of this session was lost: what was under way may have committed",
-            )
-        } else {
-            ("57P01", "the server of this session was lost")
-        };
-        let pins: Vec<_> = self.pins.iter().map(|pin| format!("{pin:?}")).collect();
-        let detail = format!("It had what only that server knew: {}.", pins.join(", "));
-        let mut out = Vec::new();
-        Report::new("FATAL", code, message)
-            .with(b'D', &detail)
-            .with(b'H', "Connect again.")
-            .write_error(&mut out);
-        out
-    }
-
     /// Whether the client is in a transaction that a failover has ended.  Its messages then go to
     /// `on_aftermath`, and it needs no server.
     pub fn is_in_aftermath(&self) -> bool {
@@ -554,13 +461,6 @@ const NOTHING: Statement = Statement {
     said: Said::Other,
     effect: Effect::ReadOnly,
 };
-
-fn rolled_back() -> Failure {
-    match on_server_lost(Moment::Read { seen: true }) {
-        Verdict::Tell(failure) => failure,
-        Verdict::Hold | Verdict::RunAgain => unreachable!("the table tells a read that was seen"),
-    }
-}
 
 fn step_of(message: &FromClient) -> Option<Step> {
     Some(match message {

@@ -203,6 +203,12 @@ impl Unit {
         is_whole.then(|| self.sent.clone())
     }
 
+    /// It is not to run again, whatever happens.
+    pub fn on_enough(&mut self, ledger: &mut Ledger) {
+        self.forget(ledger);
+        self.too_large = true;
+    }
+
     /// The hook at "server lost".  The unit is over with it.
     ///
     /// A read that was not kept can't run again.  It had no effect, so it is told like one whose

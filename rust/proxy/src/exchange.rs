@@ -1,25 +1,26 @@
 //! What a client says, and what its server answers: one message at a time.
 
+mod prepared;
+
 use std::rc::Rc;
 
 use bytes::{Buf, Bytes};
 use flightmode_pooler::flow::{Reply, Sent, Step, Whose};
 use flightmode_pooler::prepared::StatementId;
 use flightmode_pooler::session::Deallocated;
-use flightmode_pooler::statement::{read, Said};
-use flightmode_wire::client::{Bind, FromClient, Object, Parse};
+use flightmode_wire::client::{FromClient, Object};
 use flightmode_wire::frame::{Rules, Stage, Talker};
 use flightmode_wire::report::Report;
 use flightmode_wire::server::{FromServer, TxStatus};
 
 use crate::config::PoolMode;
-use crate::misfortune::is_stale_plan;
-use crate::names::content;
 use crate::relay::{Relay, Unconfirmed};
 use crate::source::{needs_server, Next};
 
 /// A longer row of a server goes on in parts.
 const WHOLE: usize = 64 << 10;
+/// As many servers may have a stale plan of one statement before its client hears of it.
+const MOST_STALE_PLANS: u32 = 20;
 
 impl Relay {
     // ------------------------------------------------------------------ the client
@@ -69,7 +70,7 @@ impl Relay {
         let is_dropped = self.session.flow().is_skipping();
         if self.held.is_none() && !is_dropped && needs_server(tag, body_first) {
             self.ask_for_server();
-            return false;
+            return self.waiting.is_none();
         }
         if let Some(raw) = self.source.take() {
             if self.held.is_some() {
@@ -190,193 +191,6 @@ impl Relay {
             self.to_client.extend_from_slice(&bytes);
         }
         sent != Sent::Drop
-    }
-
-    // ------------------------------------------------------------------ prepared statements
-
-    fn on_unnamed_parse(&mut self, parse: &Parse, raw: Bytes) {
-        let message = FromClient::Parse(*parse);
-        if self.tell_session(&message, raw.clone(), Whose::Clients) != Sent::Forward {
-            return;
-        }
-        self.forward(&raw);
-        self.statements.set_unnamed(Some(raw));
-        self.statements.on_parse_sent(b"", None, true);
-        if let Some(held) = &mut self.held {
-            held.has_unnamed = true;
-        }
-    }
-
-    fn on_parse(&mut self, parse: &Parse, raw: Bytes) {
-        let message = FromClient::Parse(*parse);
-        if self.session.flow().is_skipping() {
-            self.tell_session(&message, raw, Whose::Clients);
-            return;
-        }
-        let taken = self
-            .statements
-            .is_taken(parse.name)
-            .then(|| self.statements.find(parse.name));
-        let settings = self.session.settings();
-        let found = content(parse, settings.get(b"search_path"), settings.get(b"role"));
-        let id = match taken.flatten() {
-            // The server says that this is an error, for it has one of that name.
-            Some(id) => id,
-            None => self.hub.catalog.borrow_mut().keep(found),
-        };
-        let is_taken = taken.is_some();
-        let Some((name, known)) = self.prepare(id, is_taken) else {
-            return;
-        };
-        if known && !is_taken {
-            self.statements.on_parse_sent(parse.name, Some(id), false);
-            self.send_local(&message, raw);
-            return;
-        }
-        if self.tell_session(&message, raw, Whose::Clients) == Sent::Forward {
-            let mut bytes = Vec::new();
-            let renamed = Parse {
-                name: name.as_bytes(),
-                ..*parse
-            };
-            renamed.write(&mut bytes);
-            self.forward(&bytes);
-            let kept = (!is_taken).then_some(id);
-            self.statements.on_parse_sent(parse.name, kept, true);
-        }
-    }
-
-    /// The name of a statement at the server that we have, and whether it is there.  With
-    /// `inject`, and for every use but its Parse, it is made so.
-    fn prepare(&mut self, id: StatementId, inject: bool) -> Option<(String, bool)> {
-        let prepared = self.held.as_mut()?.server.prepared.prepare(id);
-        if let Some(old) = &prepared.close {
-            self.send_ours(&FromClient::Close(Object::Statement(old.as_bytes())));
-        }
-        if prepared.parse && inject {
-            let found = self.hub.catalog.borrow().content(id).cloned();
-            let Some(found) = found else {
-                // Nobody has a name for it any more.
-                return Some((prepared.name, false));
-            };
-            self.statements.on_injected(Some(id));
-            self.send_ours(&FromClient::Parse(Parse {
-                name: prepared.name.as_bytes(),
-                sql: &found.sql,
-                types: &found.types,
-            }));
-            return Some((prepared.name, true));
-        }
-        Some((prepared.name, !prepared.parse))
-    }
-
-    fn on_bind(&mut self, bind: &Bind, raw: Bytes) {
-        let message = FromClient::Bind(*bind);
-        if self.session.flow().is_skipping() {
-            self.tell_session(&message, raw, Whose::Clients);
-            return;
-        }
-        let name = self.name_at_server(bind.statement);
-        if self.tell_session(&message, raw.clone(), Whose::Clients) != Sent::Forward {
-            return;
-        }
-        match name {
-            Some(name) => {
-                let mut bytes = Vec::new();
-                let renamed = Bind {
-                    statement: name.as_bytes(),
-                    ..*bind
-                };
-                renamed.write_head(&mut bytes);
-                self.forward(&bytes);
-                self.forward(bind.values);
-            }
-            None => self.forward(&raw),
-        }
-    }
-
-    fn on_describe(&mut self, name: &[u8], message: &FromClient, raw: Bytes) {
-        if self.session.flow().is_skipping() {
-            self.tell_session(message, raw, Whose::Clients);
-            return;
-        }
-        let renamed = self.name_at_server(name);
-        if self.tell_session(message, raw.clone(), Whose::Clients) != Sent::Forward {
-            return;
-        }
-        match renamed {
-            Some(renamed) => {
-                let mut bytes = Vec::new();
-                FromClient::Describe(Object::Statement(renamed.as_bytes())).write(&mut bytes);
-                self.forward(&bytes);
-            }
-            None => self.forward(&raw),
-        }
-    }
-
-    /// The statement of the protocol that a DEALLOCATE names: some drivers have no other way.
-    fn deallocated_by(&self, sql: &[u8]) -> Option<StatementId> {
-        let front = sql.trim_ascii_start();
-        if !front
-            .get(..10)
-            .is_some_and(|word| word.eq_ignore_ascii_case(b"deallocate"))
-        {
-            return None;
-        }
-        match read(sql, true).ok()?.as_slice() {
-            [only] => match &only.said {
-                Said::Deallocate(Some(name)) => self.statements.find(name),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-
-    fn on_deallocate(&mut self, id: StatementId, message: &FromClient, raw: Bytes) {
-        let Some((name, known)) = self.prepare(id, false) else {
-            return;
-        };
-        if !known && self.session.flow().status() != TxStatus::Failed {
-            // By its own text it might fail, and then nothing would answer the client.
-            let sql = format!("PREPARE {name} AS SELECT");
-            self.send_ours(&FromClient::Query(sql.as_bytes()));
-        }
-        if self.tell_session(message, raw, Whose::Clients) == Sent::Forward {
-            let mut bytes = Vec::new();
-            FromClient::Query(format!("DEALLOCATE {name}").as_bytes()).write(&mut bytes);
-            self.forward(&bytes);
-            self.forget_at_server(Some(id));
-        }
-    }
-
-    /// What the server calls a client's statement, which it has after this.
-    fn name_at_server(&mut self, name: &[u8]) -> Option<String> {
-        if !name.is_empty() {
-            return match self.statements.find(name) {
-                Some(id) => self.prepare(id, true).map(|(name, _)| name),
-                // It has none, and our own names are not for it to guess.
-                None => name
-                    .starts_with(b"fm_")
-                    .then(|| format!("no_{}", String::from_utf8_lossy(name))),
-            };
-        }
-        if self.held.as_ref().is_none_or(|held| held.has_unnamed) {
-            return None;
-        }
-        match self.statements.unnamed().cloned() {
-            Some(parse) => {
-                if let Ok(message) = FromClient::read(b'P', &parse[5..]) {
-                    self.statements.on_injected(None);
-                    self.send_ours(&message);
-                }
-            }
-            // What the server has is another client's.
-            None => self.send_ours(&FromClient::Close(Object::Statement(b""))),
-        }
-        if let Some(held) = &mut self.held {
-            held.has_unnamed = true;
-        }
-        None
     }
 
     // ------------------------------------------------------------------ the server
@@ -525,6 +339,7 @@ impl Relay {
         if is_ready {
             self.unconfirmed = Unconfirmed::No;
             self.stale_plans = 0;
+            self.reruns = 0;
             self.to_client.extend_from_slice(bytes);
         }
     }
@@ -577,4 +392,51 @@ impl Relay {
             held.server.prepared.on_failed(id);
         }
     }
+
+    /// The server does not keep to the protocol: as good as lost.
+    fn on_nonsense(&mut self, wrong: &str) {
+        let node = self
+            .held
+            .as_ref()
+            .and_then(|held| self.pool.node_of(held.id));
+        tracing::error!(?node, "a server is given up: {wrong}");
+        self.on_server_gone(true);
+    }
+
+    /// A table is not what it was when somebody prepared a statement that the client shares.
+    /// Whether what it sent goes to another server; else it hears the error.
+    fn on_stale_plan(&mut self) -> bool {
+        self.pool.forget_prepared();
+        let Some(held) = &mut self.held else {
+            return false;
+        };
+        held.server.prepared.clear();
+        self.pool.machine.borrow_mut().close_after(held.id);
+        if self.stale_plans >= MOST_STALE_PLANS {
+            return false;
+        }
+        let again = self.session.on_refused(&mut self.hub.ledger.borrow_mut());
+        let Some(messages) = again else { return false };
+        self.stale_plans += 1;
+        self.forget_server(true);
+        self.source.again(messages);
+        true
+    }
+
+    fn on_settings_refused(&mut self, report: &Report) {
+        let code = report.sqlstate().unwrap_or("22023").to_owned();
+        let words = String::from_utf8_lossy(report.field(b'M').unwrap_or_default()).into_owned();
+        self.on_server_gone(true);
+        // Its user wanted the statement stopped, which had not even begun.
+        if code == "57014" {
+            self.fail(&code, &words);
+        } else {
+            self.end_with(&code, &words);
+        }
+    }
+}
+
+/// "cached plan must not change result type", in whatever language.
+fn is_stale_plan(report: &Report) -> bool {
+    report.sqlstate() == Some("0A000") && report.field(b'R') == Some(b"RevalidateCachedQuery")
 }

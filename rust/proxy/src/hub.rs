@@ -79,6 +79,7 @@ pub struct PoolOf {
     pub reported: RefCell<Option<Rc<Values>>>,
     tick: Notify,
     pub failure: RefCell<Option<String>>,
+    pub in_reserve: Cell<bool>,
     pub counts: Counts,
 }
 
@@ -240,6 +241,7 @@ impl Hub {
             reported: RefCell::default(),
             tick: Notify::new(),
             failure: RefCell::default(),
+            in_reserve: Cell::new(false),
             counts: Counts::default(),
         });
         pool.take_identity(&database);
@@ -353,6 +355,10 @@ impl PoolOf {
                     server,
                     stale_s,
                 } => self.grant(hub, client, server, stale_s),
+                Act::Connect { server, .. } if !self.has_room(hub, server) => {
+                    let acts = self.machine.borrow_mut().closed(server, hub.now_s());
+                    self.carry_out(hub, acts);
+                }
                 Act::Connect { server, node } => {
                     self.nodes.borrow_mut().insert(server, (node, hub.now_s()));
                     tokio::task::spawn_local(open(Rc::clone(hub), Rc::clone(self), server, node));
@@ -545,6 +551,7 @@ async fn keep_time(hub: Rc<Hub>, pool: Rc<PoolOf>) {
         if hub.now_s() >= sweep_s {
             pool.sweep(&hub);
             pool.retire(&hub);
+            pool.look_at_reserve(&hub);
             sweep_s = hub.now_s() + SWEEP_S;
         }
     }

@@ -12,7 +12,7 @@
 //!   `times`
 //! - `replication`: a client with a server of its own
 //! - `hub`: pools and who holds what; carries out what `pooler::pool` decides; `operate`: what
-//!   an operator asks for; `memory`: what is kept; `notes`: what is counted
+//!   an operator asks for; `memory`: what is kept; `room`: limits beyond one pool; `notes`: what is counted
 //! - `server`: a session at a Postgres server; `stream`: any connection
 
 #![forbid(unsafe_code)]
@@ -28,7 +28,6 @@ mod limits;
 mod listen;
 mod login;
 mod memory;
-mod misfortune;
 mod names;
 mod notes;
 mod operate;
@@ -37,6 +36,7 @@ mod pace;
 mod proxy_protocol;
 mod relay;
 mod replication;
+mod room;
 mod secrets;
 mod server;
 mod shard;

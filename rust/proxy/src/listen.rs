@@ -62,31 +62,41 @@ pub fn open_all(config: &Config, handed: Vec<OwnedFd>) -> Result<Vec<Vec<Opened>
         share(&Opened { socket, kind }, &mut all)?;
         known.push(place);
     }
-    for listen in &config.listen {
-        match listen {
-            Listen::Tcp { host, port, .. } => {
-                let what = format!("{host}:{port}");
-                let found = (host.as_str(), *port)
-                    .to_socket_addrs()
-                    .map_err(|wrong| not_open(&what, wrong))?;
-                for address in found.filter(|address| !known.contains(&Place::Tcp(*address))) {
-                    let kind = kind_of(config, &Place::Tcp(address));
-                    for of_shard in &mut all {
-                        let socket = tcp(address).map_err(|wrong| not_open(&what, wrong))?;
-                        of_shard.push(Opened { socket, kind });
-                    }
-                }
-            }
-            Listen::Unix { unix: path, mode } => {
-                let mode = u32::from_str_radix(mode, 8).unwrap_or(0o660);
-                file(config, path, mode, &known, &mut all)?;
-            }
-        }
-    }
+    // Files before TCP: whoever sees the port open finds the console there as well.
     if let Some(path) = &config.admin.unix {
         file(config, path, 0o600, &known, &mut all)?;
     }
+    for listen in &config.listen {
+        if let Listen::Unix { unix: path, mode } = listen {
+            let mode = u32::from_str_radix(mode, 8).unwrap_or(0o660);
+            file(config, path, mode, &known, &mut all)?;
+        }
+    }
+    for listen in &config.listen {
+        if let Listen::Tcp { host, port, .. } = listen {
+            addresses(config, host, *port, &known, &mut all)?;
+        }
+    }
     Ok(all)
+}
+
+fn addresses(
+    config: &Config,
+    host: &str,
+    port: u16,
+    known: &[Place],
+    all: &mut [Vec<Opened>],
+) -> Result<(), StartError> {
+    let failed = |wrong| not_open(&format!("{host}:{port}"), wrong);
+    let found = (host, port).to_socket_addrs().map_err(failed)?;
+    for address in found.filter(|address| !known.contains(&Place::Tcp(*address))) {
+        let kind = kind_of(config, &Place::Tcp(address));
+        for of_shard in &mut *all {
+            let socket = tcp(address).map_err(failed)?;
+            of_shard.push(Opened { socket, kind });
+        }
+    }
+    Ok(())
 }
 
 fn not_open(what: &str, wrong: io::Error) -> StartError {

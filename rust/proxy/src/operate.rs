@@ -107,6 +107,7 @@ impl Hub {
         };
         let now_s = self.now_s();
         pool.mode.set(config.mode_of(&database, &pool.key.user));
+        pool.in_reserve.set(false);
         let limits = limits_of(&database, &config);
         let acts = pool.machine.borrow_mut().set_limits(limits, now_s);
         pool.carry_out(self, acts);

@@ -70,6 +70,8 @@ pub struct Relay {
     pub was_held_s: f64,
     /// How often the same statement met a plan that had gone stale.
     pub stale_plans: u32,
+    /// How often it was run again because its server was lost.
+    pub reruns: u32,
     pub ending: bool,
     /// When a client that is sent away and does not listen is left.
     pub patience: Option<Pin<Box<Sleep>>>,
@@ -194,26 +196,25 @@ impl Relay {
     }
 
     fn poll_writes(&mut self, cx: &mut Context) -> Poll<Woken> {
-        let length = self.to_client.len();
-        let was_full = length >= self.limit();
+        let (length, limit) = (self.to_client.len(), self.limit());
+        let was_full = length >= limit;
         if write(&mut self.stream, &mut self.to_client, cx).is_err() {
             return Poll::Ready(Woken::ClientGone);
         }
         self.pool.counts.on_sent(length - self.to_client.len());
         let mut wrote = self.ending && self.to_client.is_empty();
-        wrote |= was_full && self.to_client.len() < self.limit();
-        let limit = self.limit();
+        wrote |= was_full && self.to_client.len() < limit;
         if let Some(held) = &mut self.held {
-            let had = !held.server.unsent.is_empty();
-            let had_no_room = held.server.unsent.len() >= limit;
+            let had = held.server.unsent.len();
             let server = &mut *held.server;
             if write(&mut server.stream, &mut server.unsent, cx).is_err() {
                 return Poll::Ready(Woken::ServerGone);
             }
             // What was sent may free the server, or room for more.
-            wrote |= had && server.unsent.is_empty() && self.session.may_release();
+            let has = server.unsent.len();
+            wrote |= had > 0 && has == 0 && self.session.may_release();
             // What the client sent behind a long message is here already, and nothing else wakes us.
-            wrote |= had_no_room && server.unsent.len() < limit;
+            wrote |= had >= limit && has < limit;
         }
         if wrote {
             Poll::Ready(Woken::Wrote)
@@ -233,7 +234,11 @@ impl Relay {
         self.waiting = Some(Waiting { since_s: now_s });
         self.pace.on_waiting(now_s);
         let since_s = *self.held_since_s.get_or_insert(now_s - self.was_held_s);
-        let wait_s = (since_s + self.budget_s() - now_s).max(0.0);
+        let wait_s = since_s + self.budget_s() - now_s;
+        // It would be granted a server at once, and that one fail like those before.
+        if wait_s <= 0.0 && now_s > since_s {
+            return self.on_expired();
+        }
         let pool = Rc::clone(&self.pool);
         pool.checkout(&self.hub, self.id, &self.events_in, self.wish, wait_s);
     }
@@ -385,14 +390,20 @@ impl Relay {
         let Some(in_message) = self.forget_server(found) else {
             return;
         };
-        let lost = self
-            .session
-            .on_server_lost(&mut self.hub.ledger.borrow_mut());
+        let mut ledger = self.hub.ledger.borrow_mut();
+        if self.reruns >= MOST_RERUNS {
+            self.session.on_enough(&mut ledger);
+        }
+        let lost = self.session.on_server_lost(&mut ledger);
+        drop(ledger);
         match lost {
             // It has half a message: whatever came behind that would be taken for the rest.
             _ if in_message => self.ending = true,
             Lost::Nothing => (),
-            Lost::RunAgain(messages) => self.source.again(messages),
+            Lost::RunAgain(messages) => {
+                self.reruns += 1;
+                self.source.again(messages);
+            }
             Lost::Tell(bytes) => {
                 self.was_held_s = 0.0;
                 self.to_client.extend_from_slice(&bytes);
@@ -464,6 +475,9 @@ impl Relay {
         let failure = on_budget_over(self.source.has_again(), held_s);
         let message = match self.pool.failure.borrow().as_ref() {
             Some(words) => format!("{} ({words})", failure.message),
+            None if self.hub.topology.borrow().writable().is_some() => {
+                format!("all servers of this pool have been in use for {held_s:.0} s")
+            }
             None => failure.message.to_string(),
         };
         self.fail(failure.sqlstate, &message);
@@ -578,5 +592,7 @@ pub const CANCEL_WITHIN: Duration = Duration::from_secs(5);
 const CANCEL_ABANDONED: Duration = Duration::from_secs(1);
 /// Between two questions whether a server has left recovery.
 const RECOVERY_PAUSE: Duration = Duration::from_millis(10);
+/// A read that has lost so many servers may be what kills them.
+const MOST_RERUNS: u32 = 3;
 /// How long a client that is sent away may take to hear why.
 const FAREWELL: Duration = Duration::from_secs(5);

@@ -232,6 +232,7 @@ fn relay_of(
         held_since_s: None,
         was_held_s: 0.0,
         stale_plans: 0,
+        reruns: 0,
         ending: false,
         patience: None,
         has,

@@ -4,7 +4,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 
 HOST = "127.0.0.1"
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
@@ -99,11 +99,9 @@ class Wire:
 
     def is_closed(self) -> bool:
         """Whatever is still said, the end comes.  Raises TimeoutError if it does not."""
-        try:
+        with suppress(ConnectionResetError):
             while self.socket.recv(65536):
-                pass
-        except ConnectionResetError:
-            pass
+                """It goes nowhere."""
         return True
 
 
@@ -155,7 +153,6 @@ class Sham:
         self._listener = socket.create_server((HOST, 0))
         self.port = int(self._listener.getsockname()[1])
         self._open: list[socket.socket] = []
-        self._threads = ExitStack()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -168,12 +165,12 @@ class Sham:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        wire = Wire(connection)
-        try:
+        # That the proxy leaves it is what most scripts are about.
+        with connection, suppress(OSError):
+            wire = Wire(connection)
             opening = wire.opening()
             if opening[:4] == struct.pack("!I", 80877102):
                 self.cancels += 1
-                connection.close()
                 return
             self.sessions += 1
             wire.send(
@@ -184,10 +181,6 @@ class Sham:
                 READY_IDLE,
             )
             self.script(wire, self)
-        except (OSError, ValueError):
-            pass  # The proxy has left it, which is what most scripts are about.
-        finally:
-            connection.close()
 
     def close(self) -> None:
         self._listener.close()

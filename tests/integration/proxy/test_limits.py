@@ -111,6 +111,17 @@ def test_a_login_that_waited_takes_nothing_from_the_patience_of_what_follows():
         assert told == [(7,)]
 
 
+def test_who_waits_too_long_for_a_full_pool_is_told_so_and_stays():
+    pool = {"pool_size": 1}
+    with staged(times={"query_wait_s": 0.5}, databases={"*": pool}) as stage, ExitStack() as stack:
+        first, other = (stack.enter_context(stage.connect()) for _ in range(2))
+        other.execute("BEGIN")
+        with pytest.raises(errors.CannotConnectNow, match="all servers of this pool"):
+            first.execute("SELECT 1")
+        other.execute("COMMIT")
+        assert first.execute("SELECT 1").fetchone() == (1,)
+
+
 def test_a_message_that_memory_has_no_room_for_ends_its_client_alone():
     with staged(limits={"memory_mb": 1}) as stage, stage.connect() as other:
         ended = pytest.raises(psycopg.OperationalError, match=r"memory_mb|closed|broken|reset")
@@ -153,6 +164,42 @@ def test_a_database_has_settings_and_servers_that_are_kept_open():
         assert client.execute("SHOW statement_timeout").fetchone() == ("12345ms",)
         ours = "SELECT count(*) FROM pg_stat_activity WHERE client_port <> -1"
         eventually("three are open", lambda: stage.sql(ours) == 4)
+
+
+def test_a_database_has_no_more_servers_than_it_may_whoever_its_users_are():
+    database = {"max_db_connections": 2, "pool_size": 5}
+    with staged(databases={"*": database}) as stage, ExitStack() as stack:
+        stage.server.sql("CREATE ROLE app LOGIN")
+        first, second = (stack.enter_context(stage.connect()) for _ in range(2))
+        first.execute("BEGIN")
+        second.execute("BEGIN")
+        come: list[object] = []
+        third = threading.Thread(target=lambda: come.append(ask_as(stage, "app")))
+        third.start()
+        with stage.console() as console:
+            eventually("it waits", lambda: sum(r["cl_waiting"] for r in console("SHOW POOLS")) == 1)
+        second.execute("COMMIT")
+        third.join(timeout=10)
+        assert come == [("app",)]
+        ours = "SELECT count(*) FROM pg_stat_activity WHERE client_port <> -1"
+        eventually("two are open", lambda: stage.sql(ours) == 3)
+
+
+def ask_as(stage: Stage, user: str) -> object:
+    with stage.connect(user=user) as client:
+        return client.execute("SELECT current_user").fetchone()
+
+
+def test_a_pool_has_a_reserve_for_those_who_wait_for_long():
+    database = {"pool_size": 1, "reserve": 1}
+    with staged(databases={"*": database}) as stage, ExitStack() as stack:
+        first, second = (stack.enter_context(stage.connect()) for _ in range(2))
+        first.execute("BEGIN")
+        began = time.monotonic()
+        assert second.execute("SELECT 1").fetchone() == (1,)
+        assert 4 < time.monotonic() - began < 15
+        ours = "SELECT count(*) FROM pg_stat_activity WHERE client_port <> -1"
+        eventually("the reserve is given back", lambda: stage.sql(ours) == 2)
 
 
 def test_servers_are_replaced_when_they_are_old():

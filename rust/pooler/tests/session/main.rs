@@ -425,6 +425,14 @@ fn pitfall_12_a_group_that_is_refused_as_a_whole_is_sent_once_more_and_no_other(
 }
 
 #[test]
+fn a_read_that_has_run_often_enough_is_told_that_it_may_be_retried() {
+    let mut client = Client::new();
+    client.asks("select 1");
+    client.session.on_enough(&mut client.ledger);
+    assert_eq!(client.is_told(), ["40001", "Idle"]);
+}
+
+#[test]
 fn rows_that_come_after_their_copy_was_lost_make_nothing_of_a_read() {
     let mut client = Client::new();
     let rows = FromClient::CopyData(b"1\n");

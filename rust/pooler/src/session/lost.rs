@@ -1,0 +1,119 @@
+//! What the loss of a server means to its client, and what the client is told.
+
+use bytes::Bytes;
+use flightmode_wire::report::Report;
+use flightmode_wire::server::{FromServer, TxStatus};
+
+use super::{Lost, Session};
+use crate::aftermath::{exit_of, Aftermath};
+use crate::flow::{Flow, Instead};
+use crate::hold::{on_server_lost, Failure, Moment, Verdict};
+use crate::statement::Pin;
+use crate::unit::Ledger;
+
+impl Session {
+    /// The server has refused what was sent for a reason that another would not have, and is given
+    /// up.  What is to be sent once more; `None`: the client has to hear of the error.
+    pub fn on_refused(&mut self, ledger: &mut Ledger) -> Option<Vec<Bytes>> {
+        // What was sent behind it may have been carried out.
+        if self.flow.ready_owed() > 1 || !self.pins.is_empty() {
+            return None;
+        }
+        let sent = self.unit.refused()?;
+        std::mem::take(&mut self.unit).end(ledger);
+        self.settings.rollback();
+        self.running.clear();
+        self.parsing.clear();
+        self.portals.clear();
+        self.failed = false;
+        self.flow = Flow::new();
+        Some(sent)
+    }
+
+    /// What is under way has run again often enough: it may be what kills its servers.
+    pub fn on_enough(&mut self, ledger: &mut Ledger) {
+        self.unit.on_enough(ledger);
+    }
+
+    /// The server is gone: killed, cut off, fenced, or of an old term.
+    pub fn on_server_lost(&mut self, ledger: &mut Ledger) -> Lost {
+        let was_failed = self.flow.status() == TxStatus::Failed;
+        let is_between = self.flow.is_free();
+        let loss = std::mem::take(&mut self.unit).on_server_lost(ledger);
+        self.settings.rollback();
+        self.running.clear();
+        self.parsing.clear();
+        self.portals.clear();
+        self.failed = false;
+        let moment = if is_between {
+            Moment::Between
+        } else {
+            loss.moment
+        };
+        if !self.pins.is_empty() {
+            return Lost::End(self.farewell(moment));
+        }
+        match (on_server_lost(moment), loss.sent) {
+            (Verdict::Hold, _) => Lost::Nothing,
+            (Verdict::RunAgain, Ok(sent)) => {
+                self.flow = Flow::new();
+                Lost::RunAgain(sent)
+            }
+            (Verdict::RunAgain, Err(_)) => self.tell(&rolled_back(), was_failed),
+            (Verdict::Tell(failure), _) => self.tell(&failure, was_failed),
+        }
+    }
+
+    fn tell(&mut self, failure: &Failure, was_failed: bool) -> Lost {
+        let instead = self.flow.abandon();
+        let mut out = Vec::new();
+        for one in &instead {
+            match one {
+                Instead::Error => failure.report().write_error(&mut out),
+                Instead::Ready => FromServer::ReadyForQuery(failure.after).write(&mut out),
+            }
+        }
+        self.flow.set_status(failure.after);
+        if failure.after == TxStatus::Failed {
+            let is_told = was_failed || instead.contains(&Instead::Error);
+            let untold = (!is_told).then(|| failure.clone());
+            let mut aftermath = Aftermath::new(untold, self.flow.is_skipping());
+            for (name, (_, sql)) in &self.statements {
+                if let Some(exit) = exit_of(sql) {
+                    aftermath.knows(name, exit);
+                }
+            }
+            self.aftermath = Some(aftermath);
+        }
+        Lost::Tell(out)
+    }
+
+    fn farewell(&self, moment: Moment) -> Vec<u8> {
+        // SQL that can't be read may have been a COMMIT.
+        let in_doubt = matches!(moment, Moment::Write | Moment::Commit)
+            || (moment != Moment::Between && self.pins.contains(&Pin::Unreadable));
+        let (code, message) = if in_doubt {
+            (
+                "08007",
+                "the server of this session was lost: what was under way may have committed",
+            )
+        } else {
+            ("57P01", "the server of this session was lost")
+        };
+        let pins: Vec<_> = self.pins.iter().map(|pin| format!("{pin:?}")).collect();
+        let detail = format!("It had what only that server knew: {}.", pins.join(", "));
+        let mut out = Vec::new();
+        Report::new("FATAL", code, message)
+            .with(b'D', &detail)
+            .with(b'H', "Connect again.")
+            .write_error(&mut out);
+        out
+    }
+}
+
+fn rolled_back() -> Failure {
+    match on_server_lost(Moment::Read { seen: true }) {
+        Verdict::Tell(failure) => failure,
+        Verdict::Hold | Verdict::RunAgain => unreachable!("the table tells a read that was seen"),
+    }
+}

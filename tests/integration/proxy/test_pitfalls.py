@@ -1,0 +1,410 @@
+"""The field's mistakes by their numbers (docs/reference/proxy-pitfalls.md), at a real server."""
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+from proxy_bed import HOST, Server, eventually, room
+from proxy_peers import ROOT, Flightmode, Front
+
+from tests.integration.proxy.frames import (
+    FLUSH,
+    SYNC,
+    Wire,
+    bind,
+    client,
+    describe,
+    execute,
+    extended,
+    fields,
+    frame,
+    parse,
+    query,
+    startup,
+)
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(
+        not (ROOT / "rust/proxy/Cargo.toml").exists(), reason="the data path is not built yet"
+    ),
+]
+
+
+@dataclass
+class Stage:
+    """A server, and a proxy whose clients all share its one session there."""
+
+    server: Server
+    proxy: Flightmode
+
+    @property
+    def port(self) -> int:
+        return self.proxy.port
+
+    def running(self, sql: str) -> int:
+        asked = "SELECT count(*) FROM pg_stat_activity WHERE query = %s AND state = 'active'"
+        return int(str(self.value(asked, sql)))
+
+    def value(self, sql: str, *parameters: object) -> object:
+        with self.server.connect() as connection:
+            row = connection.execute(sql.encode(), parameters).fetchone()
+        return row[0] if row else None
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with room("fm-pitfalls-") as base, ExitStack() as stack:
+        server = Server(base, "ams", settings="wal_level = logical\n")
+        stack.callback(server.kill)
+        server.create()
+        server.start()
+        server.sql("CREATE ROLE limited", "CREATE TABLE t (n int)", "CREATE TABLE shape (n int)")
+        front = Front(base, {"ams": server.port}, "ams", pool_size=1, secrets={"postgres": ""})
+        proxy = Flightmode(front, times={"hold_for_s": 5, "query_wait_s": 5})
+        stack.callback(proxy.stop)
+        proxy.start()
+        yield Stage(server, proxy)
+
+
+def driver(stage: Stage, **options: str) -> psycopg.Connection[tuple[object, ...]]:
+    return psycopg.connect(
+        host=HOST,
+        port=stage.port,
+        user="postgres",
+        dbname="postgres",
+        sslmode="disable",
+        autocommit=True,
+        **options,
+    )
+
+
+# ------------------------------------------------------------------ the session
+
+
+def test_pitfall_01_a_client_hears_of_a_setting_that_its_new_server_reports(stage: Stage):
+    with driver(stage) as first, driver(stage) as second:
+        first.execute("SET DateStyle = 'German'")
+        assert second.info.parameter_status("DateStyle") == "ISO, MDY"
+        row = second.execute("SELECT '2026-01-02'::date::text").fetchone()
+        assert row == ("2026-01-02",)
+        assert first.execute("SELECT '2026-01-02'::date::text").fetchone() == ("02.01.2026",)
+        assert first.info.parameter_status("DateStyle") == "German, DMY"
+
+
+def test_pitfall_04_what_one_client_sets_never_reaches_the_next(stage: Stage):
+    with driver(stage) as first, driver(stage) as second:
+        first.execute("SET statement_timeout = '7s'")
+        first.execute("SET ROLE limited")
+        assert second.execute("SHOW statement_timeout").fetchone() == ("0",)
+        assert second.execute("SELECT current_user").fetchone() == ("postgres",)
+        assert first.execute("SELECT current_user").fetchone() == ("limited",)
+
+
+def test_pitfall_04_a_statement_never_runs_without_the_role_that_its_client_has_taken(
+    stage: Stage,
+):
+    """The role is gone when it is to be taken again: what comes behind it must not run."""
+    stage.server.sql("CREATE ROLE passing", "GRANT ALL ON t TO passing")
+    with client(stage.port) as wire, driver(stage) as other:
+        assert wire.ask(query("SET ROLE passing")) == ["SET", "I"]
+        other.execute("SELECT 1")
+        stage.server.sql("DROP OWNED BY passing", "DROP ROLE passing")
+        wire.send(query("INSERT INTO t VALUES (404)"))
+        told = [wire.next()]
+        while told[-1][0] == "S":
+            told.append(wire.next())
+        assert fields(told[-1][1])["S"] == "FATAL"
+        assert wire.is_closed()
+    assert stage.value("SELECT count(*) FROM t WHERE n = 404") == 0
+
+
+def test_pitfall_05_a_transaction_that_the_server_gave_up_leaves_the_connection(stage: Stage):
+    with driver(stage, options="-c idle_in_transaction_session_timeout=200") as connection:
+        connection.execute("BEGIN")
+        pid = connection.execute("SELECT pg_backend_pid()").fetchone()
+        assert pid is not None
+        eventually(
+            "the server has ended it",
+            lambda: stage.value("SELECT count(*) FROM pg_stat_activity WHERE pid = %s", *pid) == 0,
+        )
+        with pytest.raises(psycopg.errors.SerializationFailure):
+            connection.execute("SELECT 1")
+        connection.execute("ROLLBACK")
+        assert connection.execute("SELECT 2").fetchone() == (2,)
+
+
+def test_pitfall_07_who_listens_keeps_its_server_and_nobody_else_hears(stage: Stage):
+    with client(stage.port) as wire:
+        assert wire.ask(query("LISTEN news")) == ["LISTEN", "I"]
+        stage.server.sql("NOTIFY news, 'told'")
+        tag, body = wire.next()
+        assert (tag, body[4:]) == ("A", b"news\0told\0")
+    with client(stage.port) as wire:
+        assert wire.ask(query("SELECT 1")) == ["T", "1", "SELECT 1", "I"]
+        stage.server.sql("NOTIFY news, 'leaked'")
+        wire.send(query("SELECT 2"))
+        assert "A" not in [tag for tag, _ in wire.until_ready()]
+
+
+def test_pitfall_08_each_client_keeps_its_own_name(stage: Stage):
+    with (
+        driver(stage, application_name="one") as one,
+        driver(stage, application_name="two") as two,
+    ):
+        for _ in range(2):
+            assert one.execute("SHOW application_name").fetchone() == ("one",)
+            assert two.execute("SHOW application_name").fetchone() == ("two",)
+
+
+# ------------------------------------------------------------------ prepared statements
+
+
+def test_pitfall_09_nobody_binds_what_another_client_has_prepared(stage: Stage):
+    with client(stage.port) as one, client(stage.port) as two:
+        secret = parse("SELECT 'secret'", "mine") + bind("mine") + execute() + SYNC
+        assert "secret" in one.ask(secret)
+        for guess in (
+            "mine",
+            *(f"fm_{number:x}_{round:x}" for number in range(9) for round in range(4)),
+        ):
+            assert two.ask(bind(guess), execute(), SYNC) == ["26000", "I"], guess
+
+
+def test_pitfall_10_a_statement_that_could_no_longer_be_parsed_can_be_deallocated(stage: Stage):
+    stage.server.sql("CREATE TABLE brief (n int)")
+    with client(stage.port) as one, client(stage.port) as two:
+        assert one.ask(parse("SELECT n FROM brief", "s"), SYNC) == ["1", "I"]
+        assert two.ask(query("DEALLOCATE ALL")) == ["DEALLOCATE ALL", "I"]
+        stage.server.sql("DROP TABLE brief")
+        assert one.ask(query("DEALLOCATE s")) == ["DEALLOCATE", "I"]
+        assert one.ask(bind("s"), SYNC) == ["26000", "I"]
+
+
+def test_pitfall_12_a_plan_that_has_gone_stale_is_parsed_anew(stage: Stage):
+    with client(stage.port) as wire:
+        use = bind("s") + execute() + SYNC
+        stage.server.sql("INSERT INTO shape VALUES (1)")
+        assert wire.ask(parse("SELECT * FROM shape", "s"), SYNC) == ["1", "I"]
+        assert wire.ask(use) == ["2", "1", "SELECT 1", "I"]
+        stage.server.sql("ALTER TABLE shape ADD COLUMN m int DEFAULT 2")
+        assert wire.ask(use) == ["2", "1,2", "SELECT 1", "I"]
+        assert wire.ask(query("BEGIN")) == ["BEGIN", "T"]
+        assert wire.ask(use) == ["2", "1,2", "SELECT 1", "T"]
+        stage.server.sql("SET lock_timeout = '5s'")
+        assert wire.ask(query("ALTER TABLE shape ADD COLUMN o int DEFAULT 3")) == [
+            "ALTER TABLE",
+            "T",
+        ]
+        assert wire.ask(use) == ["0A000", "E"], "a transaction is never sent once more"
+        assert wire.ask(query("ROLLBACK")) == ["ROLLBACK", "I"]
+        assert wire.ask(use) == ["2", "1,2", "SELECT 1", "I"]
+
+
+def test_pitfall_14_the_unnamed_statement_is_the_clients_own(stage: Stage):
+    with client(stage.port) as one:
+        assert one.ask(parse("SELECT 'one'"), SYNC) == ["1", "I"]
+        with client(stage.port) as two:
+            assert two.ask(describe(), SYNC) == ["26000", "I"], "it has prepared nothing"
+            assert two.ask(bind(), execute(), SYNC) == ["26000", "I"]
+        with client(stage.port) as two:
+            assert two.ask(extended("SELECT 'two'")) == ["1", "2", "two", "SELECT 1", "I"]
+        assert one.ask(bind(), execute(), SYNC) == ["2", "one", "SELECT 1", "I"]
+
+
+def test_pitfall_15_a_flush_is_answered_at_once_and_keeps_the_server(stage: Stage):
+    with client(stage.port) as wire:
+        wire.send(parse("SELECT 1"), FLUSH)
+        assert wire.next() == ("1", b"")
+        wire.send(bind(), execute(), FLUSH)
+        assert [wire.next()[0] for _ in range(3)] == ["2", "D", "C"]
+        assert wire.ask(SYNC) == ["I"]
+
+
+def test_pitfall_16_a_pipeline_with_an_error_in_the_middle_comes_out_even(stage: Stage):
+    with client(stage.port) as wire:
+        wire.send(extended("SELECT 1"), extended("SELECT 1/0"), extended("SELECT 3"))
+        rounds = [wire.ask() for _ in range(3)]
+        assert rounds[0] == ["1", "2", "1", "SELECT 1", "I"]
+        assert rounds[1][-2:] == ["22012", "I"]
+        assert rounds[2] == ["1", "2", "3", "SELECT 1", "I"]
+
+
+def test_pitfall_18_a_portal_that_is_suspended_goes_on_at_its_server(stage: Stage):
+    with client(stage.port) as wire:
+        wire.ask(query("BEGIN"))
+        first = parse("SELECT generate_series(1, 3)") + bind() + execute(2) + FLUSH
+        wire.send(first)
+        assert [wire.next()[0] for _ in range(5)] == ["1", "2", "D", "D", "s"]
+        assert wire.ask(execute(2), SYNC) == ["3", "SELECT 1", "T"]
+        wire.ask(query("ROLLBACK"))
+
+
+def test_pitfall_21_a_begin_is_never_put_off(stage: Stage):
+    with driver(stage) as connection:
+        connection.execute("BEGIN")
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'"
+        assert stage.value(waiting) == 1
+        connection.execute("ROLLBACK")
+
+
+# ------------------------------------------------------------------ cancel and start-up
+
+
+def test_pitfall_23_a_cancel_that_comes_late_strikes_nobody(stage: Stage):
+    with driver(stage) as first, driver(stage) as second:
+        first.execute("SELECT 1")
+        first.cancel()
+        assert second.execute("SELECT count(*) FROM generate_series(1, 300000)").fetchone()
+
+
+@contextmanager
+def another(stage: Stage, files: int = 0, **changed: object) -> Iterator[Stage]:
+    """The same server behind a proxy of its own; `files`: as many descriptors as it may have."""
+    with room("fm-pitfall-") as base, ExitStack() as undo:
+        front = Front(base, {"ams": stage.server.port}, "ams", secrets={"postgres": ""})
+        proxy = Flightmode(front, **changed)
+        if files:
+            scarce = base / "scarce"
+            scarce.write_text(f'#!/bin/sh\nulimit -n {files}\nexec {proxy.program} "$@"\n')
+            scarce.chmod(0o755)
+            proxy.program = scarce
+        undo.callback(proxy.stop)
+        proxy.start()
+        yield Stage(stage.server, proxy)
+
+
+def test_pitfall_25_a_cancel_finds_its_client_at_whichever_shard_it_is(stage: Stage):
+    with another(stage, shards=3) as made:
+        for _ in range(6):
+            with driver(made) as connection:
+                asking = threading.Thread(target=_is_cancelled, args=(connection,))
+                asking.start()
+                eventually("it runs", lambda: made.running("SELECT pg_sleep(30)") == 1)
+                connection.cancel()
+                asking.join(5)
+                assert not asking.is_alive()
+
+
+def _is_cancelled(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        connection.execute("SELECT pg_sleep(30)")
+
+
+def test_pitfall_28_29_30_what_comes_before_the_login_is_answered_in_turn(stage: Stage):
+    with socket.create_connection((HOST, stage.port), timeout=10) as connection:
+        wire = Wire(connection)
+        wire.send(struct.pack("!II", 8, 80877104))
+        assert connection.recv(1) == b"N"
+        wire.send(struct.pack("!II", 8, 80877103))
+        assert connection.recv(1) == b"N"
+        grease = startup(**{"_pq_.test_protocol_negotiation": ""})
+        wire.send(grease[:4] + struct.pack("!I", 0x0003270F) + grease[8:])
+        told = wire.until_ready()
+        assert [tag for tag, _ in told].count("v") == 1
+        assert wire.ask(query("SELECT 1")) == ["T", "1", "SELECT 1", "I"]
+
+
+def test_pitfall_35_start_up_options_are_settings(stage: Stage):
+    with client(stage.port, options=r"-c search_path=a,b -c app.x=1+1\ 2") as wire:
+        assert wire.ask(query("SHOW search_path"))[1] == "a,b"
+        assert wire.ask(query("SHOW app.x"))[1] == "1+1 2"
+
+
+# ------------------------------------------------------------------ flow
+
+
+def test_pitfall_41_what_a_lost_client_ran_is_stopped(stage: Stage):
+    with client(stage.port) as wire:
+        abandoned = "SELECT pg_sleep(60) AS abandoned"
+        wire.send(query(abandoned))
+        eventually("it runs", lambda: stage.running(abandoned) == 1)
+    eventually("it is stopped", lambda: stage.running(abandoned) == 0, 5)
+    with driver(stage) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_pitfall_43_a_copy_that_is_left_in_the_middle_leaves_nothing(stage: Stage):
+    with client(stage.port) as wire:
+        wire.send(query("COPY t FROM STDIN"))
+        assert wire.next()[0] == "G"
+        wire.send(frame(b"d", b"77\n"), FLUSH, SYNC, frame(b"d", b"78\n")[:6])
+    with client(stage.port) as wire:
+        assert wire.ask(query("SELECT count(*) FROM t WHERE n > 70 AND n < 80"))[1] == "0"
+        wire.send(query("COPY t FROM STDIN"), frame(b"d", b"71\n"), SYNC, frame(b"c"))
+        assert [tag for tag, _ in wire.until_ready()] == ["G", "C", "Z"]
+
+
+def test_pitfall_44_who_replicates_has_a_server_of_its_own(stage: Stage):
+    with client(stage.port, replication="database") as wire:
+        told = wire.ask(query("IDENTIFY_SYSTEM"))
+        assert told[-2:] == ["IDENTIFY_SYSTEM", "I"]
+        with driver(stage) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,), "it takes none of the pool"
+
+
+def test_pitfall_46_a_notice_comes_through_and_is_no_answer(stage: Stage):
+    with client(stage.port) as wire:
+        wire.send(query("DO $$ BEGIN RAISE NOTICE 'hear'; END $$"))
+        assert [tag for tag, _ in wire.until_ready()] == ["N", "C", "Z"]
+
+
+def test_pitfall_47_a_long_row_goes_through_in_parts(stage: Stage):
+    with driver(stage) as connection:
+        long = "x" * 5_000_000
+        row = connection.execute("SELECT %s || 'é', 7", (long,)).fetchone()
+        assert row == (long + "é", 7)
+
+
+def test_pitfall_49_without_descriptors_those_who_are_in_go_on(stage: Stage):
+    with another(stage, files=48) as made, driver(made) as connection:
+        connection.execute("SELECT 1")
+        crowd = [socket.create_connection((HOST, made.port)) for _ in range(100)]
+        for _ in range(20):
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+        for one in crowd:
+            one.close()
+        eventually("others come in again", lambda: _comes_in(made))
+
+
+def _comes_in(stage: Stage) -> bool:
+    try:
+        with driver(stage, connect_timeout="2") as connection:
+            return connection.execute("SELECT 1").fetchone() == (1,)
+    except psycopg.OperationalError:
+        return False
+
+
+def test_pitfall_55_who_waits_is_served_in_turn(stage: Stage):
+    """One server, eight clients that always want it: nobody gets much more than another."""
+    counts = [0] * 8
+    until_s = time.monotonic() + 1.5
+
+    def work(number: int) -> None:
+        with driver(stage) as connection:
+            while time.monotonic() < until_s:
+                connection.execute("SELECT pg_sleep(0.001)")
+                counts[number] += 1
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(counts) <= 2 * min(counts) + 5, counts
+
+
+def test_pitfall_56_who_waits_and_gets_nothing_hears_why_and_stays(stage: Stage):
+    with driver(stage) as holder, client(stage.port) as wire:
+        holder.execute("BEGIN")
+        wire.send(query("SELECT 1"))
+        told = wire.until_ready()
+        assert [tag for tag, _ in told][-2:] == ["E", "Z"]
+        holder.execute("ROLLBACK")
+        assert wire.ask(query("SELECT 1")) == ["T", "1", "SELECT 1", "I"]
