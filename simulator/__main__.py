@@ -16,7 +16,7 @@ def main() -> int:
     """The exit status: 1 when a promise was broken, or a planted bug was not found."""
     options = _parser().parse_args()
     if options.what == "mutants":
-        return mutants.main(options.only)
+        return mutants.main(options.only, known=options.known)
     if options.plan is not None:
         return _one(cases.load(options.plan), options)
     if options.seed is not None:
@@ -36,6 +36,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--first", action="store_true", help="stop at the first that fails")
     parser.add_argument("--keep", action="store_true", help="keep the shrunk plans of what fails")
     parser.add_argument("--only", default="", help="only the planted bugs with this in their name")
+    parser.add_argument(
+        "--known", action="store_true", help="planted bugs: only by the plan that finds them"
+    )
     return parser
 
 

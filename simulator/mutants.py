@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,24 +19,72 @@ from simulator.planted import MUTANTS, Mutant
 ROOT = Path(__file__).parents[1]
 SEEDS = 400
 """Each has to be found by one of the plans that are kept, or within so many seeds."""
+BY_SEED: Mapping[str, int] = {
+    "the detach is not verified": 7,
+    "a claim before the silence has lasted the ttl": 8,
+    "an unknown outcome is taken as done": 49,
+    "an unknown outcome is taken as lost": 164,
+    "the fence has no deadline when a standby becomes promotable": 8,
+    "a doubt is forgotten by the leader": 164,
+    "the deadline stays in mode solo": 26,
+    "Postgres starts although its handover is offered": 3,
+    "a switchover to who is not promotable": 266,
+    "the fence acts late": 8,
+    "the fence is lifted whatever the mode": 8,
+    "a new leader begins with the old one in its sync set": 28,
+    "a primary goes on beside another leader": 46,
+    "who was passed over is rewound": 14,
+    "commits wait for nobody although a standby is recorded": 69,
+    "an offered handover is waited for without end": 152,
+}
+"""A seed that is known to find it; the others are found by the plans that are kept."""
+
+UNFOUND = frozenset(
+    {
+        "clients see what crash recovery brought back",
+        "a copy is made of a node that is counted on",
+        "a node that is counted on is rewound",
+        "two timelines of one number are taken for one",
+        "a promotion that was cut in two goes on as a primary",
+        "a promotion that hangs is waited for without end",
+        "the long permission of a pause outlives it",
+        "what was known of an earlier life counts as confirmed",
+        "a standby without room claims",
+    }
+)
+"""No plan finds these yet: the world is not nasty enough, or another rule covers for them."""
+
 _CHECK = ("decide/__init__.py", "    check(view, decision)\n", "")
 
 
-def main(names: str = "") -> int:
-    """Run those whose name contains `names`, one a core; 1 when one survives."""
+def main(names: str = "", *, known: bool = False) -> int:
+    """Run those whose name contains `names`, one a core; 1 when one survives.
+
+    `known`: each only on the plan that has found it before, which takes a minute; those that
+    nothing has found yet are left out.
+    """
     chosen = [mutant for mutant in MUTANTS if names in mutant.name]
+    if known:
+        chosen = [mutant for mutant in chosen if mutant.name not in UNFOUND]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        found = list(pool.map(_found, chosen))
+        found = list(pool.map(lambda mutant: _found(mutant, known=known), chosen))
     survivors = [mutant.name for mutant, one in zip(chosen, found, strict=True) if not one]
     print(f"{len(chosen)} planted; survived: {', '.join(survivors) or 'none'}")
     return 1 if survivors else 0
 
 
-def _found(mutant: Mutant) -> bool:
+def _seeds(mutant: Mutant, *, known: bool) -> list[str]:
+    if not known:
+        return ["--seeds", str(SEEDS)]
+    seed = BY_SEED.get(mutant.name)
+    return ["--seeds", "0"] if seed is None else ["--seeds", "1", "--from", str(seed)]
+
+
+def _found(mutant: Mutant, *, known: bool) -> bool:
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutant-") as place:
         plant(mutant, Path(place))
-        argv = [sys.executable, "-m", "simulator", "--seeds", str(SEEDS), "--first"]
+        argv = [sys.executable, "-m", "simulator", *_seeds(mutant, known=known), "--first"]
         done = subprocess.run(
             argv, cwd=place, env=dict(os.environ, PYTHONPATH=place), capture_output=True, text=True
         )

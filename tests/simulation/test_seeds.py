@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from simulator import cases
+from simulator import cases, mutants
+from simulator.planted import MUTANTS
 from simulator.run import plan_of, run
 
 FRESH = range(1, 41)
@@ -30,3 +31,17 @@ def test_the_same_seed_tells_the_same_story() -> None:
 
 def test_other_seeds_tell_other_stories() -> None:
     assert run(plan_of(1)).history.story != run(plan_of(2)).history.story
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_every_planted_bug_that_was_found_once_is_found_again() -> None:
+    assert mutants.main(known=True) == 0
+
+
+def test_the_lists_of_planted_bugs_name_planted_bugs() -> None:
+    names = {mutant.name for mutant in MUTANTS}
+    assert set(mutants.BY_SEED) <= names
+    assert names >= mutants.UNFOUND
+    assert not mutants.UNFOUND & set(mutants.BY_SEED)
+    assert len(names - mutants.UNFOUND) >= 25
