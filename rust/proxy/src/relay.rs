@@ -401,7 +401,7 @@ impl Relay {
             _ if in_message => self.ending = true,
             Lost::Nothing => (),
             Lost::RunAgain(messages) => {
-                self.reruns += 1;
+                self.reruns += u32::from(!messages.is_empty());
                 self.source.again(messages);
             }
             Lost::Tell(bytes) => {

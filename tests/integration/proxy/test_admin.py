@@ -102,7 +102,7 @@ def test_settings_are_shown_with_their_defaults(stage: Stage):
     assert (row["value"], row["default"], row["changeable"]) == ("30.0", "30.0", "yes")
 
 
-def test_who_may_do_what(stage: Stage):
+def test_pitfall_37_who_may_do_what(stage: Stage):
     with stage.console(host="127.0.0.1", port=stage.proxy.port, user="watch") as console:
         assert console("SHOW VERSION")
         with pytest.raises(errors.InsufficientPrivilege):
@@ -212,7 +212,7 @@ def test_an_unknown_database_is_not_paused():
         assert row["items"] == 1
 
 
-def test_reload_takes_other_settings_and_drops_nobody():
+def test_pitfall_48_reload_takes_other_settings_and_drops_nobody():
     limits: dict[str, object] = {"max_clients": 2}
     with staged(limits=limits) as stage, stage.connect() as client, stage.console() as console:
         client.execute("BEGIN")

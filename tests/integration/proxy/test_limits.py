@@ -244,7 +244,9 @@ def asking() -> Iterator[Stage]:
         yield stage
 
 
-def test_a_user_of_the_database_is_let_in_by_the_databases_own_secret(asking: Stage):
+def test_pitfall_36_a_user_is_let_in_by_the_databases_own_secret_whatever_the_search_path(
+    asking: Stage,
+):
     with asking.connect(user="bob", password="first") as client:
         assert client.execute("SELECT current_user").fetchone() == ("bob",)
 
