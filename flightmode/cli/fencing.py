@@ -7,14 +7,22 @@ from flightmode.errors import RequestWrong
 from flightmode.model.member import NodeKind
 
 BINARY = "flightmode-fence"
-_CGROUPS = Path("/sys/fs/cgroup")
+CGROUPS = Path("/sys/fs/cgroup")
 _TABLE_LETTERS = 31
 
 
-def fence_argv(place: Place, node: str, *, root: bool, postgres_uid: int | None) -> list[str]:
+def fence_argv(
+    place: Place,
+    node: str,
+    *,
+    root: bool,
+    postgres_uid: int | None,
+    cgroups: Path = CGROUPS,
+) -> list[str]:
     """How the node's fence is started.  Raises RequestWrong for a witness: it has no Postgres.
 
     What only root may do (cgroup, nftables, watchdog, another user) is left out for others.
+    `cgroups`: below which directory Postgres gets its own.
     """
     config, locations = place.config, place.locations(node)
     settings = config.nodes[node]
@@ -27,10 +35,23 @@ def fence_argv(place: Place, node: str, *, root: bool, postgres_uid: int | None)
     if postgres_uid is not None:
         argv += ["--postgres-uid", str(postgres_uid)]
     if config.fence.cgroup:
-        argv += ["--cgroup", str(_CGROUPS / label)]
+        argv += ["--cgroup", str(cgroups / label)]
     if config.fence.nft:
         table = f"flightmode-{node}"[:_TABLE_LETTERS]
         argv += ["--nft-table", table, "--nft-port", str(settings.postgres_port)]
     if config.fence.watchdog is not None:
         argv += ["--watchdog", str(config.fence.watchdog)]
     return argv
+
+
+def cgroup_root() -> Path:
+    """Where Postgres' own cgroup is to be: below the unit's, which systemd has delegated to us.
+
+    Started by hand there is no unit, and it stands at the top.  Source: cgroups(7), and systemd's
+    "Control Group APIs and Delegation".
+    """
+    own = Path("/proc/self/cgroup").read_text().splitlines()
+    unit = next((line[4:] for line in own if line.startswith("0::/")), "")
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    top = next((Path(each[1]) for each in mounts if each[2] == "cgroup2"), CGROUPS)
+    return top / unit if unit.endswith(".service") else top

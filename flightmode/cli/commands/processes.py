@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from flightmode.cli.fencing import BINARY, fence_argv
+from flightmode.cli.fencing import BINARY, cgroup_root, fence_argv
 from flightmode.cli.log import log_as_json
 from flightmode.cli.options import DEFAULT_CONFIG, ConfigPath, NodeName, place
 from flightmode.errors import ConfigInvalid, ProgramMissing
@@ -36,7 +36,7 @@ def fence(config: ConfigPath = DEFAULT_CONFIG, node: NodeName = None) -> None:
     name = here.node(node)
     root = os.geteuid() == 0
     uid = _uid_of(here.config.postgres.user) if root else None
-    argv = fence_argv(here, name, root=root, postgres_uid=uid)
+    argv = fence_argv(here, name, root=root, postgres_uid=uid, cgroups=cgroup_root())
     program = find_fence()
     _make_run_dir(here.locations(name).run_dir, uid)
     os.execv(program, [str(program), *argv[1:]])
