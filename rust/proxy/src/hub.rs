@@ -49,6 +49,8 @@ pub enum Event {
     Ahead(usize),
     /// Too many wait.
     Refused,
+    /// Its user wants it to wait no longer.
+    Cancelled,
     /// It is sent away: now, or when it is between two transactions.
     Leave {
         sqlstate: &'static str,
@@ -394,7 +396,7 @@ impl PoolOf {
         }
     }
 
-    fn tell(&self, client: ClientId, event: Event) {
+    pub fn tell(&self, client: ClientId, event: Event) {
         if let Some(events) = self.waiting.borrow_mut().remove(&client) {
             let _ = events.send(event);
         }

@@ -269,10 +269,8 @@ impl Relay {
                 let words = format!("waiting for a server, behind {ahead} others");
                 Report::new("NOTICE", "01000", &words).write_notice(&mut self.out());
             }
-            Event::Refused => {
-                self.waiting = None;
-                self.fail("53300", "too many clients wait for a server");
-            }
+            Event::Refused => self.fail("53300", "too many clients wait for a server"),
+            Event::Cancelled => self.fail("57014", "canceling statement due to user request"),
             Event::Leave {
                 sqlstate,
                 words,
@@ -468,7 +466,6 @@ impl Relay {
 
     /// Nobody could serve in time.
     fn on_expired(&mut self) {
-        self.waiting = None;
         let now_s = self.hub.now_s();
         let held_s = now_s - self.held_since_s.take().unwrap_or(now_s);
         self.hub.on_waited(held_s, false);
@@ -485,6 +482,7 @@ impl Relay {
 
     /// The statement (or group) that waits for a server fails; the connection stays.
     pub fn fail(&mut self, sqlstate: &str, message: &str) {
+        self.waiting = None;
         self.held_since_s = None;
         self.was_held_s = 0.0;
         let mut bytes = Vec::new();

@@ -335,7 +335,7 @@ impl Relay {
                 }
                 Some(Event::Ahead(_) | Event::Void(_)) => (),
                 Some(Event::Leave { words, .. }) => return Err(words.to_owned()),
-                Some(Event::Refused) | None => {
+                Some(Event::Refused | Event::Cancelled) | None => {
                     return Err("too many clients wait for a server".to_owned());
                 }
             }
@@ -370,8 +370,16 @@ async fn cancel_here(hub: &Rc<Hub>, key: &CancelKey) {
             )
         })
     });
-    if let Some((client, pool, Some(server), Some(of_server))) = found {
-        strike(hub, client, &pool, server, &of_server).await;
+    match found {
+        Some((client, pool, Some(server), Some(of_server))) => {
+            strike(hub, client, &pool, server, &of_server).await;
+        }
+        // Its statement has not begun: it waits for a server, or there is none.
+        Some((client, pool, None, _)) => {
+            pool.tell(client, Event::Cancelled);
+            pool.leave(client);
+        }
+        _ => (),
     }
 }
 

@@ -344,6 +344,21 @@ async def test_a_budget_that_is_over_keeps_the_connection():
         assert made.counted("open") == 0
 
 
+async def test_a_statement_that_is_held_can_be_cancelled():
+    with stage() as made:
+        async with await made.connect() as connection:
+            await connection.execute("SELECT 1")
+            await asyncio.to_thread(made.kill)
+            held = asyncio.create_task(refusal(connection, "INSERT INTO told VALUES ('held')"))
+            done, _ = await asyncio.wait([held], timeout=0.5)
+            assert not done
+            connection.cancel()
+            assert await asyncio.wait_for(held, 5) == "57014"
+            await asyncio.to_thread(made.promote)
+            await connection.execute("INSERT INTO told VALUES ('after')")
+        assert (made.counted("held"), made.counted("after")) == (0, 1)
+
+
 async def test_a_write_that_meets_a_standby_under_promotion_waits_for_its_end():
     """News of the primary may come before it has left recovery: nobody hears 25006."""
     with stage() as made:
