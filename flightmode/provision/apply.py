@@ -1,6 +1,7 @@
 """Look at all hosts, say what is to be done, and do it, on all of them at once."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,8 +64,9 @@ async def carry_out(
 ) -> None:
     """All hosts at once.  When one fails the others finish what they are doing; raises the first
     failure, with the others' in its words."""
+    turn = asyncio.Lock()
     done = await asyncio.gather(
-        *(_one_host(each, remotes[each.name], release, say) for each in plans),
+        *(_one_host(each, remotes[each.name], release, say, turn) for each in plans),
         return_exceptions=True,
     )
     failures = [each for each in done if isinstance(each, FlightmodeError)]
@@ -77,11 +79,14 @@ async def carry_out(
         raise StepFailed("\n  ".join(str(each) for each in failures))
 
 
-async def _one_host(plan: Plan, remote: Remote, release: Release, say: Say) -> None:
+async def _one_host(
+    plan: Plan, remote: Remote, release: Release, say: Say, turn: asyncio.Lock
+) -> None:
     for number, step in enumerate(plan.steps, start=1):
         began_s = time.monotonic()
         say(Progress(plan.name, number, len(plan.steps), step.title, ended=False))
-        await _one_step(plan.name, step, remote, release)
+        async with turn if step.alone else contextlib.nullcontext():
+            await _one_step(plan.name, step, remote, release)
         took_s = time.monotonic() - began_s
         say(Progress(plan.name, number, len(plan.steps), step.title, ended=True, took_s=took_s))
 

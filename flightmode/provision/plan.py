@@ -11,6 +11,8 @@ from flightmode.provision.wanted import OWN_USER, File, Role, Wanted
 SUPPORTED = (("debian", "12"), ("debian", "13"))
 MACHINES = ("x86_64", "aarch64")
 FREE_MB = 2048
+_ETCD = "flightmode-etcd.service"
+"""Of the type `notify`: a restart of it that is waited for ends when it answers again."""
 CLOCK_OFF_S = 2.0
 """Certificates and people go by wall clocks; leases do not."""
 
@@ -24,6 +26,8 @@ class Step:
     """A shell command; empty for a step that writes `file` or brings the release."""
     file: File | None = None
     release: bool = False
+    alone: bool = False
+    """Never on two hosts at once: two members of etcd that restart together are no quorum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,13 +181,16 @@ def _units(wanted: Wanted, facts: Facts, release: str) -> list[Step]:
         steps.append(Step("enable at boot", f"systemctl enable --quiet {' '.join(disabled)}"))
     restarted = [n for n in _restarted(wanted, facts, changed, release) if n not in stopped]
     steps += [Step(f"start {name}", _start(name)) for name in stopped]
-    steps += [Step(f"restart {name}", _start(name)) for name in restarted]
+    steps += [
+        Step(f"restart {name}", f"systemctl restart {name}", alone=name == _ETCD)
+        for name in restarted
+    ]
     return steps
 
 
 def _start(name: str) -> str:
-    """etcd waits for its neighbours, which wait for it: nobody waits for its start."""
-    block = "--no-block " if "etcd" in name else ""
+    """etcd waits for its neighbours, which wait for it: nobody waits for its first start."""
+    block = "--no-block " if name == _ETCD else ""
     return f"systemctl reset-failed {name} 2>/dev/null; systemctl restart {block}{name}"
 
 

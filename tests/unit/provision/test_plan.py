@@ -125,6 +125,18 @@ def test_an_edited_file_is_written_and_the_agent_begins_anew_but_never_the_fence
     assert titles("ams", other) == [f"write {unit}", "systemd reads its units"]
 
 
+def test_members_of_etcd_restart_one_after_the_other_and_are_waited_for() -> None:
+    facts = done(want("ams"))
+    copy = "/etc/flightmode/etcd-tls/node.crt"
+    old = {**facts.held, copy: replace(facts.held[copy], digest="0")}
+    (restart,) = (step for step in planned("ams", replace(facts, held=old)).steps if step.alone)
+    assert restart.command == "systemctl restart flightmode-etcd.service"
+    # The first start waits for neighbours that are not there yet.
+    (first,) = (s for s in planned("ams", BARE).steps if s.title == "start flightmode-etcd.service")
+    assert "--no-block" in first.command
+    assert not first.alone
+
+
 def test_a_key_that_others_may_read_is_put_right() -> None:
     facts = done(want("ams"))
     key = "/etc/flightmode/tls/node.key"

@@ -1,0 +1,64 @@
+"""Steps on several hosts at once, and those that never are."""
+
+import asyncio
+
+import pytest
+
+from flightmode.errors import StepFailed
+from flightmode.provision.apply import Progress, carry_out
+from flightmode.provision.plan import Plan, Step
+from flightmode.provision.wheels import Release
+from flightmode.remote.port import Ran
+
+RELEASE = Release("0.1.0-abc", "3.11", b"")
+
+
+class Host:
+    """A host whose commands take a turn of the loop each; `busy` counts them over all hosts."""
+
+    def __init__(self, shared: dict[str, int], fails: str = "") -> None:
+        self.shared, self.fails, self.ran = shared, fails, list[str]()
+
+    async def run(
+        self, command: str, *, stdin: bytes | None = None, within_s: float = 600.0
+    ) -> Ran:
+        self.shared["busy"] += 1
+        self.shared["most"] = max(self.shared["most"], self.shared["busy"])
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        self.shared["busy"] -= 1
+        self.ran.append(command)
+        return Ran(1, "", "no room") if command == self.fails else Ran(0, "", "")
+
+    async def put(self, path: str, content: bytes, *, mode: int, owner: str) -> None:
+        self.ran.append(path)
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+
+async def together(step: Step, fails: str = "") -> tuple[dict[str, int], list[Host]]:
+    shared = {"busy": 0, "most": 0}
+    hosts = [Host(shared, fails if number == 1 else "") for number in range(3)]
+    plans = [Plan(f"n{number}", (), (step,)) for number in range(3)]
+    said: list[Progress] = []
+    remotes = {f"n{number}": host for number, host in enumerate(hosts)}
+    await carry_out(plans, remotes, RELEASE, said.append)
+    assert len(said) == 6
+    return shared, hosts
+
+
+async def test_hosts_are_brought_along_side_by_side() -> None:
+    shared, _ = await together(Step("install", "apt-get install"))
+    assert shared["most"] == 3
+
+
+async def test_a_step_that_is_for_one_host_at_a_time_is_done_so() -> None:
+    shared, hosts = await together(Step("restart", "systemctl restart etcd", alone=True))
+    assert shared["most"] == 1
+    assert all(host.ran == ["systemctl restart etcd"] for host in hosts)
+
+
+async def test_a_step_that_fails_says_host_step_and_what_was_printed() -> None:
+    with pytest.raises(StepFailed, match="n1: install: status 1: no room"):
+        await together(Step("install", "apt-get install"), fails="apt-get install")
