@@ -17,7 +17,7 @@ from flightmode.demo.namespaces import Wiring, carry_out, namespaces_of, pids_in
 from flightmode.demo.record import Record
 from flightmode.demo.sweep import sweep
 from hosts.commands import HostsFailed, run
-from hosts.image import CACHE, image
+from hosts.image import CACHE, SUITE, image
 from hosts.machine import Machine, unmounted
 
 KIND = "hosts"
@@ -29,9 +29,9 @@ FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 class Hosts:
     """Made by `with`; leaving it removes every trace."""
 
-    def __init__(self, names: Sequence[str], *, cache: Path = CACHE) -> None:
+    def __init__(self, names: Sequence[str], *, suite: str = SUITE, cache: Path = CACHE) -> None:
         self._names = tuple(names)
-        self._cache = cache
+        self._image = partial(image, cache, suite)
         self._machines: dict[str, Machine] = {}
         self._forwarded = FORWARD.read_text()
 
@@ -51,7 +51,7 @@ class Hosts:
 
     def __enter__(self) -> Self:
         sweep(kinds={KIND: remove})
-        base = image(self._cache)
+        base = self._image()
         self._record = Record.claim(KIND)
         self._record.hosts = self._names
         self._record.save()
@@ -102,7 +102,7 @@ class Hosts:
         old = self._machines[name]
         old.erase()
         run("rm", "-rf", "--one-file-system", str(old.home))
-        self._machines[name] = self._machine(name, image(self._cache))
+        self._machines[name] = self._machine(name, self._image())
 
     def ssh(self, name: str, command: str, *, within_s: float = 120.0) -> str:
         """What a command printed, run as root there.  Raises HostsFailed."""
