@@ -53,6 +53,8 @@ class Disks:
         os.chown(home, owner.st_uid, owner.st_gid)
         home.chmod(owner.st_mode & 0o777)
         shutil.rmtree(seed)
+        # What was installed before the cluster was first started has long been on the disk.
+        run(["sync", "--file-system", str(home)])
 
     def mount(self, node: str) -> None:
         """Mount it, if it is not; the kernel repairs what a power loss left (its journal)."""

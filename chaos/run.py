@@ -29,7 +29,7 @@ WRITES_S = 40.0
 """So long a fault that leaves two hosts alone may keep all commits waiting: I9's 30 s, and a slow
 machine."""
 _LOOK_S = 0.1
-_QUIET_S = 1.0
+_RESTART_S = 1.0
 _ASK = aiohttp.ClientTimeout(total=3.0)
 
 
@@ -134,10 +134,13 @@ class Run:
         )
 
     async def _heal(self, struck: list[_Struck]) -> None:
-        """End the faults, and start what died, as systemd would."""
+        """End the faults, and start what died."""
         # A member of etcd joins anew when the network is there again.
         for each in sorted(struck, key=lambda s: s.strike.nemesis.name == "etcd-data"):
             await each.strike.nemesis.heal(each.scene)
+        await self._start_what_died()
+
+    async def _start_what_died(self) -> None:
         cluster = self._stage.cluster
         for name in NODES:
             if cluster.process(name, "etcd").returncode is not None:
@@ -151,8 +154,20 @@ class Run:
 
     async def _whole_again(self, since_s: float) -> None:
         """Whole as the store says, as each node says of itself, and as clients find."""
-        until_s = since_s + WHOLE_S
+        until_s, supervising = since_s + WHOLE_S, asyncio.create_task(self._supervise())
+        try:
+            await self._whole_until(since_s, until_s)
+        finally:
+            supervising.cancel()
+            await asyncio.gather(supervising, return_exceptions=True)
 
+    async def _supervise(self) -> None:
+        """As systemd: what ends is started again after a second, as often as it ends."""
+        while True:
+            await asyncio.sleep(_RESTART_S)
+            await self._start_what_died()
+
+    async def _whole_until(self, since_s: float, until_s: float) -> None:
         def left_s() -> float:
             return max(0.1, until_s - self._stage.clock.now_s())
 

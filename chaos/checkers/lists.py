@@ -85,10 +85,13 @@ def _stale(txns: Sequence[Txn], final: Final) -> Iterator[Violation]:
 
 
 def no_cycle(history: History) -> Iterator[Violation]:
-    """Transactions that were committed can be put in one order."""
+    """Transactions that appended and were committed can be put in one order.
+
+    Those that only look are not serializable: a standby, where some of them look, cannot be.
+    """
     if history.final is None:
         return
-    txns = [txn for txn in history.txns if txn.what is What.LIST]
+    txns = [txn for txn in history.txns if txn.what is What.LIST and txn.writes]
     order = history.final.lists
     writers = _writers(txns)
     committed = [txn for txn in txns if txn.acknowledged or _is_there(txn, order)]

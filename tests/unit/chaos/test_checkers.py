@@ -201,6 +201,22 @@ def test_an_answer_that_was_late_on_its_way_is_no_dual_acknowledgement() -> None
     assert judge(with_txn(late)) == []
 
 
+def test_who_only_looks_may_see_what_no_order_explains() -> None:
+    """M. Cahill: the read-only anomaly of snapshot isolation, here with values 4 and 5."""
+    final = SOUND.final
+    assert final is not None
+    lists = {**final.lists, 2: (4,), 3: (5,)}
+    one = listed(7.0, 4, {2: (), 3: (5,)}, key=2, node="fra", timeline=2)
+    other = replace(listed(7.0, 5, {3: ()}, key=3, node="fra", timeline=2), ended_s=7.1)
+    look = listed(7.0, None, {2: (4,), 3: ()}, node="fra", timeline=2)
+    history = replace(with_txn(one, other, look), final=replace(final, lists=lists))
+    assert judge(history) == []
+    wrote = replace(look, key=4, value=6)
+    lists = {**lists, 4: (6,)}
+    history = replace(with_txn(one, other, wrote), final=replace(final, lists=lists))
+    assert promises(history) == {"not serializable"}
+
+
 def test_the_old_primary_may_be_read_a_while_longer() -> None:
     assert judge(with_txn(listed(7.0, None, {0: (1,)}))) == []
 
