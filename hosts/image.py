@@ -5,21 +5,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from hosts.commands import run
+
 SUITE = "bookworm"
-MIRROR = "http://deb.debian.org/debian"
-SECURITY = "http://deb.debian.org/debian-security"
 CACHE = Path("/var/cache/flightmode-hosts")
 PACKAGES = ("systemd-sysv", "dbus", "openssh-server", "iproute2", "ca-certificates", "procps")
 """A kernel and a network come from the machine; what is left of a cloud image is this."""
-
-_SOURCES = f"""deb {MIRROR} {SUITE} main
-deb {MIRROR} {SUITE}-updates main
-deb {SECURITY} {SUITE}-security main
-"""
-
-
-class HostsFailed(Exception):
-    """The machine can't make hosts, or one did not do as it should."""
 
 
 def image(cache: Path = CACHE) -> Path:
@@ -29,16 +20,12 @@ def image(cache: Path = CACHE) -> Path:
         return home
     cache.mkdir(parents=True, exist_ok=True)
     draft = cache / f"{SUITE}.{os.getpid()}"
+    sources = _sources()
+    mirror = [uri for uri, release in sources if release == SUITE][:1]
+    include = f"--include={','.join(PACKAGES)}"
     try:
-        _run(
-            "debootstrap",
-            "--variant=minbase",
-            f"--include={','.join(PACKAGES)}",
-            SUITE,
-            str(draft),
-            MIRROR,
-        )
-        _finish(draft)
+        run("debootstrap", "--variant=minbase", include, SUITE, str(draft), *mirror)
+        _finish(draft, sources)
         if home.exists():
             shutil.rmtree(home)
         draft.rename(home)
@@ -48,9 +35,20 @@ def image(cache: Path = CACHE) -> Path:
     return home
 
 
-def _finish(root: Path) -> None:
+def _sources() -> list[tuple[str, str]]:
+    """Where this machine has its packages from: address and release; maybe none is known yet."""
+    argv = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)"]
+    argv += ["Created-By: Packages", "Component: main"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    pairs = {tuple(line.split(" ", 1)) for line in done.stdout.splitlines() if " " in line}
+    return sorted((uri, release) for uri, release in pairs if release.startswith(SUITE))
+
+
+def _finish(root: Path, sources: list[tuple[str, str]]) -> None:
     """What differs from machine to machine is made at each host's first boot, not here."""
-    (root / "etc" / "apt" / "sources.list").write_text(_SOURCES)
+    if sources:
+        lines = "".join(f"deb {uri} {release} main\n" for uri, release in sources)
+        (root / "etc" / "apt" / "sources.list").write_text(lines)
     (root / "etc" / "machine-id").write_text("")
     for key in (root / "etc" / "ssh").glob("ssh_host_*"):
         key.unlink()
@@ -62,9 +60,3 @@ def _finish(root: Path) -> None:
     ):
         (root / "etc" / "systemd" / "system" / unit).symlink_to("/dev/null")
     (root / "etc" / "flightmode-image").write_text("1\n")
-
-
-def _run(*argv: str) -> None:
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise HostsFailed(f"{' '.join(argv)}: {(done.stderr or done.stdout)[-2000:]}")
