@@ -2,6 +2,7 @@
 
 python -m chaos --minutes 10 --seed 7       torment, then check (root)
 python -m chaos check DIRECTORY…            check kept histories again; needs nothing but them
+python -m chaos sweep                       remove what killed and kept runs left
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 import typer
@@ -19,7 +21,7 @@ from chaos import disks, evidence
 from chaos.checkers import Violation, judge
 from chaos.clients import Clients
 from chaos.history import History, Recorder, load
-from chaos.lab import ChaosLab
+from chaos.lab import KIND, ChaosLab, tear_down
 from chaos.nemeses import BY_NAME, Nemesis
 from chaos.report import story, table, told
 from chaos.run import TIMING, Run, Stage
@@ -34,6 +36,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _BIN = Path("/usr/lib/postgresql/15/bin")
 _KEPT = Path(".flightmode/chaos")
 _BROKEN, _CANNOT, _INTERRUPTED = 1, 2, 130
+_KINDS = MappingProxyType({KIND: tear_down})
 _FINAL_S = 60.0
 _PAPER = 150
 _SHOWN = 40
@@ -58,8 +61,8 @@ def torment(
         return
     console = Console() if sys.stdout.isatty() else Console(width=_PAPER)
     nemeses = _wanted(only, console)
-    for run in sweep():
-        console.print(f"removed what an earlier run left: {run.run_id}")
+    for gone in sweep(kinds=_KINDS):
+        console.print(f"removed what an earlier run left: {gone.run_id}")
     missing = NamespaceLab.missing() or disks.missing()
     if missing is not None:
         console.print(f"chaos needs a machine that can do this: {missing}")
@@ -84,6 +87,13 @@ def check(
     """Check kept histories, and show one table of all.  Exit status as of a run."""
     console = Console() if sys.stdout.isatty() else Console(width=_PAPER)
     sys.exit(_judged(console, directories))
+
+
+@app.command("sweep")
+def remove() -> None:
+    """Remove what killed runs left, and kept ones too."""
+    for gone in sweep(kept_too=True, kinds=_KINDS):
+        print(f"removed what run {gone.run_id} had left", file=sys.stderr)
 
 
 def _wanted(only: str, console: Console) -> dict[str, Nemesis]:
@@ -187,7 +197,8 @@ class Torture:
                     await clients.stop()
                     recorder.final(await clients.final(_FINAL_S))
                 else:
-                    await evidence.keep(cluster, self._directory / "nodes")
+                    await evidence.ask(cluster, self._directory / "nodes")
+                await evidence.keep_journals(cluster, self._directory / "nodes")
 
     async def _rounds(self, run: Run) -> bool:
         """Whether the cluster is whole at the end."""

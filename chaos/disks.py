@@ -73,7 +73,7 @@ class Disks:
             fcntl.ioctl(directory, _SHUTDOWN, struct.pack("I", _NO_LOG_FLUSH))
         finally:
             os.close(directory)
-        self._unmount(home)
+        _unmount(home)
 
     def fill(self, node: str) -> None:
         """Leave no byte."""
@@ -113,25 +113,35 @@ class Disks:
             raise RehearsalFailed(f"the disk of {node} is not mounted")
         return home
 
-    def remove(self) -> None:
-        """Thaw and unmount all of them; the files go with their directory.  May be repeated."""
-        for node, home in self._where.items():
-            self.thaw(node)
-            if home.is_mount():
-                self._unmount(home)
 
-    def _unmount(self, home: Path) -> None:
-        """A process that is on its way out, or whoever lists directories, holds it for a moment."""
-        until_s = time.monotonic() + _UNMOUNT_S
-        while True:
-            done = subprocess.run(
-                ["umount", str(home)], capture_output=True, text=True, check=False
-            )
-            if done.returncode == 0:
-                return
-            if time.monotonic() > until_s:
-                raise RehearsalFailed(f"cannot unmount {home}: {done.stderr.strip()}")
-            time.sleep(0.02)
+def thaw_all(scratch: Path) -> None:
+    """End every stall of a run's disks; those that are not stalled say so, and stay as they are."""
+    for home in _mounted_below(scratch):
+        argv = ["fsfreeze", "--unfreeze", str(home)]
+        subprocess.run(argv, capture_output=True, check=False)
+
+
+def unmount_all(scratch: Path) -> None:
+    """Take all disks of a run away; their files go with its directory.  May be repeated."""
+    for home in _mounted_below(scratch):
+        _unmount(home)
+
+
+def _mounted_below(scratch: Path) -> list[Path]:
+    mounts = (Path(line.split()[1]) for line in Path("/proc/mounts").read_text().splitlines())
+    return [mount for mount in mounts if mount.is_relative_to(scratch)]
+
+
+def _unmount(home: Path) -> None:
+    """A process that is on its way out, or whoever lists directories, holds it for a moment."""
+    until_s = time.monotonic() + _UNMOUNT_S
+    while True:
+        done = subprocess.run(["umount", str(home)], capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+        if time.monotonic() > until_s:
+            raise RehearsalFailed(f"cannot unmount {home}: {done.stderr.strip()}")
+        time.sleep(0.02)
 
 
 def missing() -> str | None:

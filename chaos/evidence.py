@@ -10,13 +10,18 @@ from flightmode.demo.cluster import NODES, DemoCluster
 _ASK_S = 15.0
 
 
-async def keep(cluster: DemoCluster, directory: Path) -> None:
-    """Copy the journals, and ask `flightmode status` and `why`, into the run's directory."""
+async def keep_journals(cluster: DemoCluster, directory: Path) -> None:
+    """Copy what each node saw, decided and did: a checker may find later what nobody saw."""
     await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
     for name in NODES:
         state = cluster.directory / name / "state"
         if state.exists():
             await asyncio.to_thread(shutil.copytree, state, directory / name, dirs_exist_ok=True)
+
+
+async def ask(cluster: DemoCluster, directory: Path) -> None:
+    """What a person would ask a cluster that is stuck: `flightmode status`, `why`, and `ps`."""
+    await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
     toml = str(cluster.operator_toml())
     asked = [("status",), *(("why", "--node", name, "--count", "60") for name in NODES)]
     for words in asked:

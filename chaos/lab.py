@@ -10,15 +10,18 @@ disk         `disks.py`; power loss also loses what was not synced
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from chaos.clocks import Clocks
-from chaos.disks import Disks
-from flightmode.demo.cgroup import mount_point
+from chaos.disks import Disks, thaw_all, unmount_all
+from flightmode.demo import namespaces
+from flightmode.demo.cgroup import Cgroups, mount_point
 from flightmode.demo.command import run, run_beside
-from flightmode.demo.namespaces import NamespaceLab
+from flightmode.demo.killing import kill_until_none
+from flightmode.demo.namespaces import NamespaceLab, namespaces_of, pids_in
+from flightmode.demo.record import Record
 from flightmode.errors import RehearsalFailed
 
 ONE_WAY = """
@@ -32,11 +35,15 @@ table bridge chaos {
   }
 }
 """
+KIND = "chaos"
+"""Of the records of such runs."""
 _FROZEN_S = 5.0
 
 
 class ChaosLab(NamespaceLab):
     """As the lab of the demo, and more that can go wrong.  Logs go to `logs`, not to the disks."""
+
+    kind = KIND
 
     def __init__(self, names: Sequence[str], *, with_disks: Sequence[str], logs: Path) -> None:
         super().__init__(names)
@@ -59,28 +66,9 @@ class ChaosLab(NamespaceLab):
         self._logs.mkdir(parents=True, exist_ok=True)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for name in self._names:
-            self._freeze(name, "0")
-        await super().__aexit__(kind, error, trace)
-
     def close(self) -> None:
         if not self._record.kept:
-            if hasattr(self, "disks"):
-                self._end_all()
-                self.disks.remove()
-            super().close()
-
-    def _end_all(self) -> None:
-        """Nobody may use the disks any more when they are taken away."""
-        for name in self._names:
-            self._cgroups.kill(name)
-            self._kill_all_of(name)
+            tear_down(self._record)
 
     async def spawn(
         self, host: str, argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None
@@ -192,3 +180,20 @@ class ChaosLab(NamespaceLab):
             return False
         path.write_text(text)
         return True
+
+
+def tear_down(record: Record) -> None:
+    """Remove a run: its programs, then its disks, then all that a lab of the demo has.
+
+    Needs nothing but the record, and may be repeated.
+    """
+    # A program that waits for a stalled disk cannot end, and a disk that is used cannot go.
+    thaw_all(record.scratch)
+    cgroups = Cgroups(record.run_id, record.hosts)
+    for host in record.hosts:
+        cgroups.kill(host)
+    for namespace in namespaces_of(record.run_id):
+        if not namespace.endswith("-switch"):
+            kill_until_none(partial(pids_in, namespace))
+    unmount_all(record.scratch)
+    namespaces.tear_down(record)
