@@ -10,6 +10,7 @@ import shlex
 import signal
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated
@@ -163,7 +164,7 @@ class Torture:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, task.cancel)
         recorder = Recorder(self._directory)
-        (self._directory / "command.txt").write_text(self._command())
+        (self._directory / "command.txt").write_text(self._command() + self._zero())
         hosts = (*NODES, APP)
         try:
             async with ChaosLab(hosts, with_disks=NODES, logs=self._directory / "logs") as lab:
@@ -180,6 +181,12 @@ class Torture:
         only = ",".join(self._nemeses) if len(self._nemeses) < len(BY_NAME) else ""
         argv = ["python", "-m", "chaos", f"--minutes={self._minutes:g}", f"--seed={self._seed}"]
         return shlex.join([*argv, *([f"--only={only}"] if only else [])]) + "\n"
+
+    def _zero(self) -> str:
+        """For whoever compares the history with a log: the two clocks side by side."""
+        zero_s = self._clock.wall_s() - self._clock.now_s()
+        zero = datetime.fromtimestamp(zero_s, UTC).isoformat(timespec="milliseconds")
+        return f"# CLOCK_BOOTTIME 0 was {zero}\n"
 
     async def _torment(self, lab: ChaosLab, recorder: Recorder) -> None:
         async with DemoCluster(lab, self._postgres, timing=TIMING) as cluster:
