@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 import structlog
 
 from flightmode.model.cluster import Mode
+from flightmode.model.policy import Policy
 from simulator import checkers, schedule, weather
 from simulator.checkers import Violation
 from simulator.faults import Fault, Faults
@@ -37,6 +38,12 @@ class Plan:
     """Who stays away when the others are healed: a node, or "leader" or "standby" …"""
     left_out_by: str = "power"
     """… and how: power | cut."""
+    fast: bool = True
+    """A lost host is replaced as soon as two nodes miss it, and not after the ttl."""
+
+    @property
+    def policy(self) -> Policy:
+        return POLICY if self.fast else replace(POLICY, suspect_after_s=0.0)
 
 
 @dataclass
@@ -63,6 +70,7 @@ def plan_of(seed: int) -> Plan:
         until_s,
         dice.choice(("", "leader", "leader", "standby", "wit")),
         dice.choice(("power", "cut")),
+        dice.random() < 0.7,
     )
 
 
@@ -71,12 +79,12 @@ def run(plan: Plan) -> Result:
     result = Result(plan, History())
     with _quiet(), asyncio.Runner(loop_factory=VirtualLoop) as runner:
         result.virtual_s = runner.run(_play(plan, result.history))
-    result.violations = checkers.judge(result.history, POLICY)
+    result.violations = checkers.judge(result.history, plan.policy)
     return result
 
 
 async def _play(plan: Plan, history: History) -> float:
-    world = World(plan.seed, plan.weather, history)
+    world = World(plan.seed, plan.weather, history, plan.policy)
     nemesis = Faults(world)
     world.start()
     nemesis.plan(plan.faults)

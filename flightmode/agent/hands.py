@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from flightmode.agent.clock import Clock
 from flightmode.fence.port import Fence
 from flightmode.postgres.port import Postgres
+from flightmode.pulse.port import Pulse
 from flightmode.store.port import Store
 
 
@@ -18,3 +19,5 @@ class Hands:
     """The cluster's name: below it lie all its keys (store/keys.py)."""
     postgres: Postgres | None
     fence: Fence | None
+    pulse: Pulse | None = None
+    """None: no heartbeats are sent or heard, and a failover waits for the whole ttl."""
