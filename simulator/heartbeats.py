@@ -5,7 +5,7 @@ a failover by the former.
 """
 
 import asyncio
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable
 from random import Random
 from typing import TYPE_CHECKING
@@ -82,6 +82,8 @@ class Heartbeats:
         self._nodes: dict[str, SimNode] = {}
         self._streams: dict[tuple[str, str], tuple[tuple[int, int], Stream]] = {}
         self.signs = Signs()
+        self.muted: Counter[str] = Counter()
+        """Whose heartbeats get to nobody."""
 
     def begin(self, nodes: "dict[str, SimNode]") -> None:
         self._nodes = nodes
@@ -93,7 +95,7 @@ class Heartbeats:
         """This host's turn; a machine that stands still or is off misses it."""
         host = node.host
         host.loop.call_later(BEAT_S, self._beat, node)
-        if not host.up or host.frozen:
+        if not host.up or host.frozen or self.muted[node.name]:
             return
         if node.agent_runs:
             for target in self._nodes:

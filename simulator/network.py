@@ -137,7 +137,9 @@ class Stream:
         if self.closed or self._lives != (self._source.life, self._target.life):
             return
         ends = self._source.name, self._target.name
-        if self._target.frozen or not self._network.reaches(*ends) or self._network.lost(*ends, self._dice):
+        network = self._network
+        gone = not network.reaches(*ends) or network.lost(*ends, self._dice)
+        if self._target.frozen or gone:
             self._tries += 1
             again_s = min(_RESEND_AT_MOST_S, _RESEND_S * 2 ** min(self._tries, 8))
             self._loop.call_later(again_s, self._arrive)

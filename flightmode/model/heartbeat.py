@@ -39,3 +39,6 @@ class Listening:
 
     def of(self, node: str) -> Heard | None:
         return next((heard for heard in self.heard if heard.node == node), None)
+
+
+NOT_LISTENING = Listening()

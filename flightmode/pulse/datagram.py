@@ -17,7 +17,11 @@ MAX_BYTES: Final = 1024
 KEY_MIN: Final = 16
 """As the fence has it."""
 _LIVES: Final = 8
-_PROCESSES: Final = {"agent udp": Channel.AGENT_UDP, "agent tcp": Channel.AGENT_TCP, None: Channel.FENCE}
+_PROCESSES: Final = {
+    Channel.AGENT_UDP.value: Channel.AGENT_UDP,
+    Channel.AGENT_TCP.value: Channel.AGENT_TCP,
+    None: Channel.FENCE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +37,9 @@ class Beat:
 
 def encode(beat: Beat, key: bytes) -> bytes:
     """An agent's heartbeat."""
-    names = {channel: name for name, channel in _PROCESSES.items()}
     said = {
         "node": beat.node,
-        "process": names[beat.channel],
+        "process": beat.channel.value,
         "started_s": beat.started_s,
         "sequence": beat.sequence,
     }

@@ -14,9 +14,9 @@ GAP_S: Final = 0.5
 class Channel(Enum):
     """By which process and on which way a heartbeat came."""
 
-    AGENT_UDP = "agent_udp_s"
-    AGENT_TCP = "agent_tcp_s"
-    FENCE = "fence_s"
+    AGENT_UDP = "agent udp"
+    AGENT_TCP = "agent tcp"
+    FENCE = "fence udp"
 
 
 class Ears:
@@ -45,7 +45,14 @@ class Ears:
         """A heartbeat that was found genuine has arrived."""
         heard = self._heard.get(node)
         if heard is not None:
-            self._heard[node] = replace(heard, **{channel.value: now_s})
+            match channel:
+                case Channel.AGENT_UDP:
+                    heard = replace(heard, agent_udp_s=now_s)
+                case Channel.AGENT_TCP:
+                    heard = replace(heard, agent_tcp_s=now_s)
+                case Channel.FENCE:
+                    heard = replace(heard, fence_s=now_s)
+            self._heard[node] = heard
 
     def listening(self, now_s: float, deaf: str | None = None) -> Listening:
         attentive_since_s = self._attentive_since_s
