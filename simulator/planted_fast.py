@@ -47,22 +47,6 @@ FAST = (
         ((_SUSPICION, "max(*beats, view", "max(beats[2], view"),),
     ),
     Mutant(
-        "a suspicion of any term counts",
-        (
-            (
-                _SUSPICION,
-                "if known and said_now and seen.member.suspects == state.term:",
-                "if known and said_now and seen.member.suspects is not None:",
-            ),
-            (
-                "decide/publishing.py",
-                "suspects=suspects(view),",
-                "suspects=suspects(view) or (view.memory.published.suspects"
-                " if view.memory.published is not None else None),",
-            ),
-        ),
-    ),
-    Mutant(
         "a suspicion of any age counts",
         ((_SUSPICION, "if known and said_now and", "if known and"),),
     ),

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from flightmode.decide.suspicion import suspects
+from flightmode.decide.suspicion import deaf_to, suspects
 from flightmode.model.action import Publish
 from flightmode.model.cluster import RequestKind
 from flightmode.model.decision import Decision
@@ -76,8 +76,9 @@ def _warnings(view: View) -> tuple[str, ...]:
         warnings.append(f"only {view.server.disk_free:.0%} of the disk is free")
     if not view.fence.reachable and view.policy.node(view.me.name) in _databases(view):
         warnings.append("the fence does not answer")
-    if view.listening.deaf is not None and view.policy.suspect_after_s > 0:
-        warnings.append(f"failover waits for the whole ttl: {view.listening.deaf}")
+    deaf = deaf_to(view)
+    if deaf is not None:
+        warnings.append(f"a lost primary is missed only after the whole ttl; {deaf}")
     return tuple(warnings)
 
 

@@ -46,6 +46,28 @@ def suspects(view: View) -> int | None:
     return state.term
 
 
+def deaf_to(view: View) -> str | None:
+    """Why a loss of the leader's host could not be noticed here before the ttl, for people."""
+    state, listening = view.store.state, view.listening
+    if view.policy.suspect_after_s <= 0 or state is None or state.leader == view.me.name:
+        return None
+    if listening.deaf is not None or listening.since_s is None:
+        return listening.deaf
+    heard = listening.of(state.leader)
+    if view.now_s - listening.since_s < view.policy.ttl_s or heard is None:
+        return None
+    never = [
+        what
+        for what, last_s in (
+            ("its agent over UDP", heard.agent_udp_s),
+            ("its agent over TCP", heard.agent_tcp_s),
+            ("its fence", heard.fence_s),
+        )
+        if last_s is None
+    ]
+    return f"{state.leader}: never heard {', '.join(never)}" if never else None
+
+
 def second_observer(view: View) -> str | None:
     """Another node that says the same of this term, and said so just now."""
     state = view.store.state

@@ -190,3 +190,14 @@ def test_a_witness_looks_again_just_when_the_silence_is_long_enough() -> None:
 def test_who_hears_no_heartbeats_at_all_says_so() -> None:
     deaf = witness(listening=Listening(deaf="there is no key"), memory=memory(published_s=-1e9))
     assert any("there is no key" in each for each in published(decide(deaf)).warnings)
+
+
+def test_who_hears_one_process_only_says_which_it_does_not() -> None:
+    half = witness(listening=heard(fence_s=None, agent_tcp_s=None), memory=memory(published_s=-1e9))
+    (warning,) = published(decide(half)).warnings
+    assert "ams: never heard its agent over TCP, its fence" in warning
+
+
+def test_the_leader_itself_warns_of_nothing() -> None:
+    leads = view(AMS, memory=memory(published_s=-1e9), listening=Listening(deaf="no key"))
+    assert published(decide(leads)).warnings == ()
