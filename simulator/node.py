@@ -20,7 +20,7 @@ from simulator.heartbeats import SimPulse
 from simulator.history import Broke, Extended, History
 from simulator.host import Host
 from simulator.postgres import SimServer
-from simulator.store import Etcd, SimStore
+from simulator.store import Etcd, SimPlacing, SimStore
 
 CLUSTER = "sim"
 _RESTARTED_AFTER_S = 1.0
@@ -118,7 +118,8 @@ class SimNode:
             fence = SimFence(self.fence, self._gate, self._extended)
         peers = tuple(node.name for node in self._policy.nodes if node.name != self.name)
         self.pulse = SimPulse(self.host, peers, self._gate)
-        hands = Hands(self.host.clock, store, CLUSTER, postgres, fence, self.pulse)
+        placing = SimPlacing(self._etcd, self._gate)
+        hands = Hands(self.host.clock, store, CLUSTER, postgres, fence, placing, self.pulse)
         identity = Identity(self.node, f"machine-{self.name}", "sim")
         self.agent = Agent(identity, self._policy, hands, self.journal)
         self.agent_since_s = self.host.loop.time()

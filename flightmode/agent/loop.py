@@ -11,6 +11,7 @@ from flightmode.agent.hands import Hands
 from flightmode.agent.job import JobRunner
 from flightmode.agent.journal import Journal
 from flightmode.agent.observe import Identity, Observer
+from flightmode.agent.placing import keep_placed
 from flightmode.decide import decide
 from flightmode.errors import FenceError, StoreError
 from flightmode.model.action import Publish
@@ -54,6 +55,9 @@ class Agent:
                 tasks.create_task(self._listen_to_store())
                 tasks.create_task(self._listen_to_fence())
                 tasks.create_task(self._beat())
+                if self._hands.placing is not None:
+                    place = keep_placed(self._hands.placing, self._hands.clock, lambda: self.view)
+                    tasks.create_task(place)
                 while True:
                     decision = await self.step()
                     await self.bell.wait(decision.wake_s)

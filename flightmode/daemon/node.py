@@ -33,6 +33,7 @@ from flightmode.postgres.server import PostgresServer
 from flightmode.postgres.settings import Peer, PostgresConfig
 from flightmode.pulse.network import NetworkPulse
 from flightmode.store.etcd import EtcdStore
+from flightmode.store.etcd_placement import EtcdPlacement
 
 _log = structlog.get_logger("daemon")
 
@@ -123,7 +124,9 @@ async def _hands(config: Config, me: Node, places: Locations, clock: Clock) -> A
         fence = FenceClient(places.fence_socket)
     try:
         pulse = _pulse(config, me, places, clock)
-        yield Hands(clock, store, config.cluster.name, postgres, fence, pulse)
+        nodes = dict(zip(endpoints, config.nodes, strict=True))
+        placing = EtcdPlacement(store.members, nodes)
+        yield Hands(clock, store, config.cluster.name, postgres, fence, placing, pulse)
     finally:
         if postgres is not None:
             await postgres.close()
