@@ -1,6 +1,7 @@
 """The difference between what a host has and what it shall have, as steps in their order.  Pure."""
 
 import hashlib
+import shlex
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -125,14 +126,14 @@ def _packages(wanted: Wanted, facts: Facts) -> list[Step]:
     names = " ".join(missing)
     known = " && ".join(_is_known(name) for name in missing if name.startswith("postgresql-"))
     options = "-o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold"
-    return [
-        Step(
-            f"install {names}",
-            "export DEBIAN_FRONTEND=noninteractive && "
-            f"apt-get {options} update -q && {known or 'true'} && "
-            f"apt-get {options} install -q -y --no-install-recommends {names}",
-        )
-    ]
+    # A run that was cut off has left a dpkg in the middle of its work, or one that still works.
+    whole = (
+        "set -e; export DEBIAN_FRONTEND=noninteractive; dpkg --configure -a; "
+        f"apt-get {options} update -q; {known or 'true'}; "
+        f"apt-get {options} install -q -y --no-install-recommends {names}"
+    )
+    turn = "flock -w 600 /run/flightmode-packages.lock"
+    return [Step(f"install {names}", f"{turn} sh -c {shlex.quote(whole)}")]
 
 
 def _is_known(name: str) -> str:
