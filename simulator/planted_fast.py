@@ -4,6 +4,7 @@ from simulator.planted import Mutant
 
 _LOST = "decide/election.py"
 _SUSPICION = "decide/suspicion.py"
+_LEASE = "decide/lease.py"
 
 FAST = (
     Mutant(
@@ -80,5 +81,50 @@ FAST = (
                 '    if not gone and " is lost: " not in reason:\n',
             ),
         ),
+    ),
+    Mutant(
+        "a claim although a promise stands",
+        (
+            (_LOST, "    if promised(view):\n        return None\n", ""),
+            (
+                "agent/act.py",
+                "        if self._leases.promised and not offered:\n",
+                "        if False:\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a promise counts from its answer",
+        (
+            (
+                "agent/lease.py",
+                "        newer = known is None or (known.term, known.sent_s)"
+                " < (leased.term, leased.sent_s)\n",
+                "        newer = known is None or known is not leased\n",
+            ),
+            (
+                "agent/lease.py",
+                "            self.leased = leased\n",
+                "            self.leased = Leased(\n"
+                "                leased.by, leased.term, self._clock.now_s(), leased.for_s\n"
+                "            )\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "the margin is added to a promise",
+        ((_LEASE, "(1 - policy.margin)", "(1 + policy.margin)"),),
+    ),
+    Mutant(
+        "a promise is taken for more than it is",
+        ((_LEASE, "leased.sent_s + leased.for_s * (1", "leased.sent_s + 3 * leased.for_s * (1"),),
+    ),
+    Mutant(
+        "a promise although a claim is in doubt",
+        ((_LEASE, "        and store.in_doubt is None\n", ""),),
+    ),
+    Mutant(
+        "a promise although a claim of an earlier life may arrive",
+        ((_LEASE, "        and store.saw_change\n", ""),),
     ),
 )

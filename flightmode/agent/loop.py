@@ -10,6 +10,7 @@ from flightmode.agent.bell import Bell
 from flightmode.agent.hands import Hands
 from flightmode.agent.job import JobRunner
 from flightmode.agent.journal import Journal
+from flightmode.agent.lease import LeaseBook
 from flightmode.agent.observe import Identity, Observer
 from flightmode.agent.placing import keep_placed
 from flightmode.decide import decide
@@ -42,8 +43,9 @@ class Agent:
         self.bell = Bell()
         self.jobs = JobRunner(hands.clock, self.bell)
         self.tracker = Tracker(hands.store, hands.cluster, hands.clock.now_s)
-        self.observer = Observer(identity, policy, hands, self.tracker, self.jobs)
-        self.executor = Executor(self._me, hands, self.tracker, self.jobs)
+        self.leases = LeaseBook(self._me, policy, self.tracker, hands.clock)
+        self.observer = Observer(identity, policy, hands, self.tracker, self.jobs, self.leases)
+        self.executor = Executor(self._me, hands, self.tracker, self.jobs, self.leases)
         self.memory = Memory()
         self.view: View | None = None
         self.decision: Decision | None = None
@@ -96,8 +98,11 @@ class Agent:
         if pulse is None:
             return
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(pulse.run())
-            while (fence := self._hands.fence) is not None:
+            tasks.create_task(pulse.run(self.leases))
+            fence = self._hands.fence
+            if fence is not None:
+                tasks.create_task(self.leases.extend(fence))
+            while fence is not None:
                 try:
                     await fence.send_heartbeats(pulse.targets)
                 except FenceError as failure:

@@ -7,6 +7,7 @@ import structlog
 
 from flightmode.agent.hands import Hands
 from flightmode.agent.job import JobRunner
+from flightmode.agent.lease import LeaseBook
 from flightmode.errors import FenceError
 from flightmode.model.heartbeat import Listening
 from flightmode.model.member import Node
@@ -36,12 +37,19 @@ class Observer:
     """Looks; never changes anything, never raises for a sick world."""
 
     def __init__(
-        self, identity: Identity, policy: Policy, hands: Hands, tracker: Tracker, jobs: JobRunner
+        self,
+        identity: Identity,
+        policy: Policy,
+        hands: Hands,
+        tracker: Tracker,
+        jobs: JobRunner,
+        leases: LeaseBook,
     ) -> None:
         self._identity = identity
         self._hands = hands
         self._tracker = tracker
         self._jobs = jobs
+        self._leases = leases
         self.policy = policy
 
     async def view(self, memory: Memory) -> View:
@@ -65,6 +73,8 @@ class Observer:
             results=results,
             memory=memory,
             listening=_NO_PULSE if pulse is None else pulse.listening(),
+            leased=self._leases.leased,
+            granted_until_s=self._leases.granted_until_s,
         )
 
     async def _local(self) -> tuple[FenceView, Server]:

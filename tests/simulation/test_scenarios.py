@@ -294,3 +294,29 @@ def test_a_host_that_comes_back_in_time_is_not_replaced() -> None:
     result = play(Fault(AT_S, "cut", "ams", 1.0))
     assert leaders(result) == ["ams"]
     assert gap_s(result, AT_S) < 3.0
+
+
+# ------------------------------------------------------------------ the peer lease (S6)
+
+
+def test_an_outage_of_all_of_etcd_costs_no_commit_while_the_database_nodes_talk() -> None:
+    result = play(Fault(AT_S, "etcd all", lasts_s=60.0), lasts_s=90.0)
+    assert leaders(result) == ["ams"]
+    assert gap_s(result, AT_S) < 1.0
+    assert not [each for each in result.history.of(PermissionEnded) if each.primary]
+
+
+def test_without_etcd_and_without_its_standby_a_primary_stops() -> None:
+    """It can't record that it is alone, and the standby may have been seen by others."""
+    result = play(
+        Fault(AT_S, "etcd all", lasts_s=20.0), Fault(AT_S + 5.0, "cut", "fra", 15.0), lasts_s=60.0
+    )
+    (ended,) = (each for each in result.history.of(PermissionEnded) if each.primary)
+    assert 4.0 < ended.at_s - (AT_S + 5.0) < 5.0
+
+
+def test_who_has_promised_waits_until_the_promise_is_over() -> None:
+    """etcd comes back for fra in the moment in which ams is lost."""
+    result = play(Fault(AT_S, "etcd all", lasts_s=10.0), Fault(AT_S + 9.9, "power", "ams", 20.0))
+    assert leaders(result) == ["ams", "fra"]
+    assert 4.5 < began_s(result, 2) - (AT_S + 9.9) < 7.5
