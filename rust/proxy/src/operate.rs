@@ -251,6 +251,7 @@ impl Hub {
     /// A client has gone.
     pub fn on_left(&self, id: flightmode_pooler::pool::ClientId) {
         self.clients.borrow_mut().remove(&id);
+        self.moving.on_left(id);
         if self.clients.borrow().is_empty() {
             self.left.notify_waiters();
         }

@@ -107,6 +107,12 @@ impl Shards {
         self.tell(|| Order::Do(Box::new(job.clone())));
     }
 
+    /// One of them does it; `number` may be any.
+    pub fn one(&self, number: usize, job: impl FnOnce(&Rc<Hub>) + Send + 'static) {
+        let inbox = &self.inboxes[number % self.count()];
+        let _ = inbox.send(Order::Do(Box::new(job)));
+    }
+
     /// The answers of all, for a task.
     pub async fn ask<T: Send + 'static>(
         &self,

@@ -21,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::auth_query::Asked;
 use crate::config::{Config, PoolMode};
 use crate::console;
+use crate::events::Happened;
 use crate::hub::{About, Entry, Event, Hub, PoolKey, PoolOf};
 use crate::inbox;
 use crate::listen::Kind;
@@ -166,7 +167,10 @@ async fn welcome(
         let words = format!("database \"{}\" is not served here", guest.database);
         return refuse(guest.stream, hub, "3D000", &words, &who).await;
     };
-    let mut relay = relay_of(guest, hub, config, pool, address);
+    let mut secret = vec![0; guest.secret_len];
+    fill(&mut secret);
+    let known_by = (hub.client_id(), secret);
+    let mut relay = relay_of(guest, hub, config, pool, address, known_by);
     match relay.begin().await {
         Ok(()) => {
             hub.logins.borrow_mut().accepted += 1;
@@ -181,19 +185,18 @@ async fn welcome(
     }
 }
 
-fn relay_of(
+/// `known_by`: its number and the secret of its cancel key.
+pub fn relay_of(
     guest: Guest,
     hub: &Rc<Hub>,
     config: &Config,
     pool: Rc<PoolOf>,
     address: Option<SocketAddr>,
+    (id, secret): (ClientId, Vec<u8>),
 ) -> Relay {
-    let id = hub.client_id();
     let (events_in, events) = inbox::inbox();
     let pace = Rc::new(Pace::new(hub.now_s()));
     let (has, key) = (Rc::new(Cell::new(None)), Rc::new(RefCell::new(None)));
-    let mut secret = vec![0; guest.secret_len];
-    fill(&mut secret);
     let entry = Entry {
         secret,
         pool: Rc::clone(&pool),
@@ -207,10 +210,7 @@ fn relay_of(
         about: about(&guest, hub, address),
     };
     hub.clients.borrow_mut().insert(id, entry);
-    let mode = match pool.mode.get() {
-        PoolMode::Session => Mode::Session,
-        PoolMode::Transaction | PoolMode::Statement => Mode::Transaction,
-    };
+    let mode = mode_of(&pool);
     let (wish, settings) = wish_of(guest.settings);
     let source = Source::new(guest.unread, config.limits.max_message);
     Relay {
@@ -242,6 +242,13 @@ fn relay_of(
         pace,
         kept: 0,
         farewell: None,
+    }
+}
+
+pub fn mode_of(pool: &PoolOf) -> Mode {
+    match pool.mode.get() {
+        PoolMode::Session => Mode::Session,
+        PoolMode::Transaction | PoolMode::Statement => Mode::Transaction,
     }
 }
 
@@ -333,7 +340,7 @@ impl Relay {
                     let why = failure.unwrap_or_else(|| "no primary accepts writes".to_owned());
                     return Err(format!("no server for this login: {why}"));
                 }
-                Some(Event::Ahead(_) | Event::Void(_)) => (),
+                Some(Event::Ahead(_) | Event::Void(_) | Event::Move) => (),
                 Some(Event::Leave { words, .. }) => return Err(words.to_owned()),
                 Some(Event::Refused | Event::Cancelled) | None => {
                     return Err("too many clients wait for a server".to_owned());
@@ -345,20 +352,30 @@ impl Relay {
 
 /// Stop what the client with this key runs, and nobody else's, whichever shard it is at.  Returns
 /// when that is done: who cancels may send its next statement after this.
-async fn cancel(hub: &Rc<Hub>, key: &CancelKey) {
-    let (done, mut all) = tokio::sync::mpsc::unbounded_channel::<()>();
-    let key = key.clone();
+pub async fn cancel(hub: &Rc<Hub>, key: &CancelKey) {
+    let (done, mut all) = tokio::sync::mpsc::unbounded_channel::<bool>();
+    let wanted = key.clone();
     hub.shards.each(move |hub| {
-        let (hub, key, done) = (Rc::clone(hub), key.clone(), done.clone());
+        let (hub, key, done) = (Rc::clone(hub), wanted.clone(), done.clone());
         tokio::task::spawn_local(async move {
-            cancel_here(&hub, &key).await;
-            drop(done);
+            // Nobody listens when the one who cancels has gone.
+            let _ = done.send(cancel_here(&hub, &key).await);
         });
     });
-    while all.recv().await.is_some() {}
+    let mut is_known = false;
+    while let Some(found) = all.recv().await {
+        is_known |= found;
+    }
+    if !is_known {
+        hub.sink.tell(Happened::CancelUnknown {
+            client: key.pid(),
+            secret: key.secret().to_vec(),
+        });
+    }
 }
 
-async fn cancel_here(hub: &Rc<Hub>, key: &CancelKey) {
+/// Whether the client is here.
+async fn cancel_here(hub: &Rc<Hub>, key: &CancelKey) -> bool {
     let found = hub.clients.borrow().iter().find_map(|(id, entry)| {
         let fits = CancelKey::new(id.0 as u32, &entry.secret).is_some_and(|own| own == *key);
         fits.then(|| {
@@ -370,6 +387,7 @@ async fn cancel_here(hub: &Rc<Hub>, key: &CancelKey) {
             )
         })
     });
+    let is_here = found.is_some();
     match found {
         Some((client, pool, Some(server), Some(of_server))) => {
             strike(hub, client, &pool, server, &of_server).await;
@@ -381,6 +399,7 @@ async fn cancel_here(hub: &Rc<Hub>, key: &CancelKey) {
         }
         _ => (),
     }
+    is_here
 }
 
 /// Cancel what a client runs at a server, if the server is still its own.
