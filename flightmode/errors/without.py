@@ -237,7 +237,7 @@ class TakeOverFailed(ProxyError):
     code = "FM702"
     exit_status = 69
     retry = True
-    hint = "journalctl -u flightmode-proxy -n 30"
+    hint = "flightmode proxy check"
 
 
 # --------------------------------------------------------------------- FM8xx provisioning
