@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from hosts.image import HostsFailed, image
+from hosts.commands import HostsFailed
+from hosts.image import image
 from hosts.lab import Hosts
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

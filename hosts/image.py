@@ -5,40 +5,29 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from hosts.commands import HostsFailed, run
+
 SUITE = "bookworm"
-MIRROR = "http://deb.debian.org/debian"
-SECURITY = "http://deb.debian.org/debian-security"
+"""Debian 12; `trixie` is Debian 13."""
+
 CACHE = Path("/var/cache/flightmode-hosts")
 PACKAGES = ("systemd-sysv", "dbus", "openssh-server", "iproute2", "ca-certificates", "procps")
 """A kernel and a network come from the machine; what is left of a cloud image is this."""
 
-_SOURCES = f"""deb {MIRROR} {SUITE} main
-deb {MIRROR} {SUITE}-updates main
-deb {SECURITY} {SUITE}-security main
-"""
 
-
-class HostsFailed(Exception):
-    """The machine can't make hosts, or one did not do as it should."""
-
-
-def image(cache: Path = CACHE) -> Path:
-    """The directory of the image; debootstrapped if it is not there (about a minute)."""
-    home = cache / SUITE
+def image(cache: Path = CACHE, suite: str = SUITE) -> Path:
+    """The directory of that Debian's image; debootstrapped if it is not there: about a minute."""
+    home = cache / suite
     if (home / "etc" / "flightmode-image").exists():
         return home
     cache.mkdir(parents=True, exist_ok=True)
-    draft = cache / f"{SUITE}.{os.getpid()}"
+    draft = cache / f"{suite}.{os.getpid()}"
+    sources = _sources(suite)
+    mirror = [uri for uri, release in sources if release == suite][:1]
+    include = f"--include={','.join(PACKAGES)}"
     try:
-        _run(
-            "debootstrap",
-            "--variant=minbase",
-            f"--include={','.join(PACKAGES)}",
-            SUITE,
-            str(draft),
-            MIRROR,
-        )
-        _finish(draft)
+        run("debootstrap", "--variant=minbase", include, suite, str(draft), *mirror)
+        _finish(draft, sources)
         if home.exists():
             shutil.rmtree(home)
         draft.rename(home)
@@ -48,9 +37,33 @@ def image(cache: Path = CACHE) -> Path:
     return home
 
 
-def _finish(root: Path) -> None:
+def _sources(suite: str) -> list[tuple[str, str]]:
+    """Where that Debian's packages are, going by where this machine has its own from.
+
+    Address and release; maybe nothing is known yet.
+    """
+    argv = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)"]
+    argv += ["Created-By: Packages", "Component: main"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    pairs = {tuple(line.split(" ", 1)) for line in done.stdout.splitlines() if " " in line}
+    mine = _codename()
+    return sorted(
+        (uri, release.replace(mine, suite, 1)) for uri, release in pairs if release.startswith(mine)
+    )
+
+
+def _codename() -> str:
+    for line in Path("/etc/os-release").read_text().splitlines():
+        if line.startswith("VERSION_CODENAME="):
+            return line.partition("=")[2].strip('"')
+    raise HostsFailed("this machine's /etc/os-release has no VERSION_CODENAME")
+
+
+def _finish(root: Path, sources: list[tuple[str, str]]) -> None:
     """What differs from machine to machine is made at each host's first boot, not here."""
-    (root / "etc" / "apt" / "sources.list").write_text(_SOURCES)
+    if sources:
+        lines = "".join(f"deb {uri} {release} main\n" for uri, release in sources)
+        (root / "etc" / "apt" / "sources.list").write_text(lines)
     (root / "etc" / "machine-id").write_text("")
     for key in (root / "etc" / "ssh").glob("ssh_host_*"):
         key.unlink()
@@ -62,9 +75,3 @@ def _finish(root: Path) -> None:
     ):
         (root / "etc" / "systemd" / "system" / unit).symlink_to("/dev/null")
     (root / "etc" / "flightmode-image").write_text("1\n")
-
-
-def _run(*argv: str) -> None:
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise HostsFailed(f"{' '.join(argv)}: {(done.stderr or done.stdout)[-2000:]}")

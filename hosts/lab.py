@@ -7,14 +7,21 @@ of the run's own; the machine's forwarding is put back at the end.
 
 import subprocess
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-from flightmode.demo.namespaces import Wiring, carry_out, tear_down
+from flightmode.demo.killing import kill_until_none
+from flightmode.demo.namespaces import Wiring, carry_out, namespaces_of, pids_in, tear_down
 from flightmode.demo.record import Record
-from hosts.image import CACHE, HostsFailed, image
-from hosts.machine import Machine, _run
+from flightmode.demo.sweep import sweep
+from hosts.commands import HostsFailed, run
+from hosts.image import CACHE, SUITE, image
+from hosts.machine import Machine, unmounted
+
+KIND = "hosts"
+"""The kind of a run's record."""
 
 FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 
@@ -22,9 +29,9 @@ FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 class Hosts:
     """Made by `with`; leaving it removes every trace."""
 
-    def __init__(self, names: Sequence[str], *, cache: Path = CACHE) -> None:
+    def __init__(self, names: Sequence[str], *, suite: str = SUITE, cache: Path = CACHE) -> None:
         self._names = tuple(names)
-        self._cache = cache
+        self._image = partial(image, cache, suite)
         self._machines: dict[str, Machine] = {}
         self._forwarded = FORWARD.read_text()
 
@@ -43,8 +50,9 @@ class Hosts:
         return self._record.scratch
 
     def __enter__(self) -> Self:
-        base = image(self._cache)
-        self._record = Record.claim("hosts")
+        sweep(kinds={KIND: remove})
+        base = self._image()
+        self._record = Record.claim(KIND)
         self._record.hosts = self._names
         self._record.save()
         self._wiring = Wiring(self._record.number, self._names)
@@ -52,7 +60,7 @@ class Hosts:
             carry_out(self._wiring)
             self._route()
             keygen = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "flightmode-hosts")
-            _run(*keygen, "-f", str(self.key))
+            run(*keygen, "-f", str(self.key))
             for name in self._names:
                 self._machines[name] = self._machine(name, base)
         except BaseException:
@@ -93,8 +101,8 @@ class Hosts:
         """A fresh host of that name and address: an empty disk, other host keys."""
         old = self._machines[name]
         old.erase()
-        _run("rm", "-rf", "--one-file-system", str(old.home))
-        self._machines[name] = self._machine(name, image(self._cache))
+        run("rm", "-rf", "--one-file-system", str(old.home))
+        self._machines[name] = self._machine(name, self._image())
 
     def ssh(self, name: str, command: str, *, within_s: float = 120.0) -> str:
         """What a command printed, run as root there.  Raises HostsFailed."""
@@ -110,16 +118,16 @@ class Hosts:
 
     def cut(self, name: str) -> None:
         """Silence its cable."""
-        _run(*self._wiring.rule("add", self._wiring.port_of(name)))
+        run(*self._wiring.rule("add", self._wiring.port_of(name)))
 
     def heal(self, name: str) -> None:
         """Undo `cut`."""
-        _run(*self._wiring.rule("delete", self._wiring.port_of(name)))
+        run(*self._wiring.rule("delete", self._wiring.port_of(name)))
 
     def _route(self) -> None:
         for name in self._names:
             inside = ["ip", "-n", self._wiring.namespace(name)]
-            _run(*inside, "route", "add", "default", "via", self._wiring.entrance)
+            run(*inside, "route", "add", "default", "via", self._wiring.entrance)
         FORWARD.write_text("1")
         subnet = f"{self._wiring.entrance}/24"
         table = f"table ip {self._record.run_id}"
@@ -136,7 +144,20 @@ class Hosts:
         """Everything off, and gone.  May be repeated."""
         for machine in self._machines.values():
             machine.erase()
-        table = ["nft", "delete", "table", "ip", self._record.run_id]
-        subprocess.run(table, capture_output=True, check=False)
         FORWARD.write_text(self._forwarded)
-        tear_down(self._record)
+        remove(self._record)
+
+
+def remove(record: Record) -> None:
+    """Remove a run of hosts, also one that was killed.  Needs only its record; may be repeated.
+
+    The end of what is in a host's network namespace is the end of its init, and so of all of it.
+    """
+    table = ["nft", "delete", "table", "ip", record.run_id]
+    subprocess.run(table, capture_output=True, check=False)
+    for namespace in namespaces_of(record.run_id):
+        if not namespace.endswith("-switch"):
+            kill_until_none(partial(pids_in, namespace))
+    for name in record.hosts:
+        unmounted(record.scratch / name / "root")
+    tear_down(record)

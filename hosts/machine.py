@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hosts.image import HostsFailed
+from hosts.commands import HostsFailed, run
 
 BOOTS_WITHIN_S = 60.0
 SSH_PORT = 22
@@ -39,7 +39,7 @@ class Machine:
         for room in ("root", "upper", "work"):
             (self.home / room).mkdir(parents=True, exist_ok=True)
         where = f"lowerdir={self.base},upperdir={self.home / 'upper'},workdir={self.home / 'work'}"
-        _run("mount", "-t", "overlay", "overlay", "-o", where, str(self.root))
+        run("mount", "-t", "overlay", "overlay", "-o", where, str(self.root))
         keys = self.root / "root" / ".ssh"
         keys.mkdir(mode=0o700, exist_ok=True)
         (keys / "authorized_keys").write_text(self.public_key)
@@ -47,7 +47,7 @@ class Machine:
         (self.root / "etc" / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n")
         for kind in ("ed25519",):
             key = self.root / "etc" / "ssh" / f"ssh_host_{kind}_key"
-            _run("ssh-keygen", "-q", "-t", kind, "-N", "", "-C", self.name, "-f", str(key))
+            run("ssh-keygen", "-q", "-t", kind, "-N", "", "-C", self.name, "-f", str(key))
 
     def boot(self) -> None:
         """Power on; returns at once."""
@@ -126,15 +126,14 @@ class Machine:
     def erase(self) -> None:
         """The disk is gone."""
         self.kill()
-        if os.path.ismount(self.root):
-            _run("umount", str(self.root))
+        unmounted(self.root)
 
     def console(self) -> str:
         path = self.home / "console.log"
         return path.read_text(errors="replace")[-1500:] if path.exists() else "(no console)"
 
 
-def _run(*argv: str) -> None:
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise HostsFailed(f"{' '.join(argv)}: {done.stderr[-1000:]}")
+def unmounted(root: Path) -> None:
+    """No file system is mounted there any more."""
+    if root.is_mount():
+        run("umount", str(root))

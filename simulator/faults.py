@@ -162,10 +162,17 @@ class Faults:
         sim.starve()
         self._for(fault, sim.feed)
 
+    def _hang_fence(self, fault: Fault, node: str) -> None:
+        """SIGSTOP for the fence alone."""
+        fence = self._world.nodes[node].fence
+        if fence is not None:
+            fence.hung = True
+            self._for(fault, self._world.nodes[node].feed)
+
     def _kill_fence(self, fault: Fault, node: str) -> None:
         fence = self._world.nodes[node].fence
         if fence is not None and self._world.nodes[node].host.up:
-            fence.die()
+            fence.die(fault.lasts_s)
 
     def _etcd_member(self, fault: Fault, node: str) -> None:
         self._stop_members(fault, {node})
@@ -278,6 +285,12 @@ class Faults:
         lossy = self._world.network.lossy
         lossy[node] = fault.amount
         self._for(fault, lambda: lossy.pop(node, None))
+
+    def _mute(self, fault: Fault, node: str) -> None:
+        """Its heartbeats get to nobody; everything else does, as behind a wrong firewall."""
+        muted = self._world.heartbeats.muted
+        muted[node] += 1
+        self._for(fault, lambda: muted.subtract((node,)))
 
     def _forget_changes(self, fault: Fault, node: str) -> None:
         """etcd is compacted: whoever watches from further back has a gap."""

@@ -58,6 +58,11 @@ class FenceProcess:
         """A deadline is in force."""
         return self.fence.next_s() is not None
 
+    @property
+    def heartbeats_to(self) -> tuple[str, ...]:
+        """Whom it sends heartbeats to, while it gets to run."""
+        return () if self.hung or self.fence.lost else self.fence.heartbeats_to
+
     def tick(self) -> None:
         """A clock or a process has changed."""
         if self.hung or self.host.frozen or not self.host.up:
@@ -81,11 +86,11 @@ class FenceProcess:
         if self.hung:
             self.host.later(0.05, self._due)
 
-    def die(self) -> None:
-        """SIGKILL; the kernel tells the postmaster, systemd starts another fence."""
+    def die(self, stays_away_s: float = 0.0) -> None:
+        """SIGKILL; the kernel tells the postmaster, systemd starts another fence when it can."""
         if not self.fence.lost:
             self.fence.die()
-            self.host.later(self._dice.uniform(0.1, 1.0), self._again)
+            self.host.later(self._dice.uniform(0.1, 1.0) + stays_away_s, self._again)
 
     def power_off(self) -> None:
         self.fence.vanish()

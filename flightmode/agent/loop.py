@@ -11,6 +11,7 @@ from flightmode.agent.hands import Hands
 from flightmode.agent.job import JobRunner
 from flightmode.agent.journal import Journal
 from flightmode.agent.observe import Identity, Observer
+from flightmode.agent.placing import keep_placed
 from flightmode.decide import decide
 from flightmode.errors import FenceError, StoreError
 from flightmode.model.action import Publish
@@ -25,6 +26,8 @@ _log = structlog.get_logger("agent.loop")
 
 # A listener that broke is set up again after so long; it only wakes the loop earlier.
 _RELISTEN_S = 0.2
+# A fence that was started anew sends no heartbeats until it is told to whom.
+_TELL_FENCE_S = 1.0
 # After a decision that broke an invariant.
 _BROKEN_S = 0.5
 
@@ -51,6 +54,10 @@ class Agent:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._listen_to_store())
                 tasks.create_task(self._listen_to_fence())
+                tasks.create_task(self._beat())
+                if self._hands.placing is not None:
+                    place = keep_placed(self._hands.placing, self._hands.clock, lambda: self.view)
+                    tasks.create_task(place)
                 while True:
                     decision = await self.step()
                     await self.bell.wait(decision.wake_s)
@@ -82,6 +89,20 @@ class Agent:
             except StoreError as failure:
                 _log.info("watch ended", why=str(failure))
             await asyncio.sleep(_RELISTEN_S)
+
+    async def _beat(self) -> None:
+        """Heartbeats: ours, and those of the fence, which a new fence has to be told of."""
+        pulse = self._hands.pulse
+        if pulse is None:
+            return
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(pulse.run())
+            while (fence := self._hands.fence) is not None:
+                try:
+                    await fence.send_heartbeats(pulse.targets)
+                except FenceError as failure:
+                    _log.debug("the fence sends no heartbeats", why=str(failure))
+                await asyncio.sleep(_TELL_FENCE_S)
 
     async def _listen_to_fence(self) -> None:
         """An exit of the postmaster wakes the loop at once."""

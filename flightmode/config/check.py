@@ -103,7 +103,7 @@ def one_address_each(config: Config) -> Iterator[Problem]:
     """No two of the things that listen share a host and a port."""
     taken: dict[tuple[str, int], str] = {}
     for name, node in config.nodes.items():
-        ports = ["api_port", "etcd_client_port", "etcd_peer_port"]
+        ports = ["api_port", "heartbeat_port", "etcd_client_port", "etcd_peer_port"]
         if node.kind is NodeKind.DATABASE:
             ports.append("postgres_port")
         for key in ports:
@@ -162,6 +162,18 @@ def members_speak_before_they_are_stale(config: Config) -> Iterator[Problem]:
     if config.timing.member_fresh_s < 2:
         found = f"{config.timing.member_fresh_s:g}"
         yield Problem("timing.member_fresh_s", f"found {found}, must be at least 2")
+
+
+def a_suspicion_takes_its_time(config: Config) -> Iterator[Problem]:
+    """A few heartbeats and a renewal may be late on a busy machine; that is no failover."""
+    timing = config.timing
+    least_s = max(1.0, timing.renew_every_s + 0.2)
+    if timing.suspect_after_s > 0 and timing.suspect_after_s < least_s:
+        yield Problem(
+            "timing.suspect_after_s",
+            f"found {timing.suspect_after_s:g}, must be 0 (never) or at least {least_s:g}: "
+            "a renewal that is a little late must not look like a loss",
+        )
 
 
 def parameters_are_free(config: Config) -> Iterator[Problem]:
@@ -251,6 +263,7 @@ RULES: Final[tuple[Rule, ...]] = (
     a_silent_standby_is_left_out_in_time,
     a_flap_waits_longer,
     members_speak_before_they_are_stale,
+    a_suspicion_takes_its_time,
     parameters_are_free,
     values_are_one_line,
     rules_of_access_are_whole,

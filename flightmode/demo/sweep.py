@@ -1,26 +1,39 @@
 """Removing what dead runs left behind; living runs and kept ones stay as they are.
 
+A run of a kind that is not known here belongs to another program, which sweeps it itself.
+
 `python -m flightmode.demo.sweep` removes kept ones too: whoever types it means it.
 """
 
 import sys
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from flightmode.demo import loopback, namespaces
 from flightmode.demo.record import Record, records
 
-TEAR_DOWN = {"namespaces": namespaces.tear_down, "loopback": loopback.tear_down}
+Kinds = Mapping[str, Callable[[Record], None]]
+"""How a run of each kind is removed."""
+
+TEAR_DOWN: Kinds = MappingProxyType(
+    {"namespaces": namespaces.tear_down, "loopback": loopback.tear_down}
+)
 
 
-def dead_runs(*, kept_too: bool = False) -> list[Record]:
-    """The runs whose process is gone."""
-    return [record for record in records() if record.dead and (kept_too or not record.kept)]
+def dead_runs(*, kept_too: bool = False, kinds: Kinds = TEAR_DOWN) -> list[Record]:
+    """The runs of those kinds whose process is gone."""
+    return [
+        record
+        for record in records()
+        if record.kind in kinds and record.dead and (kept_too or not record.kept)
+    ]
 
 
-def sweep(*, kept_too: bool = False) -> list[Record]:
-    """Remove the dead runs, and return them.  May be repeated."""
-    dead = dead_runs(kept_too=kept_too)
+def sweep(*, kept_too: bool = False, kinds: Kinds = TEAR_DOWN) -> list[Record]:
+    """Remove the dead runs of those kinds, and return them.  May be repeated."""
+    dead = dead_runs(kept_too=kept_too, kinds=kinds)
     for record in dead:
-        TEAR_DOWN[record.kind](record)
+        kinds[record.kind](record)
     return dead
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from flightmode.model.cluster import ClusterState, Request
+from flightmode.model.heartbeat import NOT_LISTENING, Listening
 from flightmode.model.member import Member, MemberSeen, Node
 from flightmode.model.memory import Memory
 from flightmode.model.policy import Policy
@@ -99,6 +100,8 @@ class View:
     results: tuple[JobResult, ...]
     """The last result of each kind of job."""
     memory: Memory
+    listening: Listening = NOT_LISTENING
+    """Heartbeats of the other nodes.  They inform and never make anything safe (S3)."""
 
     def result(self, kind: str) -> JobResult | None:
         return next((result for result in self.results if result.kind == kind), None)

@@ -28,6 +28,8 @@ class Step:
     release: bool = False
     alone: bool = False
     """Never on two hosts at once: two members of etcd that restart together are no quorum."""
+    meets: bool = False
+    """It ends only when enough other hosts are as far: there is no etcd without a quorum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,15 +123,22 @@ def _packages(wanted: Wanted, facts: Facts) -> list[Step]:
     if not missing:
         return []
     names = " ".join(missing)
+    known = " && ".join(_is_known(name) for name in missing if name.startswith("postgresql-"))
     options = "-o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold"
     return [
         Step(
             f"install {names}",
             "export DEBIAN_FRONTEND=noninteractive && "
-            f"apt-get {options} update -q && "
+            f"apt-get {options} update -q && {known or 'true'} && "
             f"apt-get {options} install -q -y --no-install-recommends {names}",
         )
     ]
+
+
+def _is_known(name: str) -> str:
+    """A shell command that fails, and says what to do, where apt has no such package."""
+    text = f"apt knows no {name}: Debian 12 has 15 and Debian 13 has 17 (cluster.postgres_major)"
+    return f"{{ apt-cache show {name} >/dev/null 2>&1 || {{ echo '{text}' >&2; false; }}; }}"
 
 
 def _user(facts: Facts) -> list[Step]:
@@ -180,9 +189,9 @@ def _units(wanted: Wanted, facts: Facts, release: str) -> list[Step]:
     if disabled:
         steps.append(Step("enable at boot", f"systemctl enable --quiet {' '.join(disabled)}"))
     restarted = [n for n in _restarted(wanted, facts, changed, release) if n not in stopped]
-    steps += [Step(f"start {name}", _start(name)) for name in stopped]
+    steps += [Step(f"start {name}", _start(name), meets=True) for name in stopped]
     steps += [
-        Step(f"restart {name}", f"systemctl restart {name}", alone=name == _ETCD)
+        Step(f"restart {name}", f"systemctl restart {name}", alone=name == _ETCD, meets=True)
         for name in restarted
     ]
     return steps

@@ -13,7 +13,11 @@ def removal(wanted: Wanted, data_dir: str) -> Plan:
     units = " ".join(reversed(wanted.units))
     files = " ".join(f"{UNITS}/{name}" for name in wanted.units)
     steps = [
-        Step("stop everything", f"systemctl disable --now {units} 2>/dev/null || true"),
+        Step(
+            "stop everything",
+            f"systemctl disable --now {units} 2>/dev/null || true; "
+            f"systemctl reset-failed {units} 2>/dev/null || true",
+        ),
         Step(
             "keep the data aside",
             f'[ ! -e {data_dir} ] || mv {data_dir} "{data_dir}.of-$(date +%Y%m%dT%H%M%S)"',

@@ -8,6 +8,7 @@ from flightmode.model.policy import Policy
 from simulator.checkers.alone import who_is_alone_is_not_fenced
 from simulator.checkers.judging import Checker, Violation
 from simulator.checkers.kept import no_copy_is_thrown_away
+from simulator.checkers.lost import two_have_missed_who_is_lost
 from simulator.checkers.nothing_lost import nothing_acknowledged_is_lost
 from simulator.checkers.one_holder import one_holder_per_term
 from simulator.checkers.one_key import one_key_one_swap
@@ -26,6 +27,7 @@ ALL: tuple[Checker, ...] = (
     who_is_alone_is_not_fenced,
     a_pause_is_kept,
     permission_ends_in_time,
+    two_have_missed_who_is_lost,
     it_recovers,
     no_copy_is_thrown_away,
     nothing_of_ours_breaks,

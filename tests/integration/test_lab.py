@@ -278,6 +278,18 @@ async def test_a_sweep_leaves_a_living_run_alone(make: type[LoopbackLab]) -> Non
         assert process.returncode is None
 
 
+def test_a_sweep_leaves_what_it_does_not_know_how_to_remove() -> None:
+    theirs = Record.claim("of another program")
+    try:
+        theirs.owner = (os.getpid(), theirs.owner[1] - 1)
+        theirs.save()
+        assert theirs.dead
+        assert theirs not in sweep(kept_too=True)
+        assert theirs in records()
+    finally:
+        theirs.erase()
+
+
 def test_a_run_whose_pid_went_to_somebody_else_is_dead() -> None:
     mine = Record.claim("loopback")
     try:

@@ -140,14 +140,11 @@ def _share(directory: Path, config: Config) -> None:
 
 def _next_steps(directory: Path, config: Config) -> list[str]:
     path = directory / _TOML
-    copies = ", ".join(
-        f"{directory}/nodes/{name}/ to {node.host}:/etc/flightmode/"
-        for name, node in config.nodes.items()
-    )
+    nodes = ", ".join(config.nodes)
     return [
         f"look at {path}, then: flightmode check --file-only --config {path}",
         f"after a change of a node's name or host: flightmode init {directory} --renew",
-        f"copy, as root and with their modes, {copies}",
-        "on each node: flightmode check, then start etcd, the fence and the agent",
-        f"from here: flightmode status --config {path}",
+        f"bring {nodes} to it, as bare Debian hosts: flightmode provision --config {path} "
+        f"(or by hand: each host gets its part of {directory}/nodes/ as /etc/flightmode/)",
+        f"look at it at any time: flightmode status --config {path}",
     ]

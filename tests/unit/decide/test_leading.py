@@ -88,6 +88,16 @@ class TestAfterACrash:
         assert "KillRemnants" in verbs(decision)
         assert "hand over" not in verbs(decision)
 
+    def test_without_a_fence_nothing_can_be_ended_or_started_so_it_hands_over(self):
+        """A fence that stayed away kept its leader renewing a term without a Postgres."""
+        gone = replace(IDLE, reachable=False)
+        dead = leader(server=replace(CRASHED, run=Run.DYING), fence=gone, memory=DEAD)
+        assert "hand over" in verbs(decide(dead))
+        alone = replace(dead, store=store(SOLO))
+        assert not {"hand over", "KillRemnants"} & set(verbs(decide(alone)))
+        paused = replace(dead, store=store(replace(SYNC, pause=Pause(WALL_S + 30, "ada"))))
+        assert "hand over" not in verbs(decide(paused))
+
     def test_nothing_starts_while_the_offer_stands(self):
         offered = store(replace(SYNC, handover=Handover("fra", "x")))
         waiting = replace(DEAD, offered_since_s=NOW_S - 1)

@@ -179,11 +179,13 @@ def test_a_slow_disk_does_not_matter_to_an_application_s_host() -> None:
 
 def test_the_firewall_admits_who_needs_a_port_and_nobody_else() -> None:
     rules = firewall(CONFIG, "ams")
-    assert "ip saddr { 10.0.0.1, 10.0.0.2, 10.0.0.3 } tcp dport { 2380 } accept" in rules
+    assert "ip saddr { 10.0.0.1, 10.0.0.2, 10.0.0.3 } tcp dport { 2380, 8009 } accept" in rules
+    assert "ip saddr { 10.0.0.1, 10.0.0.2, 10.0.0.3 } udp dport { 8009 } accept" in rules
+    assert "udp dport 8009 drop" in rules
     everybody = "10.0.0.1, 10.0.0.2, 10.0.0.3, 10.0.0.9, 192.168.7.0/24"
     assert f"ip saddr {{ {everybody} }} tcp dport {{ 5432 }} accept" in rules
     assert "ip6 saddr { fd00::/8 } tcp dport { 5432 } accept" in rules
-    assert "tcp dport { 2379, 2380, 5432 } drop" in rules
+    assert "tcp dport { 2379, 2380, 8009, 5432 } drop" in rules
     assert "5432" not in firewall(CONFIG, "wit")
 
 
