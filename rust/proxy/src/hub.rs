@@ -145,12 +145,13 @@ pub struct About {
     pub since_s: f64,
 }
 
-/// What a pool of a database may do.
-pub fn limits_of(database: &Database, config: &Config) -> Limits {
+/// What this shard's pool of a database may do: each has its part of what all have.
+pub fn limits_of(database: &Database, hub: &Hub) -> Limits {
+    let size = hub.shards.share(database.pool_size).max(1);
     Limits {
-        size: database.pool_size.max(1),
-        warm: database.min_pool_size.max(1).min(database.pool_size.max(1)),
-        idle_s: config.times.server_idle_s,
+        size,
+        warm: hub.shards.share(database.min_pool_size).clamp(1, size),
+        idle_s: hub.config.borrow().times.server_idle_s,
         ..Limits::default()
     }
 }
@@ -224,10 +225,7 @@ impl Hub {
             }
             return Some(Rc::clone(found));
         }
-        let mut machine = Pool::new(
-            limits_of(&database, &config),
-            self.topology.borrow().clone(),
-        );
+        let mut machine = Pool::new(limits_of(&database, self), self.topology.borrow().clone());
         if self.is_paused(&key.database) {
             machine.pause();
         }

@@ -13,12 +13,13 @@
 //! - `moving`: clients go to the process that takes this one's place
 //! - `replication`: a client with a server of its own
 //! - `hub`: pools and who holds what; carries out what `pooler::pool` decides; `operate`: what
-//!   an operator asks for; `memory`: what is kept; `room`: limits beyond one pool; `notes`: what is counted
+//!   an operator asks for; `memory`: what is kept; `room`, `census`: limits beyond one pool; `notes`: what is counted
 //! - `server`: a session at a Postgres server; `stream`: any connection
 
 #![forbid(unsafe_code)]
 
 mod auth_query;
+mod census;
 pub mod config;
 mod console;
 pub mod events;
@@ -127,7 +128,7 @@ impl Proxy {
                 fresh: Arc::clone(&fresh),
                 opened,
                 inbox,
-                shards: proxy.shards.clone(),
+                shards: proxy.shards.of(number),
                 sink: sink.clone(),
             };
             proxy.spawn(number, shard)?;

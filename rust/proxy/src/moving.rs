@@ -34,6 +34,7 @@ use tokio::io::{copy_bidirectional, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use zeroize::Zeroizing;
 
+use crate::census::Who;
 use crate::hub::{Event, Hub, PoolKey, PoolOf};
 use crate::login::Guest;
 use crate::names::Statements;
@@ -361,6 +362,12 @@ impl Unpacked {
             secret_len: 0,
             replication: None,
         };
+        let of_ip = address.map(|address| address.ip().to_string());
+        hub.shards.census.enter_anyway(Who {
+            user: &guest.user,
+            database: &guest.database,
+            address: of_ip.as_deref().unwrap_or_default(),
+        });
         let id = hub.moving.number(state.id);
         let secret = std::mem::take(&mut state.secret);
         let mut relay = relay_of(guest, hub, &config, pool, address, (id, secret));

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use crate::census::Census;
 use crate::config::News;
 use crate::hub::Hub;
 use crate::stats::{self, Stats};
@@ -78,6 +79,9 @@ pub struct Shards {
     inboxes: Arc<[mpsc::UnboundedSender<Order>]>,
     /// The listening sockets, for who takes over; none once nobody is to come in any more.
     sockets: Arc<Mutex<Vec<OwnedFd>>>,
+    pub census: Arc<Census>,
+    /// Whose copy this is.
+    number: usize,
 }
 
 impl Shards {
@@ -85,7 +89,23 @@ impl Shards {
         Self {
             inboxes: inboxes.into(),
             sockets: Arc::default(),
+            census: Arc::default(),
+            number: 0,
         }
+    }
+
+    /// The copy of one of them.
+    #[must_use]
+    pub fn of(&self, number: usize) -> Self {
+        Self {
+            number,
+            ..self.clone()
+        }
+    }
+
+    /// Its part of what all of them may have together.
+    pub fn share(&self, total: usize) -> usize {
+        total / self.count() + usize::from(self.number < total % self.count())
     }
 
     pub fn count(&self) -> usize {

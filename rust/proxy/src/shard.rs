@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use tokio::io::AsyncWriteExt;
 use tokio_rustls::TlsAcceptor;
 
 use crate::auth_query::Asked;
+use crate::census::Who;
 use crate::config::{Config, PoolMode};
 use crate::console;
 use crate::events::Happened;
@@ -88,48 +89,6 @@ pub async fn refuse(mut stream: Stream, hub: &Rc<Hub>, sqlstate: &str, message: 
     let _ = stream.shutdown().await;
 }
 
-/// The first limit that one more client would break.
-fn over_limit(hub: &Hub, config: &Config, guest: &Guest, ip: Option<IpAddr>) -> Option<String> {
-    let clients = hub.clients.borrow();
-    let limits = &config.limits;
-    let count = |is: &dyn Fn(&Entry) -> bool| clients.values().filter(|entry| is(entry)).count();
-    let of_user = config
-        .users
-        .get(&guest.user)
-        .map_or(0, |user| user.max_connections);
-    let user_limit = if of_user > 0 {
-        of_user
-    } else {
-        limits.per_user
-    };
-    let address = ip.map(|ip| ip.to_string()).unwrap_or_default();
-    if limits.max_clients > 0 && clients.len() >= limits.max_clients {
-        return Some(format!(
-            "no more connections allowed (max_clients is {})",
-            limits.max_clients
-        ));
-    }
-    if user_limit > 0 && count(&|entry| entry.pool.key.user == guest.user) >= user_limit {
-        return Some(format!(
-            "user \"{}\" has its {user_limit} connections",
-            guest.user
-        ));
-    }
-    let of_database = |entry: &Entry| entry.pool.key.database == guest.database;
-    if limits.per_database > 0 && count(&of_database) >= limits.per_database {
-        let most = limits.per_database;
-        return Some(format!(
-            "database \"{}\" has its {most} connections",
-            guest.database
-        ));
-    }
-    let of_ip = |entry: &Entry| entry.address == address;
-    if limits.per_ip > 0 && ip.is_some() && count(&of_ip) >= limits.per_ip {
-        return Some(format!("{address} has its {} connections", limits.per_ip));
-    }
-    None
-}
-
 async fn welcome(
     guest: Guest,
     address: Option<SocketAddr>,
@@ -153,17 +112,28 @@ async fn welcome(
         );
         return refuse(guest.stream, hub, "53200", &words, &who).await;
     }
-    if let Some(words) = over_limit(hub, config, &guest, ip) {
-        return refuse(guest.stream, hub, "53300", &words, &who).await;
-    }
+    let of_ip = ip.map(|ip| ip.to_string()).unwrap_or_default();
+    let counted = Who {
+        user: &guest.user,
+        database: &guest.database,
+        address: &of_ip,
+    };
+    let census = &hub.shards.census;
     if guest.replication.is_some() {
-        return replicate(guest, hub, config, &who).await;
+        return match census.limit(counted, config) {
+            Some(words) => refuse(guest.stream, hub, "53300", &words, &who).await,
+            None => replicate(guest, hub, config, &who).await,
+        };
+    }
+    if let Err(words) = census.enter(counted, config) {
+        return refuse(guest.stream, hub, "53300", &words, &who).await;
     }
     let key = PoolKey {
         database: guest.database.clone(),
         user: guest.user.clone(),
     };
     let Some(pool) = hub.pool(&key, guest.credential.clone()) else {
+        census.leave(counted);
         let words = format!("database \"{}\" is not served here", guest.database);
         return refuse(guest.stream, hub, "3D000", &words, &who).await;
     };
@@ -185,7 +155,7 @@ async fn welcome(
     }
 }
 
-/// `known_by`: its number and the secret of its cancel key.
+/// It is counted already.  `known_by`: its number and the secret of its cancel key.
 pub fn relay_of(
     guest: Guest,
     hub: &Rc<Hub>,
