@@ -88,3 +88,34 @@ async def test_nobody_waits_for_a_host_that_has_failed() -> None:
             await carry_out(plans, {"ams": bad, "wit": good}, RELEASE, lambda step: None)
     assert bad.ran == ["apt-get install"]
     assert good.ran == ["systemctl restart agent"]
+
+
+async def test_what_comes_last_begins_when_nothing_else_is_left_anywhere() -> None:
+    shared = {"busy": 0, "most": 0}
+    order = list[str]()
+
+    class Noting(Host):
+        async def run(
+            self, command: str, *, stdin: bytes | None = None, within_s: float = 600.0
+        ) -> Ran:
+            order.append(command)
+            return await super().run(command, stdin=stdin, within_s=within_s)
+
+    slow = tuple(Step("install", f"slow {number}") for number in range(20))
+    plans = [
+        Plan("ams", (), (Step("install", "quick"), Step("take over", "last", last=True))),
+        Plan("fra", (), slow),
+    ]
+    hosts = {"ams": Noting(shared), "fra": Noting(shared)}
+    await carry_out(plans, hosts, RELEASE, lambda step: None)
+    assert order[-1] == "last"
+    assert len(order) == 22
+    with pytest.raises(StepFailed):
+        async with asyncio.timeout(5):
+            await carry_out(
+                plans,
+                {"ams": Noting(shared), "fra": Noting(shared, "slow 3")},
+                RELEASE,
+                lambda step: None,
+            )
+    assert order[-1] == "slow 3"
