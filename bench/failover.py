@@ -27,6 +27,7 @@ from flightmode.demo.namespaces import NamespaceLab
 from flightmode.demo.rehearsals import (
     AGENT_LOST,
     ETCD_LOST,
+    HUNG,
     KILL,
     PARTITION,
     POWER,
@@ -44,6 +45,7 @@ FAULTS = {
     "switchover": SWITCHOVER,
     "power": POWER,
     "partition": PARTITION,
+    "hung": HUNG,
     "standby": STANDBY_LOST,
     "witness": WITNESS_LOST,
     "etcd": ETCD_LOST,
@@ -54,6 +56,7 @@ GOALS_S = {
     "switchover": 0.4,
     "power": 2.0,
     "partition": 2.0,
+    "hung": 8.0,
     "standby": 1.0,
     "witness": 0.1,
     "etcd": 0.1,

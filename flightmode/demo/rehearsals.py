@@ -189,6 +189,12 @@ async def heal(stage: Stage, primary: str) -> str:
     return "fenced itself"
 
 
+async def hang(stage: Stage, primary: str) -> str:
+    """SIGSTOP for the postmaster: sessions that stand go on, nobody new gets in."""
+    os.kill(stage.cluster.postmaster(primary), signal.SIGSTOP)
+    return ""
+
+
 async def lose_standby(stage: Stage, primary: str) -> str:
     """The host of the standby loses its power."""
     await stage.cluster.lab.power_loss(_standby_of(stage, primary))
@@ -251,6 +257,7 @@ SWITCHOVER = Rehearsal("planned switchover", switchover)
 KILL = Rehearsal("kill -9 of the postmaster", kill_postmaster)
 POWER = Rehearsal("power loss of the primary's host", power_loss, power_on)
 PARTITION = Rehearsal("partition of the primary", cut, heal)
+HUNG = Rehearsal("SIGSTOP of the postmaster", hang)
 STANDBY_LOST = Rehearsal(
     "power loss of the standby's host", lose_standby, standby_on, fails_over=False, lasts_s=6.0
 )
