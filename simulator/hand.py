@@ -27,6 +27,7 @@ from simulator.wal import Data, Slot
 
 _COMMAND = StartCommand(("/postgres",), (), 999, 999, Path("/data"), Path("/log"))
 _EFFECTIVE_S = 10.0
+_PROBE_TAKES_S = 0.003
 
 
 class SimPostgres:
@@ -70,7 +71,8 @@ class SimPostgres:
         return self._seen()
 
     async def probe(self) -> None:
-        await self._takes(0.005)
+        await asyncio.sleep(_PROBE_TAKES_S)
+        await self._gate()
         server = self._server
         if server.state != PRIMARY:
             raise ServerUnwilling(f"Postgres is {server.state}")
