@@ -5,26 +5,28 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from hosts.commands import run
+from hosts.commands import HostsFailed, run
 
 SUITE = "bookworm"
+"""Debian 12; `trixie` is Debian 13."""
+
 CACHE = Path("/var/cache/flightmode-hosts")
 PACKAGES = ("systemd-sysv", "dbus", "openssh-server", "iproute2", "ca-certificates", "procps")
 """A kernel and a network come from the machine; what is left of a cloud image is this."""
 
 
-def image(cache: Path = CACHE) -> Path:
-    """The directory of the image; debootstrapped if it is not there (about a minute)."""
-    home = cache / SUITE
+def image(cache: Path = CACHE, suite: str = SUITE) -> Path:
+    """The directory of that Debian's image; debootstrapped if it is not there: about a minute."""
+    home = cache / suite
     if (home / "etc" / "flightmode-image").exists():
         return home
     cache.mkdir(parents=True, exist_ok=True)
-    draft = cache / f"{SUITE}.{os.getpid()}"
-    sources = _sources()
-    mirror = [uri for uri, release in sources if release == SUITE][:1]
+    draft = cache / f"{suite}.{os.getpid()}"
+    sources = _sources(suite)
+    mirror = [uri for uri, release in sources if release == suite][:1]
     include = f"--include={','.join(PACKAGES)}"
     try:
-        run("debootstrap", "--variant=minbase", include, SUITE, str(draft), *mirror)
+        run("debootstrap", "--variant=minbase", include, suite, str(draft), *mirror)
         _finish(draft, sources)
         if home.exists():
             shutil.rmtree(home)
@@ -35,13 +37,26 @@ def image(cache: Path = CACHE) -> Path:
     return home
 
 
-def _sources() -> list[tuple[str, str]]:
-    """Where this machine has its packages from: address and release; maybe none is known yet."""
+def _sources(suite: str) -> list[tuple[str, str]]:
+    """Where that Debian's packages are, going by where this machine has its own from.
+
+    Address and release; maybe nothing is known yet.
+    """
     argv = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)"]
     argv += ["Created-By: Packages", "Component: main"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     pairs = {tuple(line.split(" ", 1)) for line in done.stdout.splitlines() if " " in line}
-    return sorted((uri, release) for uri, release in pairs if release.startswith(SUITE))
+    mine = _codename()
+    return sorted(
+        (uri, release.replace(mine, suite, 1)) for uri, release in pairs if release.startswith(mine)
+    )
+
+
+def _codename() -> str:
+    for line in Path("/etc/os-release").read_text().splitlines():
+        if line.startswith("VERSION_CODENAME="):
+            return line.partition("=")[2].strip('"')
+    raise HostsFailed("this machine's /etc/os-release has no VERSION_CODENAME")
 
 
 def _finish(root: Path, sources: list[tuple[str, str]]) -> None:

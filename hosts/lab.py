@@ -6,6 +6,7 @@ of the run's own; the machine's forwarding is put back at the end.
 """
 
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,8 +18,10 @@ from flightmode.demo.namespaces import Wiring, carry_out, namespaces_of, pids_in
 from flightmode.demo.record import Record
 from flightmode.demo.sweep import sweep
 from hosts.commands import HostsFailed, run
-from hosts.image import CACHE, image
+from hosts.image import CACHE, SUITE, image
 from hosts.machine import Machine, unmounted
+
+_POLL_S = 0.1
 
 KIND = "hosts"
 """The kind of a run's record."""
@@ -29,9 +32,9 @@ FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 class Hosts:
     """Made by `with`; leaving it removes every trace."""
 
-    def __init__(self, names: Sequence[str], *, cache: Path = CACHE) -> None:
+    def __init__(self, names: Sequence[str], *, suite: str = SUITE, cache: Path = CACHE) -> None:
         self._names = tuple(names)
-        self._cache = cache
+        self._image = partial(image, cache, suite)
         self._machines: dict[str, Machine] = {}
         self._forwarded = FORWARD.read_text()
 
@@ -51,7 +54,7 @@ class Hosts:
 
     def __enter__(self) -> Self:
         sweep(kinds={KIND: remove})
-        base = image(self._cache)
+        base = self._image()
         self._record = Record.claim(KIND)
         self._record.hosts = self._names
         self._record.save()
@@ -102,7 +105,7 @@ class Hosts:
         old = self._machines[name]
         old.erase()
         run("rm", "-rf", "--one-file-system", str(old.home))
-        self._machines[name] = self._machine(name, image(self._cache))
+        self._machines[name] = self._machine(name, self._image())
 
     def ssh(self, name: str, command: str, *, within_s: float = 120.0) -> str:
         """What a command printed, run as root there.  Raises HostsFailed."""
@@ -115,6 +118,18 @@ class Hosts:
         if done.returncode != 0:
             raise HostsFailed(f"{name}: {command}: {done.stdout[-1500:]}{done.stderr[-1500:]}")
         return done.stdout
+
+    def until_true(self, name: str, command: str, *, within_s: float) -> None:
+        """Ask again and again, until the command ends well there.  Raises HostsFailed."""
+        until_s = time.monotonic() + within_s
+        while True:
+            try:
+                self.ssh(name, command)
+                return
+            except HostsFailed:
+                if time.monotonic() > until_s:
+                    raise
+            time.sleep(_POLL_S)
 
     def cut(self, name: str) -> None:
         """Silence its cable."""

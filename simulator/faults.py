@@ -173,7 +173,7 @@ class Faults:
     def _kill_fence(self, fault: Fault, node: str) -> None:
         fence = self._world.nodes[node].fence
         if fence is not None and self._world.nodes[node].host.up:
-            fence.die()
+            fence.die(fault.lasts_s)
 
     def _etcd_member(self, fault: Fault, node: str) -> None:
         self._stop_members(fault, {node})

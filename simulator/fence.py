@@ -86,11 +86,11 @@ class FenceProcess:
         if self.hung:
             self.host.later(0.05, self._due)
 
-    def die(self) -> None:
-        """SIGKILL; the kernel tells the postmaster, systemd starts another fence."""
+    def die(self, stays_away_s: float = 0.0) -> None:
+        """SIGKILL; the kernel tells the postmaster, systemd starts another fence when it can."""
         if not self.fence.lost:
             self.fence.die()
-            self.host.later(self._dice.uniform(0.1, 1.0), self._again)
+            self.host.later(self._dice.uniform(0.1, 1.0) + stays_away_s, self._again)
 
     def power_off(self) -> None:
         self.fence.vanish()

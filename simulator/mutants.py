@@ -37,6 +37,8 @@ BY_SEED: Mapping[str, int] = {
     "who was passed over is rewound": 14,
     "commits wait for nobody although a standby is recorded": 69,
     "an offered handover is waited for without end": 152,
+    "a standby is recorded before commits are known to wait for it": 166,
+    "a standby is recorded that has not flushed everything": 166,
 }
 """A seed that is known to find it, without the fast path; the others are found by kept plans."""
 

@@ -250,6 +250,18 @@ def the_proxy_is_not_open(config: Config) -> Iterator[Problem]:
             yield Problem(f"{path}.method", f'"trust" would let anybody in at {proxy.host}')
 
 
+def each_shard_of_the_proxy_has_a_server(config: Config) -> Iterator[Problem]:
+    """A pool's servers are divided among the threads, and a client stays with its thread."""
+    proxy = config.proxy
+    sizes = {"proxy.pool_size": proxy.pool_size}
+    for name, pool in proxy.databases.items():
+        if pool.pool_size is not None:
+            sizes[f"proxy.databases.{name}.pool_size"] = pool.pool_size
+    for path, size in sizes.items():
+        if size < proxy.shards:
+            yield Problem(path, f"found {size}, for {proxy.shards} shards: each needs one at least")
+
+
 def machines_are_apart(config: Config) -> Iterator[Problem]:
     """An application's machine is none of the nodes: it would die with one."""
     hosts = {node.host.lower(): name for name, node in config.nodes.items()}
@@ -277,5 +289,6 @@ RULES: Final[tuple[Rule, ...]] = (
     rules_of_access_are_whole,
     postgres_is_not_root,
     the_proxy_is_not_open,
+    each_shard_of_the_proxy_has_a_server,
     machines_are_apart,
 )

@@ -413,7 +413,9 @@ class Proxy(Section):
         le=65535,
         description="Where Prometheus finds its metrics, on this machine only.",
     )
-    shards: int = Field(default=1, ge=1, le=64, description="Threads; each has pools of its own.")
+    shards: int = Field(
+        default=1, ge=1, le=64, description="Threads; each has its part of every pool."
+    )
     admin_users: tuple[str, ...] = Field(
         default=(), description="Who may give orders on the database `flightmode`."
     )

@@ -94,6 +94,8 @@ def _by_run(view: View) -> Decision:
             problem = "FM601: Postgres runs here and does not answer"
             why = "Postgres does not answer; the fence stops it if we lose our permission"
             return answer(view, "leading: silent", why, *fence_actions(view), problem=problem)
+        case Run.DYING if not view.fence.reachable:
+            return _without_fence(view)
         case Run.DYING:
             return _remnants(view)
         case Run.STOPPED:
@@ -288,6 +290,20 @@ def _stopped(view: View) -> Decision:
     if successor is not None and (died or _cannot_start(view) is not None):
         return _offer(view, successor)
     return _start_in_place(view)
+
+
+def _without_fence(view: View) -> Decision:
+    """The fence is gone and Postgres with it: nothing can be started or ended here (I9).
+
+    Whether the guard against a loop of crashes holds does not matter: no query kills a fence.
+    """
+    state, successor = state_of(view), _successor(view)
+    if state.pause is None and state.handover is not None:
+        return _offered(view, state.handover)
+    if state.pause is None and successor is not None:
+        return _offer(view, successor)
+    why = "the fence does not answer, and without it Postgres cannot be started"
+    return answer(view, "leading: no fence", why, wake_s=0.1)
 
 
 def _no_data(view: View) -> Decision:

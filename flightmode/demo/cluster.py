@@ -26,6 +26,7 @@ from flightmode.model.server import Run
 from flightmode.pki import Authority, client_context, make_secrets, read_secret
 from flightmode.store import codec, keys
 from flightmode.store.etcd import EtcdStore
+from flightmode.store.etcd_members import EtcdMembers
 
 DATABASES = ("ams", "fra")
 WITNESS = "wit"
@@ -111,6 +112,7 @@ class DemoCluster:
             f'bin_dir = "{bin_dir}"\nuser = "{self._user.pw_name}"\n'
             'parameters = { shared_buffers = "64MB", max_connections = 60 }\n'
             '[[postgres.hba]]\ntype = "hostssl"\naddress = "0.0.0.0/0"\n',
+            '[[postgres.hba]]\ntype = "local"\n',
             '[tls]\ndirectory = "{node}/tls"\n[secrets]\ndirectory = "{node}/secrets"\n'
             '[paths]\nrun_dir = "{node}/run"\nstate_dir = "{node}/state"\n',
             "[timing]\n" + "".join(f"{key} = {value}\n" for key, value in timing.items()),
@@ -132,6 +134,12 @@ class DemoCluster:
         shutil.copytree(shared, self.directory / "operator" / "secrets")
         if APP in hosts:
             self._write_app(authority, shared)
+
+    def make_etcd_room(self, name: str) -> None:
+        """An empty directory for the node's member of etcd, when it has none any more."""
+        room = self.directory / name / "etcd"
+        room.mkdir(mode=0o700, exist_ok=True)
+        self._give_away(room)
 
     def _write_app(self, authority: Authority, shared: Path) -> None:
         """What a host of the application has: its own certificate, and one password."""
@@ -190,10 +198,11 @@ class DemoCluster:
         argv = [*self._as_user(reads_all=True), *self._flightmode("agent", name)]
         return await self._spawn(name, "agent", argv)
 
-    async def start_proxy(self) -> asyncio.subprocess.Process:
-        """The proxy on the application's host."""
+    async def start_proxy(self, *, take_over: bool = False) -> asyncio.subprocess.Process:
+        """The proxy on the application's host, also in the place of the one that runs."""
         what = [sys.executable, "-m", "flightmode.cli.main", "proxy"]
         toml = ["--config", str(self.directory / "app.toml")]
+        toml += ["--take-over"] if take_over else []
         return await self._spawn(APP, "proxy", [*self._as_user(reads_all=True), *what, *toml])
 
     async def power_on(self, name: str) -> None:
@@ -275,6 +284,12 @@ class DemoCluster:
             f"password={self._app_password} sslmode=verify-full sslrootcert={ca}"
         )
 
+    def local(self, host: str) -> str:
+        """How a client on a node itself reaches its Postgres: by the socket, without a network."""
+        where = locations_of(self.config, host).socket_dir
+        port = self.config.nodes[host].postgres_port
+        return f"host={where} port={port} dbname=ledger user=app password={self._app_password}"
+
     def proxied(self) -> str:
         """How a client reaches the proxy, on the socket beside it."""
         where = f"host={self.directory / APP / 'run'} port={self.config.proxy.port}"
@@ -305,6 +320,11 @@ class DemoCluster:
             return self.postmaster(name)
         except (FileNotFoundError, ProcessLookupError):
             return None
+
+    @property
+    def etcd(self) -> EtcdMembers:
+        """The members of etcd, as a person with the operator's certificate manages them."""
+        return self._store.members
 
     @property
     def postgres_binary(self) -> Path:

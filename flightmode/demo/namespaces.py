@@ -120,6 +120,8 @@ class NamespaceLab:
     """A lab of real hosts, as far as the network and the power go (see the port, `lab.Lab`)."""
 
     partitions = True
+    kind = "namespaces"
+    """Of its record: who sweeps it when its process is killed (`sweep.py`)."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = tuple(names)
@@ -141,7 +143,7 @@ class NamespaceLab:
         return self._record.scratch
 
     async def __aenter__(self) -> Self:
-        self._record = Record.claim("namespaces")
+        self._record = Record.claim(self.kind)
         self._record.hosts = self._names
         self._record.save()
         self._wiring = Wiring(self._record.number, self._names)

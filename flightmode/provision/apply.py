@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 
 from flightmode.config import Config
@@ -11,7 +11,7 @@ from flightmode.errors import FlightmodeError, HostRefused, HostUnfit, StepFaile
 from flightmode.provision.facts import Facts, read, script
 from flightmode.provision.plan import Plan, Step, plan, unpack_command
 from flightmode.provision.wanted import Wanted
-from flightmode.provision.wheels import Release
+from flightmode.provision.wheels import Kind, Release
 from flightmode.remote.port import Remote
 
 LOOK_WITHIN_S = 120.0
@@ -62,11 +62,11 @@ async def plan_all(
 async def carry_out(
     plans: Sequence[Plan], remotes: Mapping[str, Remote], release: Release, say: Say
 ) -> None:
-    """All hosts at once.  When one fails the others finish what they are doing; raises the first
-    failure, with the others' in its words."""
-    turn = asyncio.Lock()
+    """All hosts at once.  When one fails, the others end the step that they are at, unless it
+    waits for that host.  Raises the failures, in one."""
+    turn, failed = asyncio.Lock(), asyncio.Event()
     done = await asyncio.gather(
-        *(_one_host(each, remotes[each.name], release, say, turn) for each in plans),
+        *(_one_host(each, remotes[each.name], release, say, turn, failed) for each in plans),
         return_exceptions=True,
     )
     failures = [each for each in done if isinstance(each, FlightmodeError)]
@@ -80,15 +80,47 @@ async def carry_out(
 
 
 async def _one_host(
-    plan: Plan, remote: Remote, release: Release, say: Say, turn: asyncio.Lock
+    plan: Plan,
+    remote: Remote,
+    release: Release,
+    say: Say,
+    turn: asyncio.Lock,
+    failed: asyncio.Event,
 ) -> None:
     for number, step in enumerate(plan.steps, start=1):
+        if failed.is_set():
+            return
         began_s = time.monotonic()
         say(Progress(plan.name, number, len(plan.steps), step.title, ended=False))
-        async with turn if step.alone else contextlib.nullcontext():
-            await _one_step(plan.name, step, remote, release)
+        try:
+            async with turn if step.alone else contextlib.nullcontext():
+                doing = _one_step(plan.name, step, remote, release)
+                if not await (_unless(failed, doing) if step.meets else _to_its_end(doing)):
+                    return
+        except BaseException:
+            failed.set()
+            raise
         took_s = time.monotonic() - began_s
         say(Progress(plan.name, number, len(plan.steps), step.title, ended=True, took_s=took_s))
+
+
+async def _to_its_end(doing: Coroutine[None, None, None]) -> bool:
+    await doing
+    return True
+
+
+async def _unless(failed: asyncio.Event, doing: Coroutine[None, None, None]) -> bool:
+    """Whether it ended before another host failed; if not, nobody waits for it any more."""
+    mine, other = asyncio.ensure_future(doing), asyncio.ensure_future(failed.wait())
+    try:
+        await asyncio.wait((mine, other), return_when=asyncio.FIRST_COMPLETED)
+        if mine.done():
+            await mine
+        return mine.done()
+    finally:
+        for task in (mine, other):
+            task.cancel()
+        await asyncio.gather(mine, other, return_exceptions=True)
 
 
 async def _one_step(name: str, step: Step, remote: Remote, release: Release) -> None:
@@ -109,12 +141,10 @@ async def _one_step(name: str, step: Step, remote: Remote, release: Release) -> 
 
 
 async def _unpacking(name: str, remote: Remote, release: Release) -> tuple[str, bytes]:
-    """The wheels are for one version of Python.  Raises HostUnfit for another."""
+    """The wheels that fit this host's Python and processor.  Raises HostUnfit, StepFailed."""
     asked = 'import sys; print("%d.%d" % sys.version_info[:2])'
-    answer = await remote.run(f"python3 -c '{asked}'")
-    if answer.out.strip() != release.python:
-        raise HostUnfit(
-            f"{name} has Python {answer.out.strip() or '(none)'}, and this command runs on "
-            f"{release.python}: run it from a machine with the same Debian as the hosts"
-        )
-    return unpack_command(release.name), release.archive
+    answer = await remote.run(f"python3 -c '{asked}' && uname -m")
+    if answer.status != 0 or len(answer.out.split()) != 2:
+        raise HostUnfit(f"{name} has no Python that works: {answer.err.strip()[-_TAIL:]}")
+    kind = Kind(*answer.out.split())
+    return unpack_command(release.name), await asyncio.to_thread(release.archive_for, kind)

@@ -1,74 +1,123 @@
 """Flightmode itself and what it needs, as wheels: hosts then need no package index.
 
 The versions are those of the environment that runs this command: what was tested here runs there.
+A host with another Python gets the same versions, made for its own.
 """
 
 import hashlib
 import io
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from flightmode import __version__
 from flightmode.errors import StepFailed
+
+OLDEST_GLIBC, GLIBC = 5, 36
+"""Of the wheels that a host can use: 2.36 is Debian 12's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What decides whether a host can use a wheel."""
+
+    python: str
+    """Like `3.11`."""
+    machine: str
+    """As `uname -m` has it."""
+
+    @property
+    def options(self) -> list[str]:
+        """pip's, to get wheels for such a host on another one."""
+        tags = [f"manylinux_2_{glibc}" for glibc in range(GLIBC, OLDEST_GLIBC - 1, -1)]
+        words = ["--only-binary=:all:", "--implementation", "cp", "--python-version", self.python]
+        for abi in (f"cp{self.python.replace('.', '')}", "abi3", "none"):
+            words += ["--abi", abi]
+        for tag in (*tags, "manylinux2014", "manylinux2010", "manylinux1", "linux"):
+            words += ["--platform", f"{tag}_{self.machine}"]
+        return words
+
+
+HERE = Kind(f"{sys.version_info.major}.{sys.version_info.minor}", platform.machine())
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Wheels, packed."""
+    """A Flightmode to be brought to hosts."""
 
     name: str
     """Version and content: two of one name are the same."""
-    python: str
-    """The Python that they are for, like `3.11`."""
-    archive: bytes
+    own: Path | None = None
+    """The wheel of this checkout, for every Python; None: it is an index that has them."""
+    _packed: dict[Kind, bytes] = field(default_factory=dict)
+    _turn: threading.Lock = field(default_factory=threading.Lock)
+
+    def archive_for(self, kind: Kind) -> bytes:
+        """The wheels for such a host, packed; fetched when first asked for, in a minute or less.
+
+        Raises StepFailed with what pip said.  May be called from several threads.
+        """
+        with self._turn:
+            if kind not in self._packed:
+                self._packed[kind] = _gathered(self.own, kind)
+            return self._packed[kind]
 
 
 def build() -> Release:
-    """Make the wheels.  Takes a minute where Flightmode is run from its sources.
+    """Make ready what hosts like this machine need; a minute where it is run from its sources.
 
     Raises StepFailed with what pip said.
     """
-    with tempfile.TemporaryDirectory(prefix="flightmode-wheels-") as directory:
-        house = Path(directory)
-        pins = house / "pins"
-        pins.write_text(_pins())
-        argv = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
-        argv += ["--wheel-dir", str(house / "wheels"), "--constraint", str(pins)]
-        if _is_installed("setuptools-rust"):
-            argv.append("--no-build-isolation")
-        source = _source()
-        targets = {"CARGO_TARGET_DIR": str(Path(source).parents[1] / "target")}
-        env = {**os.environ, **(targets if Path(source).is_dir() else {})}
-        done = subprocess.run([*argv, source], capture_output=True, text=True, env=env)
-        if done.returncode != 0:
-            raise StepFailed(f"the wheels can't be made: {done.stderr.strip()[-1500:]}")
-        wheels = sorted((house / "wheels").glob("*.whl"))
-        return Release(
-            f"{__version__}-{_digest(wheels)}",
-            f"{sys.version_info.major}.{sys.version_info.minor}",
-            _packed(wheels),
-        )
+    source = _source()
+    own = None if source is None else _made(source)
+    digest = hashlib.sha256(_pins().encode())
+    if own is not None:
+        digest.update(_digest(own).encode())
+    release = Release(f"{__version__}-{digest.hexdigest()[:12]}", own)
+    if sys.platform == "linux":
+        release.archive_for(HERE)
+    return release
 
 
-def _source() -> str:
-    """Where pip finds this Flightmode: a copy of its checkout, else its version."""
+def _source() -> Path | None:
+    """The checkout that this Flightmode is run from; None: it was installed from an index."""
     for each in distributions():
         told = each.read_text("direct_url.json") if _name(each) == "flightmode" else None
         if told is not None:
             url = urlsplit(json.loads(told)["url"])
             if url.scheme == "file":
-                return str(_copied(Path(unquote(url.path))))
-    return f"flightmode=={__version__}"
+                return Path(unquote(url.path))
+    return None
+
+
+def _made(checkout: Path) -> Path:
+    """The wheel of a checkout.  It keeps to Python's stable interface: one for every Python."""
+    if sys.platform != "linux":
+        text = "Flightmode is run from its sources here, and a host's programs are made on Linux"
+        raise StepFailed(text, hint="run it from a Linux machine, or install a released version")
+    copy = _copied(checkout)
+    house = copy.parent / "wheels"
+    shutil.rmtree(house, ignore_errors=True)
+    argv = ["wheel", "--no-deps", "--wheel-dir", str(house), str(copy)]
+    if _is_installed("setuptools-rust"):
+        argv.append("--no-build-isolation")
+    _pip(argv, CARGO_TARGET_DIR=str(checkout / "target"))
+    (wheel,) = house.glob("flightmode-*.whl")
+    return wheel
 
 
 def _copied(checkout: Path) -> Path:
@@ -80,35 +129,71 @@ def _copied(checkout: Path) -> Path:
     built = shutil.ignore_patterns("__pycache__", "*.so", "target")
     for name in ("flightmode", "rust"):
         shutil.copytree(checkout / name, copy / name, ignore=built)
-    for name in ("pyproject.toml", "Cargo.toml", "Cargo.lock", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.cfg", "Cargo.toml", "Cargo.lock", "README.md", "LICENSE"):
         shutil.copy2(checkout / name, copy / name)
     return copy
 
 
+def _gathered(own: Path | None, kind: Kind) -> bytes:
+    if own is not None and kind.machine != HERE.machine:
+        text = f"the sources here make programs for {HERE.machine}, and a host is a {kind.machine}"
+        raise StepFailed(text, hint="run it from a machine of that kind, or install a release")
+    with tempfile.TemporaryDirectory(prefix="flightmode-wheels-") as directory:
+        house = Path(directory)
+        pins = house / "pins"
+        pins.write_text(_pins())
+        wanted = [f"flightmode=={__version__}"] if own is None else [str(own)]
+        alike = sys.platform == "linux" and kind == HERE
+        argv = ["wheel", "--wheel-dir"] if alike else ["download", *kind.options, "--dest"]
+        _pip([*argv, str(house / "wheels"), "--constraint", str(pins), *wanted])
+        return _archive(sorted((house / "wheels").glob("*.whl")))
+
+
+def _pip(argv: list[str], **environment: str) -> None:
+    command = [sys.executable, "-m", "pip", *argv, "--quiet", "--disable-pip-version-check"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **environment}
+    )
+    if done.returncode != 0:
+        raise StepFailed(f"the wheels can't be made: {done.stderr.strip()[-1500:]}")
+
+
 def _pins() -> str:
-    others = (each for each in distributions() if _name(each) not in ("flightmode", "pip"))
-    return "".join(f"{_name(each)}=={each.version}\n" for each in others)
+    """The versions here, of what Flightmode needs directly or not; other things are left out."""
+    found = {_name(each): each for each in distributions()}
+    needed, open_ = dict[str, str](), ["flightmode"]
+    while open_:
+        name = open_.pop()
+        if name in needed or name not in found:
+            continue
+        needed[name] = found[name].version
+        open_ += [
+            canonicalize_name(each.name)
+            for each in map(Requirement, found[name].requires or ())
+            if each.marker is None or each.marker.evaluate({"extra": ""})
+        ]
+    needed.pop("flightmode", None)
+    return "".join(f"{name}=={version}\n" for name, version in sorted(needed.items()))
 
 
 def _name(each: Distribution) -> str:
-    return each.metadata["Name"].lower()
+    return canonicalize_name(each.metadata["Name"])
 
 
 def _is_installed(name: str) -> bool:
     return any(_name(each) == name for each in distributions())
 
 
-def _digest(wheels: list[Path]) -> str:
-    """Of contents, not of archives: a wheel that is built again has other time stamps."""
+def _digest(wheel: Path) -> str:
+    """Of contents, not of the archive: a wheel that is built again has other time stamps."""
     digest = hashlib.sha256()
-    for wheel in wheels:
-        with zipfile.ZipFile(wheel) as archive:
-            for info in sorted(archive.infolist(), key=lambda info: info.filename):
-                digest.update(f"{info.filename} {info.CRC} {info.file_size}\n".encode())
-    return digest.hexdigest()[:12]
+    with zipfile.ZipFile(wheel) as archive:
+        for info in sorted(archive.infolist(), key=lambda info: info.filename):
+            digest.update(f"{info.filename} {info.CRC} {info.file_size}\n".encode())
+    return digest.hexdigest()
 
 
-def _packed(wheels: list[Path]) -> bytes:
+def _archive(wheels: list[Path]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for wheel in wheels:

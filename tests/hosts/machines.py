@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flightmode.demo.proxied import Application
+from hosts.image import SUITE
 from hosts.lab import Hosts
 
 NODES = ("ams", "fra", "wit")
@@ -62,15 +63,21 @@ class Founder:
         assert ran.status == 0, ran.out
         return ran
 
-    def begins(self) -> None:
+    def begins(self, *more: str) -> None:
         """`flightmode init`, and the few lines that a founder adds."""
         address = {name: machine.address for name, machine in self.hosts.machines.items()}
-        words = ["init", str(self.home)]
+        words = ["init", str(self.home), "--ssh-key", str(self.hosts.key), *more]
         for name in ("ams", "fra"):
             words += ["--database", f"{name}={address[name]}"]
         assert self.types(*words, "--witness", f"wit={address['wit']}").status == 0
-        text = self.toml.read_text().replace("#ssh_key = …", f'ssh_key = "{self.hosts.key}"')
+        text = self.toml.read_text()
         self.toml.write_text(f'{text}\n[provision.apps.{APP}]\nhost = "{address[APP]}"\n')
+
+    def edits(self, old: str, new: str) -> None:
+        """A change of flightmode.toml."""
+        text = self.toml.read_text()
+        assert old in text
+        self.toml.write_text(text.replace(old, new))
 
     def status(self) -> dict[str, Any] | None:
         """`flightmode status --json`; None: no node answers."""
@@ -142,9 +149,9 @@ def is_whole(status: dict[str, Any]) -> bool:
 
 
 @contextmanager
-def founder() -> Iterator[Founder]:
-    """Bare hosts that have booted."""
-    with Hosts((*NODES, APP)) as hosts:
+def founder(suite: str = SUITE) -> Iterator[Founder]:
+    """Bare hosts of that Debian that have booted."""
+    with Hosts((*NODES, APP), suite=suite) as hosts:
         hosts.boot()
         yield Founder(hosts, hosts.scratch / "cluster")
 

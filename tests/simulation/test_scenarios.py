@@ -195,6 +195,12 @@ def test_the_death_of_a_fence_is_the_death_of_postgres_and_is_handed_over() -> N
     assert gap_s(result, AT_S) < 8.0
 
 
+def test_a_leader_whose_fence_stays_away_lets_the_standby_lead() -> None:
+    result = play(Fault(AT_S, "kill fence", "ams", 20.0))
+    assert leaders(result) == ["ams", "fra"]
+    assert gap_s(result, AT_S) < 8.0
+
+
 def test_what_a_leader_acknowledged_alone_survives_a_forced_failover_beside_the_copy() -> None:
     """It was rewound: what it had acknowledged while it was cut off was nowhere any more."""
     result = play(

@@ -114,7 +114,7 @@ async def _destroy(here: Place) -> None:
     hosts = [wanted(config, each, bundle_of(config, toml, each)) for each in names]
     plans = [removal(each, _data_dir(here, each.name)) for each in hosts]
     async with remotes_of(here, hosts) as remotes:
-        await carry_out(plans, remotes, Release("", "", b""), _say)
+        await carry_out(plans, remotes, Release(""), _say)
     out.print("nothing of it runs any more; the data are kept where they were, under a new name")
 
 

@@ -88,6 +88,16 @@ class TestAfterACrash:
         assert "KillRemnants" in verbs(decision)
         assert "hand over" not in verbs(decision)
 
+    def test_without_a_fence_nothing_can_be_ended_or_started_so_it_hands_over(self):
+        """A fence that stayed away kept its leader renewing a term without a Postgres."""
+        gone = replace(IDLE, reachable=False)
+        dead = leader(server=replace(CRASHED, run=Run.DYING), fence=gone, memory=DEAD)
+        assert "hand over" in verbs(decide(dead))
+        alone = replace(dead, store=store(SOLO))
+        assert not {"hand over", "KillRemnants"} & set(verbs(decide(alone)))
+        paused = replace(dead, store=store(replace(SYNC, pause=Pause(WALL_S + 30, "ada"))))
+        assert "hand over" not in verbs(decide(paused))
+
     def test_nothing_starts_while_the_offer_stands(self):
         offered = store(replace(SYNC, handover=Handover("fra", "x")))
         waiting = replace(DEAD, offered_since_s=NOW_S - 1)
@@ -131,6 +141,14 @@ class TestAfterACrash:
         (start,) = done(decision, StartPostgres)
         assert isinstance(start, StartPostgres)
         assert start.deadline_s is None
+
+    def test_a_server_that_is_being_stopped_is_not_slow_in_starting(self):
+        """The ten seconds of a stop that hung were taken off the start that came after it."""
+        refusing = replace(CRASHED, run=Run.STARTING)
+        stopping = leader(server=refusing, job=Job(JobKind.STOP, 3, NOW_S - 8))
+        assert decide(stopping).memory.starting_since_s is None
+        starting = leader(server=refusing, job=Job(JobKind.START, 3, NOW_S - 8))
+        assert decide(starting).memory.starting_since_s == NOW_S
 
     def test_recovery_that_takes_long_gives_way_to_a_standby_that_could_serve(self):
         slow = memory(starting_since_s=NOW_S - 11, watched=())

@@ -10,7 +10,7 @@ from flightmode.provision.plan import Plan, Step
 from flightmode.provision.wheels import Release
 from flightmode.remote.port import Ran
 
-RELEASE = Release("0.1.0-abc", "3.11", b"")
+RELEASE = Release("0.1.0-abc")
 
 
 class Host:
@@ -62,3 +62,29 @@ async def test_a_step_that_is_for_one_host_at_a_time_is_done_so() -> None:
 async def test_a_step_that_fails_says_host_step_and_what_was_printed() -> None:
     with pytest.raises(StepFailed, match="n1: install: status 1: no room"):
         await together(Step("install", "apt-get install"), fails="apt-get install")
+
+
+class Waiting(Host):
+    """A host on which nothing ends by itself."""
+
+    async def run(
+        self, command: str, *, stdin: bytes | None = None, within_s: float = 600.0
+    ) -> Ran:
+        self.ran.append(command)
+        await asyncio.Event().wait()
+        raise AssertionError("it ended")
+
+
+async def test_nobody_waits_for_a_host_that_has_failed() -> None:
+    """A witness whose etcd waits for two others, and one of those has no such package."""
+    shared = {"busy": 0, "most": 0}
+    bad, good = Host(shared, "apt-get install"), Waiting(shared)
+    plans = [
+        Plan("ams", (), (Step("install", "apt-get install"), Step("next", "never"))),
+        Plan("wit", (), (Step("start", "systemctl restart agent", meets=True),)),
+    ]
+    with pytest.raises(StepFailed, match="ams: install: status 1: no room"):
+        async with asyncio.timeout(5):
+            await carry_out(plans, {"ams": bad, "wit": good}, RELEASE, lambda step: None)
+    assert bad.ran == ["apt-get install"]
+    assert good.ran == ["systemctl restart agent"]
