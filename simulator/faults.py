@@ -327,6 +327,7 @@ class Faults:
         if not host.up or host.frozen:
             return
         host.freeze()
+        armed = sim.fence is not None and sim.fence.armed
         world.etcd.look()
 
         def go_on() -> None:
@@ -334,14 +335,17 @@ class Faults:
             host.thaw(clock_stood=clock_stood)
             world.etcd.look()
             sim.feed()
-            if stood and sim.server is not None:
+            if stood and armed and sim.server is not None:
                 before = sim.server.started
                 world.loop.call_later(_AWAKE_S, self._awoke, sim, before, host.life)
 
         self._for(fault, go_on)
 
     def _awoke(self, sim: SimNode, started: int, life: int) -> None:
-        """Whether the Postgres of before still runs by a permission of before."""
+        """Whether the Postgres of before still runs by a permission of before.
+
+        Not asked of one that was lifted: its standby may have been added since.
+        """
         server, fence = sim.server, sim.fence
         if server is None or fence is None or fence.hung or sim.host.frozen:
             return

@@ -6,6 +6,31 @@ _LOST = "decide/election.py"
 _SUSPICION = "decide/suspicion.py"
 _LEASE = "decide/lease.py"
 
+BY_PLAN = {
+    "one observer suffices": "a-fence-hangs-behind-a-cut-link",
+    "the other observer alone suffices": "the-witness-hears-nothing-and-an-agent-hangs",
+    "WAL is no sign of life": "a-muted-leader-whose-agent-hangs",
+    "a renewal is no sign of life": "a-muted-leader-renews",
+    "who slept says that others were silent": "a-witness-that-slept",
+    "the fence's heartbeats are not listened to": "an-agent-hangs-behind-a-cut-link",
+    "the agent's heartbeats are not listened to": "a-fence-hangs-behind-a-cut-link",
+    "a suspicion of any age counts": "a-witness-that-said-something-long-ago",
+    "half the time is long enough": "a-short-cut",
+    "a lost leader is replaced by who is not in the sync set": (
+        "a-leader-lost-while-its-standby-is-not-promotable"
+    ),
+    "a lost leader is replaced without a detach": "a-link-that-returns-before-the-promotion",
+    "a claim although a promise stands": "etcd-returns-as-the-leader-is-lost",
+    "a promise counts from its answer": "a-promise-over-a-slow-link",
+    "the margin is added to a promise": "etcd-gone-right-after-a-degrade",
+    "a promise is taken for more than it is": "a-promise-over-a-slow-link",
+    "a promise although a claim is in doubt": "a-claim-in-doubt-and-etcd-gone",
+    "a promise although a claim of an earlier life may arrive": (
+        "a-claim-of-an-earlier-life-and-etcd-gone"
+    ),
+}
+"""The kept plan that finds each."""
+
 FAST = (
     Mutant(
         "one observer suffices",

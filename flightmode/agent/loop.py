@@ -13,6 +13,7 @@ from flightmode.agent.journal import Journal
 from flightmode.agent.lease import LeaseBook
 from flightmode.agent.observe import Identity, Observer
 from flightmode.agent.placing import keep_placed
+from flightmode.agent.probing import Prober
 from flightmode.decide import decide
 from flightmode.errors import FenceError, StoreError
 from flightmode.model.action import Publish
@@ -44,7 +45,10 @@ class Agent:
         self.jobs = JobRunner(hands.clock, self.bell)
         self.tracker = Tracker(hands.store, hands.cluster, hands.clock.now_s)
         self.leases = LeaseBook(self._me, policy, self.tracker, hands.clock)
-        self.observer = Observer(identity, policy, hands, self.tracker, self.jobs, self.leases)
+        self.prober = Prober(hands.clock, self.bell)
+        self.observer = Observer(
+            identity, policy, hands, self.tracker, self.jobs, self.leases, self.prober
+        )
         self.executor = Executor(self._me, hands, self.tracker, self.jobs, self.leases)
         self.memory = Memory()
         self.view: View | None = None
@@ -57,6 +61,9 @@ class Agent:
                 tasks.create_task(self._listen_to_store())
                 tasks.create_task(self._listen_to_fence())
                 tasks.create_task(self._beat())
+                if self._hands.postgres is not None:
+                    probing = self.prober.run(self._hands.postgres, lambda: self.view)
+                    tasks.create_task(probing)
                 if self._hands.placing is not None:
                     place = keep_placed(self._hands.placing, self._hands.clock, lambda: self.view)
                     tasks.create_task(place)

@@ -8,6 +8,7 @@ import structlog
 from flightmode.agent.hands import Hands
 from flightmode.agent.job import JobRunner
 from flightmode.agent.lease import LeaseBook
+from flightmode.agent.probing import Prober
 from flightmode.errors import FenceError
 from flightmode.model.heartbeat import Listening
 from flightmode.model.member import Node
@@ -44,12 +45,14 @@ class Observer:
         tracker: Tracker,
         jobs: JobRunner,
         leases: LeaseBook,
+        prober: Prober,
     ) -> None:
         self._identity = identity
         self._hands = hands
         self._tracker = tracker
         self._jobs = jobs
         self._leases = leases
+        self._prober = prober
         self.policy = policy
 
     async def view(self, memory: Memory) -> View:
@@ -73,6 +76,7 @@ class Observer:
             results=results,
             memory=memory,
             listening=_NO_PULSE if pulse is None else pulse.listening(),
+            probe=self._prober.seen,
             leased=self._leases.leased,
             granted_until_s=self._leases.granted_until_s,
         )

@@ -193,6 +193,13 @@ class Timing(Section):
         60,
         "What a node said of itself longer ago says nothing of the present.",
     )
+    hang_after_s: float = _seconds(
+        _POLICY.hang_after_s,
+        0,
+        600,
+        "A primary that takes no new connection, or whose disk takes no small write, for so long "
+        "is ended, if its standby could take over at once. 0: never.",
+    )
     handover_patience_s: float = _seconds(
         _POLICY.handover_patience_s,
         0.2,

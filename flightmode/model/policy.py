@@ -39,6 +39,9 @@ class Policy:
     """So long the leader tries to complete a switchover once Postgres is being stopped."""
     stop_patience_s: float = 2.0
     """A planned stop ends waits for logical walsenders after this, then SIGQUIT (S5)."""
+    hang_after_s: float = 4.0
+    """A primary that takes no new connection, or no small write, for so long is ended where a
+    standby could take over (S10); 0: never."""
     crashes_max: int = 2
     """So many failovers by a crash of Postgres within `crash_window_s`, then restarts in place."""
     crash_window_s: float = 600.0

@@ -8,7 +8,7 @@ from flightmode.model.lease import Leased
 from flightmode.model.member import Member, MemberSeen, Node
 from flightmode.model.memory import Memory
 from flightmode.model.policy import Policy
-from flightmode.model.server import FenceView, Server
+from flightmode.model.server import NOT_PROBED, FenceView, Probe, Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,7 @@ class View:
     memory: Memory
     listening: Listening = NOT_LISTENING
     """Heartbeats of the other nodes.  They inform and never make anything safe (S3)."""
+    probe: Probe = NOT_PROBED
     leased: Leased | None = None
     """The promotable standby's promise to this leader (S6)."""
     granted_until_s: float = -1e9
