@@ -20,7 +20,7 @@ def main() -> int:
     if options.plan is not None:
         return _one(cases.load(options.plan), options)
     if options.seed is not None:
-        return _one(plan_of(options.seed), options)
+        return _one(plan_of(options.seed, slow=options.slow), options)
     return _many(options)
 
 
@@ -31,6 +31,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--from", type=int, default=1, dest="begin", help="the first seed")
     parser.add_argument("--seed", type=int, help="run this one seed alone")
     parser.add_argument("--plan", type=Path, help="run the plan in this file alone")
+    parser.add_argument(
+        "--slow", action="store_true", help="a lost leader is always waited for to the ttl"
+    )
     parser.add_argument("--trace", action="store_true", help="tell the story of the run")
     parser.add_argument("--shrink", action="store_true", help="find a smaller plan that fails")
     parser.add_argument("--first", action="store_true", help="stop at the first that fails")
@@ -122,8 +125,9 @@ def _plans(options: argparse.Namespace) -> Iterator[tuple[str, str, Plan]]:
     """What has failed once comes first, for ever."""
     for path in cases.kept():
         yield path.stem, f"--plan {path}", cases.load(path)
+    slow = " --slow" if options.slow else ""
     for seed in range(options.begin, options.begin + options.seeds):
-        yield f"seed {seed}", f"--seed {seed}", plan_of(seed)
+        yield f"seed {seed}", f"--seed {seed}{slow}", plan_of(seed, slow=options.slow)
 
 
 def _many(options: argparse.Namespace) -> int:

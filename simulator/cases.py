@@ -25,6 +25,8 @@ def load(path: Path) -> Plan:
     faults = tuple(Fault(**each) for each in told.pop("faults"))
     weather = Weather(**told.pop("weather"))
     told.pop("why", None)
+    # Most were found before there was a fast path, and need the wait for the ttl.
+    told.setdefault("fast", False)
     return Plan(weather=weather, faults=faults, **told)
 
 

@@ -15,6 +15,7 @@ from simulator.world import APP, DATABASES, NODES, World
 # So long after a swap in doubt its leader still sees the store.
 _A_LOOK_S = 0.15
 _SOON_S = 0.01
+_A_WHILE_S = 2.5
 # A machine that stood still for so long must not go on as if it had not (S1).
 _JUMP_S = 1.0
 # So soon after a machine goes on its fence has seen the clocks.
@@ -162,6 +163,13 @@ class Faults:
         sim.starve()
         self._for(fault, sim.feed)
 
+    def _hang_fence(self, fault: Fault, node: str) -> None:
+        """SIGSTOP for the fence alone."""
+        fence = self._world.nodes[node].fence
+        if fence is not None:
+            fence.hung = True
+            self._for(fault, self._world.nodes[node].feed)
+
     def _kill_fence(self, fault: Fault, node: str) -> None:
         fence = self._world.nodes[node].fence
         if fence is not None and self._world.nodes[node].host.up:
@@ -226,7 +234,17 @@ class Faults:
         standby = next(each for each in DATABASES if each != node)
         self._doubt(fault, node, Fault(0.0, "kill postgres", standby))
 
-    def _doubt(self, fault: Fault, node: str, beside: Fault | None = None) -> None:
+    def _doubt_swap_and_etcd(self, fault: Fault, node: str) -> None:
+        """And in that moment all of etcd is gone for a while."""
+        self._doubt(fault, node, Fault(0.0, "etcd all", "", _A_WHILE_S), soon_s=0.0)
+
+    def _doubt_swap_and_die(self, fault: Fault, node: str) -> None:
+        """And in that moment its agent is killed, and started again."""
+        self._doubt(fault, node, Fault(0.0, "kill agent", node, _SOON_S))
+
+    def _doubt(
+        self, fault: Fault, node: str, beside: Fault | None = None, soon_s: float = _SOON_S
+    ) -> None:
         etcd, key = self._world.etcd, keys.state(CLUSTER)
 
         def hold(ops: tuple[Op, ...]) -> float | None:
@@ -236,7 +254,7 @@ class Faults:
                     cut = Fault(0.0, "cut", node, fault.lasts_s)
                     self._world.loop.call_later(_A_LOOK_S, self.happen, cut)
                     if beside is not None:
-                        self._world.loop.call_later(_SOON_S, self.happen, beside)
+                        self._world.loop.call_later(soon_s, self.happen, beside)
                     return fault.amount
             return None
 
@@ -278,6 +296,12 @@ class Faults:
         lossy = self._world.network.lossy
         lossy[node] = fault.amount
         self._for(fault, lambda: lossy.pop(node, None))
+
+    def _mute(self, fault: Fault, node: str) -> None:
+        """Its heartbeats get to nobody; everything else does, as behind a wrong firewall."""
+        muted = self._world.heartbeats.muted
+        muted[node] += 1
+        self._for(fault, lambda: muted.subtract((node,)))
 
     def _forget_changes(self, fault: Fault, node: str) -> None:
         """etcd is compacted: whoever watches from further back has a gap."""

@@ -58,6 +58,11 @@ class FenceProcess:
         """A deadline is in force."""
         return self.fence.next_s() is not None
 
+    @property
+    def heartbeats_to(self) -> tuple[str, ...]:
+        """Whom it sends heartbeats to, while it gets to run."""
+        return () if self.hung or self.fence.lost else self.fence.heartbeats_to
+
     def tick(self) -> None:
         """A clock or a process has changed."""
         if self.hung or self.host.frozen or not self.host.up:

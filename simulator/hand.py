@@ -117,6 +117,7 @@ class SimPostgres:
             receiver.source if receiver.streaming else "",
             receiver.flushed,
             receiver.timeline,
+            receiver.heard_ago_s if receiver.streaming else None,
         )
 
     def _replicas(self) -> list[Replica]:

@@ -40,6 +40,9 @@ class StateChanged:
     """When the leader changed: why its data directory is of no use at this moment."""
     ran: bool
     """When the leader changed: the old leader's Postgres runs as a primary, and is not ending."""
+    missed_s: float | None = None
+    """When the leader changed: for how long two others had both missed every sign of life of the
+    old one's machine, and the state no renewal, in the moment in which this was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,18 @@ class Extended:
     deadline_s: float
     now_s: float
     wall_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Promised:
+    """A standby has promised its leader not to claim (S6)."""
+
+    at_s: float
+    node: str
+    to: str
+    term: int
+    until_s: float
+    """By the simulation's time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +196,7 @@ Fact = (
     | Seen
     | BecamePrimary
     | Extended
+    | Promised
     | PermissionEnded
     | Awoke
     | Discarded

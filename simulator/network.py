@@ -53,12 +53,12 @@ class Network:
         """Whether what is sent now gets there."""
         return source == target or (source, target) not in self._cuts
 
-    def lost(self, source: str, target: str) -> bool:
+    def lost(self, source: str, target: str, dice: Random | None = None) -> bool:
         """Whether this one packet gets lost."""
         if not self.lossy or source == target:
             return False
         chance = self.lossy.get(source, 0.0) + self.lossy.get(target, 0.0)
-        return self._dice.random() < chance
+        return (dice or self._dice).random() < chance
 
     def talk(self, one: str, other: str) -> bool:
         """Whether both directions work and both machines run."""
@@ -70,12 +70,13 @@ class Network:
             and self.reaches(other, one)
         )
 
-    def delay_s(self, source: str, target: str) -> float:
+    def delay_s(self, source: str, target: str, dice: Random | None = None) -> float:
         if source == target:
             return 0.00005
-        delay_s = 0.0003 + 0.0012 * self._dice.random()
-        if self._dice.random() < 0.01:
-            delay_s += 0.05 * self._dice.random()
+        dice = dice or self._dice
+        delay_s = 0.0003 + 0.0012 * dice.random()
+        if dice.random() < 0.01:
+            delay_s += 0.05 * dice.random()
         return delay_s + self.slow.get(source, 0.0) + self.slow.get(target, 0.0)
 
     def send(self, source: str, target: str, act: Callable[..., object], *args: Any) -> None:
@@ -98,13 +99,16 @@ class Network:
 class Stream:
     """One direction of a connection: in order, again and again until it arrives."""
 
-    def __init__(self, network: Network, source: str, target: str) -> None:
+    def __init__(
+        self, network: Network, source: str, target: str, dice: Random | None = None
+    ) -> None:
         self._network = network
+        self._dice = dice
         self._source = network.hosts[source]
         self._target = network.hosts[target]
         self._lives = (self._source.life, self._target.life)
         self._queue: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
-        self._busy = False
+        self.busy = False
         self._tries = 0
         self.closed = False
 
@@ -112,8 +116,8 @@ class Stream:
         if self.closed:
             return
         self._queue.append((act, args))
-        if not self._busy:
-            self._busy = True
+        if not self.busy:
+            self.busy = True
             self._send()
 
     def close(self) -> None:
@@ -126,14 +130,16 @@ class Stream:
         return self._source.loop
 
     def _send(self) -> None:
-        delay_s = self._network.delay_s(self._source.name, self._target.name)
+        delay_s = self._network.delay_s(self._source.name, self._target.name, self._dice)
         self._loop.call_later(delay_s, self._arrive)
 
     def _arrive(self) -> None:
         if self.closed or self._lives != (self._source.life, self._target.life):
             return
         ends = self._source.name, self._target.name
-        if self._target.frozen or not self._network.reaches(*ends) or self._network.lost(*ends):
+        network = self._network
+        gone = not network.reaches(*ends) or network.lost(*ends, self._dice)
+        if self._target.frozen or gone:
             self._tries += 1
             again_s = min(_RESEND_AT_MOST_S, _RESEND_S * 2 ** min(self._tries, 8))
             self._loop.call_later(again_s, self._arrive)
@@ -141,7 +147,7 @@ class Stream:
         self._tries = 0
         # What was written meanwhile travels in the same segment.
         ready, self._queue = self._queue, deque()
-        self._busy = False
+        self.busy = False
         for act, args in ready:
             if not self.closed:
                 act(*args)

@@ -16,10 +16,11 @@ from flightmode.model.policy import Policy
 from flightmode.model.view import View
 from simulator.fence import FenceProcess, SimFence
 from simulator.hand import SimPostgres
+from simulator.heartbeats import SimPulse
 from simulator.history import Broke, Extended, History
 from simulator.host import Host
 from simulator.postgres import SimServer
-from simulator.store import Etcd, SimStore
+from simulator.store import Etcd, SimPlacing, SimStore
 
 CLUSTER = "sim"
 _RESTARTED_AFTER_S = 1.0
@@ -68,6 +69,7 @@ class SimNode:
         self.server: SimServer | None = None
         self.fence: FenceProcess | None = None
         self.agent: Agent | None = None
+        self.pulse: SimPulse | None = None
         self.agent_hung = False
         self.agent_since_s = 0.0
         self.journal = StoryJournal(node.name, history, host.loop)
@@ -81,6 +83,11 @@ class SimNode:
     @property
     def name(self) -> str:
         return self.node.name
+
+    @property
+    def agent_runs(self) -> bool:
+        """Its process is there, and gets to run."""
+        return self._task is not None and not self.agent_hung and not self.host.frozen
 
     @property
     def is_database(self) -> bool:
@@ -109,7 +116,10 @@ class SimNode:
         if self.server is not None and self.fence is not None:
             postgres = SimPostgres(self.server, gate)
             fence = SimFence(self.fence, self._gate, self._extended)
-        hands = Hands(self.host.clock, store, CLUSTER, postgres, fence)
+        peers = tuple(node.name for node in self._policy.nodes if node.name != self.name)
+        self.pulse = SimPulse(self.host, peers, self._gate)
+        placing = SimPlacing(self._etcd, self._gate)
+        hands = Hands(self.host.clock, store, CLUSTER, postgres, fence, placing, self.pulse)
         identity = Identity(self.node, f"machine-{self.name}", "sim")
         self.agent = Agent(identity, self._policy, hands, self.journal)
         self.agent_since_s = self.host.loop.time()

@@ -68,6 +68,8 @@ class SimServer:
         self.peer: Callable[[str], SimServer]
         self.changed: Callable[[], None] = lambda: None
         """Called whenever a process has ended."""
+        self.heard_wal: Callable[[str], None] = lambda _: None
+        """WAL has arrived from there."""
         self.became_primary: Callable[[SimServer, bool], None] = lambda *_: None
         self.discarded: Callable[[Discarded], None] = lambda _: None
         self._pid: int | None = None

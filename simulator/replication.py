@@ -34,6 +34,11 @@ class Receiver:
         self._heard_s = server.loop.time()
         self._unflushed = 0
 
+    @property
+    def heard_ago_s(self) -> float:
+        """As pg_stat_wal_receiver's last_msg_receipt_time tells it."""
+        return self.server.loop.time() - self._heard_s
+
     def connect(self) -> None:
         """Ask for WAL; what comes of it is told later, or never."""
         server, data = self.server, self.server.data
@@ -79,6 +84,7 @@ class Receiver:
                 data.wal.put(record)
                 self.timeline = record.timeline
         if records:
+            server.heard_wal(self.source)
             self._unflushed += 1
             server.flush(self._flush, len(data.wal.records))
 

@@ -27,6 +27,20 @@ def drawn(dice: Random, begin_s: float, end_s: float) -> tuple[Fault, ...]:
     return tuple(sorted(faults, key=lambda fault: fault.at_s))
 
 
+def muffled(dice: Random, begin_s: float, end_s: float) -> tuple[Fault, ...]:
+    """What goes wrong with heartbeats, beside the rest and drawn apart from it."""
+    faults: list[Fault] = []
+    for _ in range(dice.choice((0, 0, 1, 2, 4))):
+        at_s = dice.uniform(begin_s, end_s)
+        faults.append(Fault(at_s, "mute", _database(dice), _lasting(dice)))
+        if dice.random() < 0.6:
+            other = dice.choice(("etcd all", "hang agent", "hang fence", "cut", "one way"))
+            who = "" if other == "etcd all" else dice.choice(("leader", "standby", "wit"))
+            soon_s = at_s + dice.uniform(-1.0, 1.5)
+            faults.append(Fault(soon_s, other, who, dice.choice((1.0, 3.0)) * dice.random()))
+    return tuple(faults)
+
+
 def _database(dice: Random) -> str:
     return dice.choice(("leader", "leader", "standby", *DATABASES))
 

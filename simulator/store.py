@@ -13,6 +13,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from flightmode.errors import StoreUnknown
+from flightmode.model.placement import Placement
 from flightmode.store.memory import MemoryCluster, MemoryStore
 from flightmode.store.port import Change, Compare, Op, Snapshot, Txn
 from simulator.host import Host
@@ -111,6 +112,12 @@ class Etcd:
             and self.network.talk(member, leader)
             for member in self.members
         )
+
+    def move(self, member: str) -> None:
+        """Its leader hands over to that member, if it can lead."""
+        if self._leads(self.leader) and self._leads(member):
+            self.leader = member
+            self.look()
 
     def carry_out(
         self,
@@ -229,6 +236,23 @@ class SimStore:
 
     async def close(self) -> None:
         await self._watch.close()
+
+
+class SimPlacing:
+    """One agent's way to move etcd's leader; a `Placing`."""
+
+    def __init__(self, etcd: Etcd, gate: Callable[[], Any]) -> None:
+        self._etcd = etcd
+        self._gate = gate
+
+    async def look(self) -> Placement:
+        await self._gate()
+        well = tuple(member for member in self._etcd.members if self._etcd.works(member))
+        return Placement(self._etcd.leader, well)
+
+    async def move(self, node: str) -> None:
+        await self._gate()
+        self._etcd.move(node)
 
 
 def _give_up(reply: "asyncio.Future[Any]") -> None:

@@ -11,12 +11,14 @@ from flightmode.store import codec, keys
 from flightmode.store.port import Compare, Op, Put, Txn
 from simulator.clients import Client
 from simulator.fence import FenceProcess
+from simulator.heartbeats import Heartbeats
 from simulator.history import (
     BecamePrimary,
     Broke,
     History,
     Looked,
     PermissionEnded,
+    Promised,
     Rows,
     StateChanged,
     StateKnown,
@@ -33,6 +35,8 @@ NODES = (*DATABASES, "wit")
 APP = "app"
 """The host of the clients."""
 _ROAMING = 3
+# What another node said of its silence may be so old.
+_SAID_S = 2.4
 
 POLICY = Policy(
     nodes=tuple(
@@ -47,12 +51,15 @@ POLICY = Policy(
 class World:
     """Everything there is."""
 
-    def __init__(self, seed: int, weather: Weather, history: History) -> None:
+    def __init__(
+        self, seed: int, weather: Weather, history: History, policy: Policy = POLICY
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.loop.set_exception_handler(self._unforeseen)
         self.seed = seed
         self.history = history
         self.weather = weather
+        self.policy = policy
         self.hosts = {name: self._host(name) for name in (*NODES, APP)}
         self.network = Network(self.hosts, self.dice("network"))
         self.etcd = Etcd(self.network, NODES, self.dice("etcd"))
@@ -61,7 +68,11 @@ class World:
         self.etcd.told = self._told
         self.nodes = {node.name: self._node(node) for node in POLICY.nodes}
         self.servers = {name: self._server(name) for name in DATABASES}
+        self.heartbeats = Heartbeats(self.network, self.dice("heartbeats"))
+        self.heartbeats.begin(self.nodes)
+        self.heartbeats.granted = self._promised
         self.state: ClusterState | None = None
+        self._changed_s = 0.0
         self.served: set[str] = set()
         self._key = keys.state(CLUSTER)
         self._requests = count(1)
@@ -80,7 +91,7 @@ class World:
 
     def _node(self, node: Node) -> SimNode:
         dice = self.dice(f"node {node.name}")
-        return SimNode(node, self.hosts[node.name], self.etcd, POLICY, self.history, dice)
+        return SimNode(node, self.hosts[node.name], self.etcd, self.policy, self.history, dice)
 
     def _server(self, name: str) -> SimServer:
         node = self.nodes[name]
@@ -90,6 +101,7 @@ class World:
         server.peer = lambda member: self.servers[member]
         server.changed = fence.tick
         server.became_primary = self._became_primary
+        server.heard_wal = lambda source: self._heard_wal(source, name)
         server.discarded = self.history.add
         fence.ended = lambda why, primary: self._permission_ended(node, why, primary=primary)
         return server
@@ -142,12 +154,15 @@ class World:
         *,
         compared: bool,
     ) -> None:
-        new, holds, busy, ran = self.state, None, None, False
+        new, holds, busy, ran, missed_s = self.state, None, None, False, None
         if new is not None and (old is None or old.leader != new.leader):
             server = self.servers[new.leader]
             holds = self.rows_of(server)
             busy = server.busy_with or (server.data.unfinished if server.data else "no data")
             ran = old is not None and self._runs(old.leader) and not self._starved(old.leader)
+            if old is not None:
+                missed_s = self._missed_s(client, sent_s, old.leader)
+        self._changed_s = self.loop.time()
         fact = StateChanged(
             at_s=self.loop.time(),
             node=client.node,
@@ -161,8 +176,27 @@ class World:
             holds=holds,
             busy=busy,
             ran=ran,
+            missed_s=missed_s,
         )
         self.history.add(fact)
+
+    def _missed_s(self, client: SimStore, sent_s: float, lost: str) -> float | None:
+        """As the machines really were; None: it was sent in an earlier life of its machine."""
+        host, signs = client.host, self.heartbeats.signs
+        if client.life != host.life:
+            return None
+        at_s = self.loop.time() - (host.clock.now_s() - sent_s) / host.clock.rate
+        here_s = signs.silence_s(lost, client.node, at_s)
+        others = [name for name in NODES if name not in (lost, client.node)]
+        there_s = max(signs.silence_s(lost, name, at_s, within_s=_SAID_S) for name in others)
+        return min(here_s, there_s, at_s - self._changed_s)
+
+    def _promised(self, node: str, to: str, term: int, for_s: float) -> None:
+        now_s = self.loop.time()
+        self.history.add(Promised(now_s, node, to, term, now_s + for_s))
+
+    def _heard_wal(self, source: str, target: str) -> None:
+        self.heartbeats.signs.note(source, target, self.loop.time())
 
     def _runs(self, name: str) -> bool:
         server = self.servers[name]

@@ -10,7 +10,9 @@ from flightmode.agent.bell import Bell
 from flightmode.agent.hands import Hands
 from flightmode.agent.job import JobRunner
 from flightmode.agent.journal import Journal
+from flightmode.agent.lease import LeaseBook
 from flightmode.agent.observe import Identity, Observer
+from flightmode.agent.placing import keep_placed
 from flightmode.decide import decide
 from flightmode.errors import FenceError, StoreError
 from flightmode.model.action import Publish
@@ -25,6 +27,8 @@ _log = structlog.get_logger("agent.loop")
 
 # A listener that broke is set up again after so long; it only wakes the loop earlier.
 _RELISTEN_S = 0.2
+# A fence that was started anew sends no heartbeats until it is told to whom.
+_TELL_FENCE_S = 1.0
 # After a decision that broke an invariant.
 _BROKEN_S = 0.5
 
@@ -39,8 +43,9 @@ class Agent:
         self.bell = Bell()
         self.jobs = JobRunner(hands.clock, self.bell)
         self.tracker = Tracker(hands.store, hands.cluster, hands.clock.now_s)
-        self.observer = Observer(identity, policy, hands, self.tracker, self.jobs)
-        self.executor = Executor(self._me, hands, self.tracker, self.jobs)
+        self.leases = LeaseBook(self._me, policy, self.tracker, hands.clock)
+        self.observer = Observer(identity, policy, hands, self.tracker, self.jobs, self.leases)
+        self.executor = Executor(self._me, hands, self.tracker, self.jobs, self.leases)
         self.memory = Memory()
         self.view: View | None = None
         self.decision: Decision | None = None
@@ -51,6 +56,10 @@ class Agent:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._listen_to_store())
                 tasks.create_task(self._listen_to_fence())
+                tasks.create_task(self._beat())
+                if self._hands.placing is not None:
+                    place = keep_placed(self._hands.placing, self._hands.clock, lambda: self.view)
+                    tasks.create_task(place)
                 while True:
                     decision = await self.step()
                     await self.bell.wait(decision.wake_s)
@@ -82,6 +91,23 @@ class Agent:
             except StoreError as failure:
                 _log.info("watch ended", why=str(failure))
             await asyncio.sleep(_RELISTEN_S)
+
+    async def _beat(self) -> None:
+        """Heartbeats: ours, and those of the fence, which a new fence has to be told of."""
+        pulse = self._hands.pulse
+        if pulse is None:
+            return
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(pulse.run(self.leases))
+            fence = self._hands.fence
+            if fence is not None:
+                tasks.create_task(self.leases.extend(fence))
+            while fence is not None:
+                try:
+                    await fence.send_heartbeats(pulse.targets)
+                except FenceError as failure:
+                    _log.debug("the fence sends no heartbeats", why=str(failure))
+                await asyncio.sleep(_TELL_FENCE_S)
 
     async def _listen_to_fence(self) -> None:
         """An exit of the postmaster wakes the loop at once."""

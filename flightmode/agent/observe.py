@@ -7,7 +7,9 @@ import structlog
 
 from flightmode.agent.hands import Hands
 from flightmode.agent.job import JobRunner
+from flightmode.agent.lease import LeaseBook
 from flightmode.errors import FenceError
+from flightmode.model.heartbeat import Listening
 from flightmode.model.member import Node
 from flightmode.model.memory import Memory
 from flightmode.model.policy import Policy
@@ -19,6 +21,7 @@ _log = structlog.get_logger("agent.observe")
 
 _NO_FENCE = FenceView(reachable=False)
 _NO_SERVER = Server(Run.ABSENT)
+_NO_PULSE = Listening(deaf="there is no key for heartbeats")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +37,19 @@ class Observer:
     """Looks; never changes anything, never raises for a sick world."""
 
     def __init__(
-        self, identity: Identity, policy: Policy, hands: Hands, tracker: Tracker, jobs: JobRunner
+        self,
+        identity: Identity,
+        policy: Policy,
+        hands: Hands,
+        tracker: Tracker,
+        jobs: JobRunner,
+        leases: LeaseBook,
     ) -> None:
         self._identity = identity
         self._hands = hands
         self._tracker = tracker
         self._jobs = jobs
+        self._leases = leases
         self.policy = policy
 
     async def view(self, memory: Memory) -> View:
@@ -47,7 +57,7 @@ class Observer:
         # Before the looks: a job that ends during them is still under way in what they saw.
         job, results = self._jobs.running, self._jobs.results
         store, (fence, server) = await asyncio.gather(self._tracker.read(), self._local())
-        clock = self._hands.clock
+        clock, pulse = self._hands.clock, self._hands.pulse
         return View(
             now_s=clock.now_s(),
             wall_s=clock.wall_s(),
@@ -62,6 +72,9 @@ class Observer:
             job=job,
             results=results,
             memory=memory,
+            listening=_NO_PULSE if pulse is None else pulse.listening(),
+            leased=self._leases.leased,
+            granted_until_s=self._leases.granted_until_s,
         )
 
     async def _local(self) -> tuple[FenceView, Server]:

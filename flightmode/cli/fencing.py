@@ -29,6 +29,8 @@ def fence_argv(
     if settings.kind is NodeKind.WITNESS:
         raise RequestWrong(f"{node} is a witness: it has no Postgres to hold")
     argv = [BINARY, "--socket", str(locations.fence_socket), "--node", node]
+    if locations.heartbeat_key.exists():
+        argv += ["--heartbeat-key", str(locations.heartbeat_key)]
     if not root:
         return argv
     label = f"flightmode-{config.cluster.name}-{node}"

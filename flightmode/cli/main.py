@@ -9,6 +9,7 @@ import typer
 
 from flightmode import __version__
 from flightmode.cli.commands import (
+    adoptable,
     check,
     failover,
     init,
@@ -49,6 +50,7 @@ for _verb, _panel in (
     (nodes.reload, _ACT),
     (nodes.reinit, _ACT),
     (init.init, _BUILD),
+    (adoptable.adoptable, _BUILD),
     (check.check, _BUILD),
     (provision.provision, _BUILD),
     (life.destroy, _BUILD),

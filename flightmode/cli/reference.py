@@ -19,6 +19,7 @@ from flightmode.api import reference as api
 from flightmode.cli.main import app
 from flightmode.config import reference as configuration
 from flightmode.errors import FlightmodeError, every_error
+from flightmode.proxy import metrics as of_proxy
 
 _MADE: Final = "<!-- Made by `python -m flightmode.cli.reference`; not edited by hand. -->"
 
@@ -35,7 +36,7 @@ def pages() -> dict[str, str]:
     """File name -> content, below docs/reference/."""
     return {
         "configuration.md": configuration.reference(),
-        "metrics.md": metrics.reference(),
+        "metrics.md": metrics.reference() + of_proxy.reference(),
         "errors.md": errors(),
         "exit-codes.md": exit_codes(),
         "cli.md": commands(),

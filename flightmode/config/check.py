@@ -103,7 +103,7 @@ def one_address_each(config: Config) -> Iterator[Problem]:
     """No two of the things that listen share a host and a port."""
     taken: dict[tuple[str, int], str] = {}
     for name, node in config.nodes.items():
-        ports = ["api_port", "etcd_client_port", "etcd_peer_port"]
+        ports = ["api_port", "heartbeat_port", "etcd_client_port", "etcd_peer_port"]
         if node.kind is NodeKind.DATABASE:
             ports.append("postgres_port")
         for key in ports:
@@ -162,6 +162,18 @@ def members_speak_before_they_are_stale(config: Config) -> Iterator[Problem]:
     if config.timing.member_fresh_s < 2:
         found = f"{config.timing.member_fresh_s:g}"
         yield Problem("timing.member_fresh_s", f"found {found}, must be at least 2")
+
+
+def a_suspicion_takes_its_time(config: Config) -> Iterator[Problem]:
+    """A few heartbeats and a renewal may be late on a busy machine; that is no failover."""
+    timing = config.timing
+    least_s = max(1.0, timing.renew_every_s + 0.2)
+    if timing.suspect_after_s > 0 and timing.suspect_after_s < least_s:
+        yield Problem(
+            "timing.suspect_after_s",
+            f"found {timing.suspect_after_s:g}, must be 0 (never) or at least {least_s:g}: "
+            "a renewal that is a little late must not look like a loss",
+        )
 
 
 def parameters_are_free(config: Config) -> Iterator[Problem]:
@@ -231,6 +243,18 @@ def the_proxy_is_not_open(config: Config) -> Iterator[Problem]:
             yield Problem(f"{path}.method", f'"trust" would let anybody in at {proxy.host}')
 
 
+def each_shard_of_the_proxy_has_a_server(config: Config) -> Iterator[Problem]:
+    """A pool's servers are divided among the threads, and a client stays with its thread."""
+    proxy = config.proxy
+    sizes = {"proxy.pool_size": proxy.pool_size}
+    for name, pool in proxy.databases.items():
+        if pool.pool_size is not None:
+            sizes[f"proxy.databases.{name}.pool_size"] = pool.pool_size
+    for path, size in sizes.items():
+        if size < proxy.shards:
+            yield Problem(path, f"found {size}, for {proxy.shards} shards: each needs one at least")
+
+
 def machines_are_apart(config: Config) -> Iterator[Problem]:
     """An application's machine is none of the nodes: it would die with one."""
     hosts = {node.host.lower(): name for name, node in config.nodes.items()}
@@ -251,10 +275,12 @@ RULES: Final[tuple[Rule, ...]] = (
     a_silent_standby_is_left_out_in_time,
     a_flap_waits_longer,
     members_speak_before_they_are_stale,
+    a_suspicion_takes_its_time,
     parameters_are_free,
     values_are_one_line,
     rules_of_access_are_whole,
     postgres_is_not_root,
     the_proxy_is_not_open,
+    each_shard_of_the_proxy_has_a_server,
     machines_are_apart,
 )

@@ -22,6 +22,11 @@ class Locations:
     state_dir: Path
 
     @property
+    def heartbeat_key(self) -> Path:
+        """What heartbeats are signed with."""
+        return self.secrets_dir / "heartbeat"
+
+    @property
     def fence_socket(self) -> Path:
         """Where the fence listens for the agent."""
         return self.run_dir / "fence.sock"
@@ -46,7 +51,7 @@ def locations_of(config: Config, node: str) -> Locations:
 def nodes_of(config: Config) -> tuple[Node, ...]:
     """The nodes, in the order of the file."""
     return tuple(
-        Node(name, each.kind, each.host, each.postgres_port, each.api_port)
+        Node(name, each.kind, each.host, each.postgres_port, each.api_port, each.heartbeat_port)
         for name, each in config.nodes.items()
     )
 

@@ -75,6 +75,12 @@ class NodeSettings(Section):
     api_port: int = Field(
         default=8008, ge=1, le=65535, description="Where the agent's HTTPS API listens."
     )
+    heartbeat_port: int = Field(
+        default=8009,
+        ge=1,
+        le=65535,
+        description="Heartbeats of the other nodes, over UDP and TCP.",
+    )
     etcd_client_port: int = Field(
         default=2379, ge=1, le=65535, description="etcd, for its clients."
     )
@@ -156,6 +162,13 @@ class Timing(Section):
         0.05,
         0.5,
         "The part of `ttl_s` that is given away for clocks that drift. Not seconds: 0.1 is 10 %.",
+    )
+    suspect_after_s: float = _seconds(
+        _POLICY.suspect_after_s,
+        0,
+        60,
+        "When two nodes have lost every sign of life of the primary's machine for so long, its "
+        "standby takes over at once; a sign of less weight waits for `ttl_s`. 0: always wait.",
     )
     standby_silent_s: float = _seconds(
         _POLICY.standby_silent_s,
@@ -256,7 +269,7 @@ class Secrets(Section):
 
     directory: Location = Field(
         default=Path("/etc/flightmode/secrets"),
-        description="Holds replication, rewind, monitor, app and api-token.",
+        description="Holds replication, rewind, monitor, app, api-token and heartbeat.",
     )
 
 
@@ -393,7 +406,9 @@ class Proxy(Section):
         le=65535,
         description="Where Prometheus finds its metrics, on this machine only.",
     )
-    shards: int = Field(default=1, ge=1, le=64, description="Threads; each has pools of its own.")
+    shards: int = Field(
+        default=1, ge=1, le=64, description="Threads; each has its part of every pool."
+    )
     admin_users: tuple[str, ...] = Field(
         default=(), description="Who may give orders on the database `flightmode`."
     )

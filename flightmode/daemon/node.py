@@ -21,7 +21,7 @@ from flightmode.agent.loop import Agent
 from flightmode.agent.observe import Identity
 from flightmode.api import Access, ApiServer, Told, bind, make_app, told
 from flightmode.config import Config, etcd_endpoints, locations_of, policy_of
-from flightmode.config.derive import Locations, bracketed
+from flightmode.config.derive import Locations, bracketed, nodes_of
 from flightmode.config.schema import HbaRule
 from flightmode.errors import ConfigInvalid, FileMissing
 from flightmode.fence.client import FenceClient
@@ -31,7 +31,9 @@ from flightmode.model.view import View
 from flightmode.pki import client_context, read_secret, server_context
 from flightmode.postgres.server import PostgresServer
 from flightmode.postgres.settings import Peer, PostgresConfig
+from flightmode.pulse.network import NetworkPulse
 from flightmode.store.etcd import EtcdStore
+from flightmode.store.etcd_placement import EtcdPlacement
 
 _log = structlog.get_logger("daemon")
 
@@ -121,11 +123,23 @@ async def _hands(config: Config, me: Node, places: Locations, clock: Clock) -> A
         postgres = make_postgres(config, me.name)
         fence = FenceClient(places.fence_socket)
     try:
-        yield Hands(clock, store, config.cluster.name, postgres, fence)
+        pulse = _pulse(config, me, places, clock)
+        nodes = dict(zip(endpoints, config.nodes, strict=True))
+        placing = EtcdPlacement(store.members, nodes)
+        yield Hands(clock, store, config.cluster.name, postgres, fence, placing, pulse)
     finally:
         if postgres is not None:
             await postgres.close()
         await store.close()
+
+
+def _pulse(config: Config, me: Node, places: Locations, clock: Clock) -> NetworkPulse | None:
+    """Heartbeats; without a key there are none, and the node says so."""
+    try:
+        key = read_secret(places.secrets_dir, places.heartbeat_key.name).encode()
+    except FileMissing:
+        return None
+    return NetworkPulse(me, nodes_of(config), key, clock.now_s)
 
 
 def make_postgres(config: Config, node: str) -> PostgresServer:

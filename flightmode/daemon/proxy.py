@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -15,12 +15,14 @@ from prometheus_client import start_http_server
 
 from flightmode import __version__, _native
 from flightmode.config import Config, etcd_endpoints, policy_of
+from flightmode.daemon.succession import Place, first_news, inherit, start_heir
 from flightmode.errors import FlightmodeError, PortTaken, ProxySettingsWrong
 from flightmode.pki import client_context, read_secret
 from flightmode.pki.files import check_private, make_directory, write_private
 from flightmode.proxy.metrics import registry
 from flightmode.proxy.news import News
 from flightmode.proxy.settings import Places, Settings, settings_of
+from flightmode.proxy.takeover import Heir
 from flightmode.proxy.watching import Watcher
 from flightmode.store.etcd import EtcdStore
 
@@ -75,26 +77,34 @@ def _write_users(places: Places) -> None:
     write_private(places.run_dir / "proxy-users", f'"{APP_USER}" "{doubled}"\n')
 
 
-def run_proxy(read: Reading, places: Places) -> None:
-    """Run until SIGTERM or SIGINT; SIGHUP reads the settings again.
+def run_proxy(read: Reading, places: Places, *, take_over: bool = False) -> None:
+    """Run until SIGTERM or SIGINT; SIGHUP reads the settings again, SIGUSR2 starts a new process
+    that takes over.
 
-    Raises FlightmodeError when it can't start.
+    `take_over`: from the proxy that runs here, if one does.  Raises FlightmodeError when it can't
+    start, or can't take over.
     """
     with contextlib.suppress(asyncio.CancelledError):
-        asyncio.run(_run_until_told(read, places))
+        asyncio.run(_run_until_told(read, places, take_over=take_over))
 
 
-async def _run_until_told(read: Reading, places: Places) -> None:
+async def _run_until_told(read: Reading, places: Places, *, take_over: bool) -> None:
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)
     config = read()
-    data_path = _start(config, places, _passed_sockets())
-    running = Running(data_path, read, places, config)
+    heir = Heir.find(places.run_dir) if take_over else None
+    news = None if heir is None else await first_news(config, places, _boottime_s)
+    data_path = _start(config, places, _passed_sockets() if heir is None else heir.sockets)
+    running = Running(data_path, read, places, config, heir)
     loop.add_signal_handler(signal.SIGHUP, running.reload)
+    loop.add_signal_handler(signal.SIGUSR2, running.start_heir)
     try:
+        if heir is not None and news is not None:
+            data_path.topology(json.dumps(news.as_json()))
+            await asyncio.to_thread(heir.begin)
         await running.serve()
     finally:
         await asyncio.to_thread(data_path.stop, running.config.proxy.stop_grace_s)
@@ -108,6 +118,14 @@ class Running:
     read: Reading
     places: Places
     config: Config
+    heir: Heir | None = None
+    """Of the proxy that ran here before, until that has no client left."""
+    _metrics: Callable[[], None] | None = None
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        began = json.dumps(settings_here(self.config, self.places))
+        self._place = Place(self.data_path, self.places, lambda: began, self._conceal, self._expose)
 
     async def serve(self) -> None:
         """Until cancelled."""
@@ -115,17 +133,30 @@ class Running:
         tls = client_context(places.tls_dir, places.tls_stem)
         store = EtcdStore(etcd_endpoints(config), tls, clock=_boottime_s)
         watcher = Watcher(store, config.cluster.name, policy_of(config), _boottime_s, self._on_news)
-        metrics = self._expose()
+        self._expose()
         mine = config.proxy
         _log.info("proxy begins", version=__version__, host=mine.host, port=mine.port)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(watcher.run())
                 tasks.create_task(self._heed(watcher))
+                tasks.create_task(self._place.offer())
+                tasks.create_task(self._inherit())
         finally:
-            if metrics is not None:
-                metrics()
+            self._conceal()
             await store.close()
+
+    async def _inherit(self) -> None:
+        if self.heir is not None:
+            await inherit(self.heir, self.data_path)
+            self.heir = None
+
+    def start_heir(self) -> None:
+        """A new process, from what is installed now, takes over."""
+        _log.info("a new process is started to take over")
+        task = asyncio.get_running_loop().create_task(start_heir())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def reload(self) -> None:
         """Read flightmode.toml again.  A mistake is logged, and nothing has changed."""
@@ -153,6 +184,11 @@ class Running:
 
     def _on_event(self, watcher: Watcher, happened: dict[str, Any]) -> None:
         kind = happened.pop("event")
+        if kind == "cancel_unknown":
+            # With a key in it: never for the log.
+            if self.heir is not None:
+                self.heir.cancel(happened["client"], happened["secret"])
+            return
         match kind:
             case "found_in_recovery":
                 watcher.wake()
@@ -162,11 +198,17 @@ class Running:
                 signal.raise_signal(signal.SIGTERM)
         _log.info(kind.replace("_", " "), **happened)
 
-    def _expose(self) -> Callable[[], None] | None:
-        """Metrics, if they are wanted; how to end that.  Raises PortTaken."""
+    def _conceal(self) -> None:
+        """No metrics any more."""
+        if self._metrics is not None:
+            self._metrics()
+            self._metrics = None
+
+    def _expose(self) -> None:
+        """Metrics, if they are wanted.  Raises PortTaken."""
         port = self.config.proxy.metrics_port
         if port is None:
-            return None
+            return
         try:
             server, thread = start_http_server(
                 port, addr="127.0.0.1", registry=registry(self.data_path.stats)
@@ -179,7 +221,7 @@ class Running:
             server.server_close()
             thread.join()
 
-        return end
+        self._metrics = end
 
 
 def _start(config: Config, places: Places, sockets: list[int]) -> _native.Proxy:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from flightmode.decide.answer import SOON_S, answer
 from flightmode.decide.permission import state_of, swap
 from flightmode.decide.requests import wanted
+from flightmode.decide.suspicion import second_observer, silence_s, suspects
 from flightmode.model.action import Detach, FinishRequest, SwapState
 from flightmode.model.cluster import HistoryEntry, Mode, Request, RequestKind
 from flightmode.model.decision import Decision
@@ -46,16 +47,40 @@ def silent_for_s(view: View) -> float:
     return view.now_s - view.store.state_changed_s
 
 
+def promised(view: View) -> bool:
+    """S6: this node told the leader that it would not claim yet."""
+    return view.now_s < view.granted_until_s
+
+
 def _reason(view: View) -> str | None:
-    """S3.1, without the fast path; only for a node that the state calls promotable (I5)."""
+    """S3.1; only for a node that the state calls promotable (I5)."""
     state = state_of(view)
     if state.mode is not Mode.SYNC or view.me.name not in state.sync or paused(view):
         return None
     if state.handover is not None and state.handover.to == view.me.name:
         return state.handover.why
+    if promised(view):
+        return None
     if silent_for_s(view) >= view.policy.ttl_s:
         return f"{state.leader} has been silent for {silent_for_s(view):.1f} s"
-    return None
+    return _lost(view)
+
+
+def _lost(view: View) -> str | None:
+    """The fast path: two nodes have lost every sign of life of the leader's host.
+
+    It only saves the wait for the ttl; that the old primary acknowledges nothing more rests on
+    the detach and the swap, as on the slow path.
+    """
+    other = second_observer(view)
+    if suspects(view) is None or other is None:
+        return None
+    leader, me = state_of(view).leader, view.me.name
+    return f"{leader} is lost: {me} and {other} have heard nothing of it for {_silence(view)}"
+
+
+def _silence(view: View) -> str:
+    return f"{silence_s(view) or 0.0:.1f} s"
 
 
 def _able(view: View) -> bool:
@@ -101,6 +126,6 @@ def _forced(view: View) -> Request | None:
 
 def _forced_reason(view: View, request: Request) -> str | None:
     """Also a forced claim waits until the old leader's permission is certainly over."""
-    if silent_for_s(view) < view.policy.ttl_s:
+    if silent_for_s(view) < view.policy.ttl_s or promised(view):
         return None
     return f"{request.asked_by} accepted a loss of data"

@@ -7,6 +7,7 @@ from flightmode.decide.election import election, paused, silent_for_s
 from flightmode.decide.leading import fresh, wrong_data
 from flightmode.decide.permission import state_of
 from flightmode.decide.requests import own_task, wanted
+from flightmode.decide.suspicion import until_suspicion_s
 from flightmode.model.action import (
     Clone,
     FencePostgres,
@@ -118,14 +119,15 @@ def _settled(view: View) -> Decision:
 
 
 def _until_claim_s(view: View) -> float:
-    """When to look again: just when the leader's silence would reach the ttl."""
+    """When to look again: just when the leader's silence would be long enough."""
     state = state_of(view)
     if any(request.kind is RequestKind.SWITCHOVER for request in view.store.requests):
         # The leader waits for our position to pass its last one (S7).
         return SOON_S
     if state.mode is not Mode.SYNC or view.me.name not in state.sync or paused(view):
         return IDLE_S
-    return min(IDLE_S, max(SOON_S, view.policy.ttl_s - silent_for_s(view)))
+    ttl_ends_s = view.policy.ttl_s - silent_for_s(view)
+    return min(IDLE_S, max(SOON_S, min(ttl_ends_s, until_suspicion_s(view))))
 
 
 def _ready_leader(view: View) -> Member | None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from flightmode.decide.suspicion import deaf_to, suspects
 from flightmode.model.action import Publish
 from flightmode.model.cluster import RequestKind
 from flightmode.model.decision import Decision
@@ -65,6 +66,7 @@ def _member(view: View, problem: str | None) -> Member:
         fence_level=view.fence.level if view.fence.reachable else "none",
         pending_restart=server.pending_restart,
         warnings=_warnings(view),
+        suspects=suspects(view),
     )
 
 
@@ -74,6 +76,9 @@ def _warnings(view: View) -> tuple[str, ...]:
         warnings.append(f"only {view.server.disk_free:.0%} of the disk is free")
     if not view.fence.reachable and view.policy.node(view.me.name) in _databases(view):
         warnings.append("the fence does not answer")
+    deaf = deaf_to(view)
+    if deaf is not None:
+        warnings.append(f"a lost primary is missed only after the whole ttl; {deaf}")
     return tuple(warnings)
 
 

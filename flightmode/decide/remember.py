@@ -16,12 +16,30 @@ def refresh(view: View) -> View:
     memory = view.memory
     if state is not None and memory.term != state.term:
         memory = Memory(term=state.term, published=memory.published, published_s=memory.published_s)
+    memory = _heard_of_wal(view, memory)
     watched = _watched(view, memory)
     if watched != memory.watched:
         memory = replace(memory, watched=watched)
     if state is not None and state.leader == view.me.name:
         memory = _as_leader(view, memory)
     return view if memory is view.memory else replace(view, memory=memory)
+
+
+def _heard_of_wal(view: View, memory: Memory) -> Memory:
+    """When the leader's Postgres last spoke to this standby.
+
+    Without a receiver (also one that has just ended) new WAL is the only trace of it.
+    """
+    server, receiver = view.server, view.server.receiver
+    if server.run is not Run.STANDBY:
+        return memory
+    heard_s = memory.wal_heard_s
+    if receiver is not None and receiver.heard_ago_s is not None:
+        now_s = view.now_s - max(0.0, receiver.heard_ago_s)
+        heard_s = now_s if heard_s is None else max(now_s, heard_s)
+    elif server.position > memory.wal_seen:
+        heard_s = view.now_s
+    return replace(memory, wal_heard_s=heard_s, wal_seen=server.position)
 
 
 def _as_leader(view: View, memory: Memory) -> Memory:

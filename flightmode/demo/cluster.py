@@ -198,10 +198,11 @@ class DemoCluster:
         argv = [*self._as_user(reads_all=True), *self._flightmode("agent", name)]
         return await self._spawn(name, "agent", argv)
 
-    async def start_proxy(self) -> asyncio.subprocess.Process:
-        """The proxy on the application's host."""
+    async def start_proxy(self, *, take_over: bool = False) -> asyncio.subprocess.Process:
+        """The proxy on the application's host, also in the place of the one that runs."""
         what = [sys.executable, "-m", "flightmode.cli.main", "proxy"]
         toml = ["--config", str(self.directory / "app.toml")]
+        toml += ["--take-over"] if take_over else []
         return await self._spawn(APP, "proxy", [*self._as_user(reads_all=True), *what, *toml])
 
     async def power_on(self, name: str) -> None:

@@ -71,6 +71,7 @@ from flightmode.errors.without import (
     RequestUnknown,
     RequestWrong,
     StepFailed,
+    TakeOverFailed,
     WrongAnswer,
 )
 
@@ -128,6 +129,7 @@ __all__ = [
     "StoreRefused",
     "StoreUnknown",
     "SyncNamesUnproven",
+    "TakeOverFailed",
     "WrongAnswer",
     "every_error",
     "from_answer",

@@ -231,6 +231,15 @@ class ProxySettingsWrong(ProxyError):
     exit_status = 78
 
 
+class TakeOverFailed(ProxyError):
+    """A new proxy could not take the place of the one that runs, which goes on as before."""
+
+    code = "FM702"
+    exit_status = 69
+    retry = True
+    hint = "flightmode proxy check"
+
+
 # --------------------------------------------------------------------- FM8xx provisioning
 
 

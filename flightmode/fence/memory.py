@@ -66,6 +66,11 @@ class MemoryFence:
         self.lost = False
         self.tick()
 
+    @property
+    def heartbeats_to(self) -> tuple[str, ...]:
+        """Whom it would send heartbeats to; an implementation in memory sends none."""
+        return self._heartbeats_to
+
     # ------------------------------------------------------------------ time
 
     def next_s(self) -> float | None:

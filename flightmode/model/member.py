@@ -23,6 +23,7 @@ class Node:
     """The address at which the other nodes reach it."""
     postgres_port: int = 5432
     api_port: int = 8008
+    heartbeat_port: int = 8009
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class Member:
     fence_level: str
     pending_restart: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    suspects: int | None = None
+    """The term whose leader's host this node has lost every sign of life of (S3.1)."""
 
 
 @dataclass(frozen=True, slots=True)

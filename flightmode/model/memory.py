@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from flightmode.model.lsn import Lsn
+from flightmode.model.lsn import NOWHERE, Lsn
 from flightmode.model.member import Member
 
 
@@ -41,5 +41,9 @@ class Memory:
     """… and how far: "checkpoint", "stop", "start"."""
     published: Member | None = None
     published_s: float = -1e9
+    wal_heard_s: float | None = None
+    """When the leader's Postgres last sent this standby anything (S3.1's veto)."""
+    wal_seen: Lsn = NOWHERE
+    """How far this standby's WAL went when it was last looked at."""
     astray_since_s: float | None = None
     """Since when this standby should stream and does not."""

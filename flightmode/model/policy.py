@@ -18,6 +18,9 @@ class Policy:
     renew_every_s: float = 1.0
     margin: float = 0.1
     """The part of the ttl given away for clock drift and slow scheduling (I8)."""
+    suspect_after_s: float = 1.5
+    """So long every sign of life of the leader's host has to be missing at two nodes before its
+    standby takes over without waiting for the ttl (S3.1); 0: it always waits."""
     standby_silent_s: float = 2.0
     """A sync standby without a sign of life for so long makes the leader degrade to solo."""
     stable_for_s: float = 1.0

@@ -72,6 +72,8 @@ class Receiver:
     sender_host: str
     flushed: Lsn
     timeline: int
+    heard_ago_s: float | None = None
+    """How long ago the primary last sent it anything, also a mere keepalive."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Final
 from flightmode.errors import FileMissing
 from flightmode.pki.files import make_directory, private_text, write_private
 
-SECRETS: Final = ("replication", "rewind", "monitor", "app", "api-token")
+SECRETS: Final = ("replication", "rewind", "monitor", "app", "api-token", "heartbeat")
 """The files of the secrets directory, the same on all nodes."""
 
 _BYTES: Final = 24

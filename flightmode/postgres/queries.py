@@ -22,7 +22,9 @@ SELECT json_build_object(
      WHERE name IN ('primary_conninfo', 'synchronous_standby_names')),
   'segment', pg_size_bytes(current_setting('wal_segment_size')),
   'receiver', (SELECT json_build_object('status', status, 'host', sender_host,
-       'flushed', flushed_lsn::text, 'timeline', received_tli) FROM pg_stat_wal_receiver),
+       'flushed', flushed_lsn::text, 'timeline', received_tli,
+       'heard_ago', extract(epoch FROM clock_timestamp() - last_msg_receipt_time)::float8)
+     FROM pg_stat_wal_receiver),
   'receiving', EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'walreceiver'),
   'replicas', (SELECT json_agg(json_build_object('name', application_name, 'state', state,
        'sync_state', sync_state, 'sent', sent_lsn::text, 'flushed', flush_lsn::text,

@@ -85,7 +85,11 @@ def _receiver(told: dict[str, Any]) -> Receiver | None:
     if row is not None:
         flushed = _lsn(row["flushed"])
         return Receiver(
-            row["status"] == "streaming", row["host"] or "", flushed, row["timeline"] or 0
+            row["status"] == "streaming",
+            row["host"] or "",
+            flushed,
+            row["timeline"] or 0,
+            row["heard_ago"],
         )
     return Receiver(False, "", NOWHERE, 0) if told["receiving"] else None
 

@@ -28,6 +28,22 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
+class DebianCluster:
+    """A cluster of PostgreSQL as Debian's own tools keep it."""
+
+    major: str
+    name: str
+    start: str
+    """What `start.conf` says: auto, manual, disabled."""
+    active: bool
+    data_dir: str
+
+    @property
+    def unit(self) -> str:
+        return f"postgresql@{self.major}-{self.name}.service"
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """One look at one host."""
 
@@ -48,6 +64,7 @@ class Facts:
     units: Mapping[str, Unit] = field(default_factory=dict)
     listeners: Mapping[int, str] = field(default_factory=dict)
     """Port to what listens on it."""
+    clusters: tuple[DebianCluster, ...] = ()
 
 
 def script(wanted: Wanted) -> str:
@@ -90,6 +107,14 @@ for port in {_listed(str(port) for port in wanted.ports)}; do
     ss -Hltnp "sport = :$port" 2>/dev/null |
         sed -n "s/.*users:((\\"\\([^\\"]*\\)\\".*/listener $port \\1/p" | head -n 1
 done
+for home in /etc/postgresql/*/*/; do
+    [ -f "$home/postgresql.conf" ] || continue
+    name=$(basename "$home") major=$(basename "$(dirname "$home")")
+    start=$(sed 's/#.*//' "$home/start.conf" 2>/dev/null | tr -d '[:space:]')
+    active=$(systemctl is-active "postgresql@$major-$name.service" 2>/dev/null || true)
+    data=$(pg_conftool -s "$major" "$name" show data_directory 2>/dev/null)
+    echo "cluster $major $name ${{start:-auto}} ${{active:-unknown}} $data"
+done
 echo "end"
 """
 
@@ -129,6 +154,10 @@ def read(answer: str) -> Facts | None:
         },
         units={rest[0]: _unit(rest[1:]) for rest in found.get("unit", [])},
         listeners={int(port): name for port, name in found.get("listener", [])},
+        clusters=tuple(
+            DebianCluster(major, name, start, active == "active", data_dir)
+            for major, name, start, active, data_dir in found.get("cluster", [])
+        ),
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from flightmode.config import Config
+from flightmode.config import Config, locations_of
 from flightmode.model.member import NodeKind
 from flightmode.provision.units import agent_unit, etcd_unit, fence_unit, firewall_unit, proxy_unit
 
@@ -57,6 +57,8 @@ class Wanted:
     """To be enabled and running, in the order of their start."""
     ports: tuple[int, ...]
     """Where ours will listen: nobody else may."""
+    data_dir: str = ""
+    """Of PostgreSQL; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def _node(config: Config, name: str, bundle: Bundle) -> Wanted:
         *(File(f"{ETC}/{path}", content, own, agent) for path, content in bundle.files.items()),
         *_copies_for_etcd(bundle),
     ]
-    ports = [me.etcd_client_port, me.etcd_peer_port, me.api_port]
+    ports = [me.etcd_client_port, me.etcd_peer_port, me.api_port, me.heartbeat_port]
     packages = ["etcd-server", "nftables", "python3", "python3-venv"]
     masked = ["etcd.service"]
     directories = {
@@ -112,6 +114,10 @@ def _node(config: Config, name: str, bundle: Bundle) -> Wanted:
         packages.append(f"postgresql-{major}")
         masked.append("postgresql.service")
         ports.append(me.postgres_port)
+        # Where Debian keeps data; a directory elsewhere is its owner's business.
+        above = locations_of(config, name).data_dir.parent
+        if above.is_relative_to("/var/lib/postgresql"):
+            directories[str(above)] = Owned(0o755, f"{user}:{user}")
     role = Role.DATABASE if database else Role.WITNESS
     return Wanted(
         name,
@@ -123,6 +129,7 @@ def _node(config: Config, name: str, bundle: Bundle) -> Wanted:
         tuple(files),
         tuple(units),
         tuple(ports),
+        str(locations_of(config, name).data_dir) if database else "",
     )
 
 
@@ -184,9 +191,10 @@ def firewall(config: Config, name: str) -> str:
     apps = [app.host for app in config.provision.apps.values()]
     rules = [
         _admit((me.etcd_client_port,), nodes + apps),
-        _admit((me.etcd_peer_port,), nodes),
+        _admit((me.etcd_peer_port, me.heartbeat_port), nodes),
+        _admit((me.heartbeat_port,), nodes, "udp"),
     ]
-    closed = [me.etcd_client_port, me.etcd_peer_port]
+    closed = [me.etcd_client_port, me.etcd_peer_port, me.heartbeat_port]
     if me.kind is NodeKind.DATABASE:
         rules.append(_admit((me.postgres_port,), [*nodes, *apps, *config.provision.clients]))
         closed.append(me.postgres_port)
@@ -201,18 +209,19 @@ def firewall(config: Config, name: str) -> str:
         "    ct state established,related accept\n"
         + "".join(f"    {rule}\n" for group in rules for rule in group)
         + f"    tcp dport {{ {', '.join(map(str, closed))} }} drop\n"
+        f"    udp dport {me.heartbeat_port} drop\n"
         "  }\n"
         "}\n"
     )
 
 
-def _admit(ports: tuple[int, ...], hosts: list[str]) -> list[str]:
+def _admit(ports: tuple[int, ...], hosts: list[str], over: str = "tcp") -> list[str]:
     listed = ", ".join(map(str, ports))
     rules = []
     for family, colons in (("ip", False), ("ip6", True)):
         chosen = list(dict.fromkeys(host for host in hosts if (":" in host) is colons))
         if chosen:
             rules.append(
-                f"{family} saddr {{ {', '.join(chosen)} }} tcp dport {{ {listed} }} accept"
+                f"{family} saddr {{ {', '.join(chosen)} }} {over} dport {{ {listed} }} accept"
             )
     return rules

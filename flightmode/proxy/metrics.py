@@ -112,3 +112,38 @@ def registry(stats: Callable[[], str]) -> CollectorRegistry:
     made = CollectorRegistry()
     made.register(ProxyCollector(stats))
     return made
+
+
+_ONE_POOL: dict[str, Any] = {
+    "topology": {"primary": None, "fenced": False, "term": 0},
+    "holds": {"now": 0, "longest_s": 0.0, "resumed": 0, "expired": 0},
+    "memory_bytes": 0,
+    "draining": False,
+    "logins": {"accepted": 0, "refused": {"28P01": 0}},
+    "bounds_s": [],
+    "pools": [
+        {"database": "", "user": ""}
+        | dict.fromkeys((*_CLIENTS.values(), *_SERVERS.values(), *_COUNTED), 0)
+        | {key: {"counts": [0]} for key in _TIMED}
+        | {total: 0.0 for _, _, total in _TIMED.values()}
+    ],
+}
+"""As the data path tells it of a proxy with one pool: each metric is there once."""
+
+
+def reference() -> str:
+    """The proxy's part of docs/reference/metrics.md."""
+    rows = []
+    for family in ProxyCollector(lambda: json.dumps(_ONE_POOL)).collect():
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        found = {label for sample in family.samples for label in sample.labels} - {"le"}
+        labels = ", ".join(sorted(found))
+        rows.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |")
+    table = "\n".join(sorted(rows))
+    return (
+        "\n## Of the proxy\n\n"
+        "With `proxy.metrics_port`, a proxy answers `http://127.0.0.1:PORT/metrics` on its own "
+        "machine.\n\n"
+        "| name | type | labels | meaning |\n|---|---|---|---|\n"
+        f"{table}\n"
+    )

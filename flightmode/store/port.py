@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from flightmode.model.placement import Placement
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -117,3 +119,13 @@ def check_txn(compares: tuple[Compare, ...], ops: tuple[Op, ...]) -> None:
         raise ValueError("a transaction writes each key at most once")
     if not all(item.key for item in (*compares, *ops)):
         raise ValueError("a key is not empty")
+
+
+class Placing(Protocol):
+    """Where the store's own leader is.  Raises StoreError when nobody tells."""
+
+    async def look(self) -> Placement:
+        """What the members say now.  Never raises for one that does not answer."""
+
+    async def move(self, node: str) -> None:
+        """Make that node's member lead.  Safe to repeat; an unknown outcome is harmless."""

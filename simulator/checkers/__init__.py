@@ -8,11 +8,13 @@ from flightmode.model.policy import Policy
 from simulator.checkers.alone import who_is_alone_is_not_fenced
 from simulator.checkers.judging import Checker, Violation
 from simulator.checkers.kept import no_copy_is_thrown_away
+from simulator.checkers.lost import two_have_missed_who_is_lost
 from simulator.checkers.nothing_lost import nothing_acknowledged_is_lost
 from simulator.checkers.one_holder import one_holder_per_term
 from simulator.checkers.one_key import one_key_one_swap
 from simulator.checkers.paused import a_pause_is_kept
 from simulator.checkers.permission import permission_ends_in_time
+from simulator.checkers.promises import a_promise_is_kept
 from simulator.checkers.promotable import only_the_promotable_lead
 from simulator.checkers.recovers import it_recovers
 from simulator.checkers.unbroken import nothing_of_ours_breaks
@@ -26,6 +28,8 @@ ALL: tuple[Checker, ...] = (
     who_is_alone_is_not_fenced,
     a_pause_is_kept,
     permission_ends_in_time,
+    two_have_missed_who_is_lost,
+    a_promise_is_kept,
     it_recovers,
     no_copy_is_thrown_away,
     nothing_of_ours_breaks,

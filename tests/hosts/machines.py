@@ -63,14 +63,14 @@ class Founder:
         assert ran.status == 0, ran.out
         return ran
 
-    def begins(self) -> None:
+    def begins(self, *more: str) -> None:
         """`flightmode init`, and the few lines that a founder adds."""
         address = {name: machine.address for name, machine in self.hosts.machines.items()}
-        words = ["init", str(self.home)]
+        words = ["init", str(self.home), "--ssh-key", str(self.hosts.key), *more]
         for name in ("ams", "fra"):
             words += ["--database", f"{name}={address[name]}"]
         assert self.types(*words, "--witness", f"wit={address['wit']}").status == 0
-        text = self.toml.read_text().replace("#ssh_key = …", f'ssh_key = "{self.hosts.key}"')
+        text = self.toml.read_text()
         self.toml.write_text(f'{text}\n[provision.apps.{APP}]\nhost = "{address[APP]}"\n')
 
     def edits(self, old: str, new: str) -> None:

@@ -12,8 +12,10 @@ import pytest
 import pytest_asyncio
 
 from flightmode.errors import StoreRefused, StoreUnknown
+from flightmode.model.placement import Placement
 from flightmode.store.etcd import EtcdStore
 from flightmode.store.etcd_members import EtcdHealth
+from flightmode.store.etcd_placement import EtcdPlacement
 from flightmode.store.port import Change, Compare, Put, Store, Txn
 from tests.integration.etcd_cluster import ETCD, EtcdCluster, eventually
 
@@ -399,6 +401,21 @@ async def test_moving_the_leader_hurts_no_one(
         await watched.until(written[-1])
     assert watched.revisions() == written
     assert {member.name for member in await store.members.list()} == {"m0", "m1", "m2"}
+
+
+async def test_a_placement_speaks_of_nodes_and_moves_the_leader_between_them(
+    etcd: EtcdCluster, new_store: NewStore
+) -> None:
+    store = new_store()
+    names = dict(zip(etcd.endpoints(), ("ams", "fra", "wit"), strict=True))
+    placement = EtcdPlacement(store.members, names)
+    for name in names.values():
+        await placement.move(name)
+
+        async def leads(name: str = name) -> bool:
+            return await placement.look() == Placement(name, ("ams", "fra", "wit"))
+
+        await eventually(f"{name} leads", leads)
 
 
 @pytest.mark.parametrize("fault", ["kill", "stop"])

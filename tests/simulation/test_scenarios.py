@@ -14,9 +14,11 @@ from simulator.weather import Weather, fair
 AT_S = 20.0
 
 
-def play(*faults: Fault, lasts_s: float = 50.0, weather: Weather | None = None) -> Result:
+def play(
+    *faults: Fault, lasts_s: float = 50.0, weather: Weather | None = None, fast: bool = True
+) -> Result:
     """The cluster comes up, the faults happen, nothing that was promised is broken."""
-    result = run(Plan(7, weather or fair(), faults, lasts_s))
+    result = run(Plan(7, weather or fair(), faults, lasts_s, fast=fast))
     assert result.violations == [], story(result)
     return result
 
@@ -80,14 +82,14 @@ def test_a_killed_postmaster_is_handed_over_at_once() -> None:
 
 
 def test_a_lost_primary_is_replaced_when_its_time_is_over() -> None:
-    result = play(Fault(AT_S, "power", "ams", 15.0))
+    result = play(Fault(AT_S, "power", "ams", 15.0), fast=False)
     assert leaders(result) == ["ams", "fra"]
     assert 4.0 < began_s(result, 2) - AT_S < 5.5
     assert states(result)[-1][1].sync == ("ams",)
 
 
 def test_a_primary_that_is_cut_off_stops_before_it_is_replaced() -> None:
-    result = play(Fault(AT_S, "cut", "ams", 15.0))
+    result = play(Fault(AT_S, "cut", "ams", 15.0), fast=False)
     assert leaders(result) == ["ams", "fra"]
     (ended,) = (each for each in result.history.of(PermissionEnded) if each.primary)
     assert (ended.node, ended.why) == ("ams", "deadline")
@@ -137,7 +139,7 @@ def test_a_degrade_that_arrives_after_a_claim_is_lost() -> None:
 def test_a_degrade_that_arrives_before_a_claim_prevents_it() -> None:
     result = play(
         Fault(AT_S, "cut", "ams", 20.0, other="fra"),
-        Fault(AT_S, "hold swap", "ams", 14.0, other="solo", amount=2.0),
+        Fault(AT_S, "hold swap", "ams", 14.0, other="solo", amount=1.0),
     )
     assert leaders(result) == ["ams"]
 
@@ -239,3 +241,82 @@ def test_a_failed_rewind_is_followed_by_one_copy() -> None:
     copies = [each for each in rules(result, "ams") if each.startswith("rejoin: clone")]
     assert len(copies) <= 2
     assert len(list(result.history.of(BecamePrimary))) == 2
+
+
+# ------------------------------------------------------------------ the fast path (S3.1)
+
+
+def test_a_lost_host_is_replaced_as_soon_as_two_nodes_miss_it() -> None:
+    result = play(Fault(AT_S, "power", "ams", 15.0))
+    assert leaders(result) == ["ams", "fra"]
+    assert 1.2 < began_s(result, 2) - AT_S < 2.0
+    assert " is lost: " in states(result)[-1][1].reason
+    assert states(result)[-1][1].sync == ("ams",)
+
+
+def test_a_primary_that_is_cut_off_acknowledges_nothing_while_it_is_replaced() -> None:
+    """Its Postgres runs on for seconds after the claim, with a client beside it."""
+    result = play(Fault(AT_S, "cut", "ams", 15.0))
+    claimed_s = began_s(result, 2)
+    (ended,) = (each for each in result.history.of(PermissionEnded) if each.primary)
+    assert claimed_s - AT_S < 2.0 < ended.at_s - claimed_s
+    acknowledged = [fact for fact in result.history.of(Acknowledged) if fact.node == "ams"]
+    assert not [fact for fact in acknowledged if AT_S + 0.1 < fact.at_s < AT_S + 15]
+
+
+def test_one_observer_is_not_enough() -> None:
+    """fra hears nothing of ams, wit does: commits go on alone, nobody takes over."""
+    result = play(Fault(AT_S, "cut", "ams", 12.0, other="fra"))
+    assert leaders(result) == ["ams"]
+
+
+def test_the_death_of_agent_and_witness_link_is_no_loss_of_the_host() -> None:
+    """The fence goes on to send: only the ttl counts."""
+    result = play(Fault(AT_S, "hang agent", "ams", 20.0))
+    assert 4.0 < began_s(result, 2) - AT_S < 6.5
+
+
+def test_streaming_wal_is_a_sign_of_life() -> None:
+    """Heartbeats and etcd are gone for everybody, WAL flows on."""
+    result = play(
+        Fault(AT_S, "mute", "ams", 4.0), Fault(AT_S, "etcd all", lasts_s=3.0), lasts_s=40.0
+    )
+    assert leaders(result) == ["ams"]
+
+
+def test_renewals_are_a_sign_of_life() -> None:
+    """No heartbeat gets through, and no WAL is written: the leader still renews."""
+    result = play(Fault(AT_S, "mute", "ams", 10.0), lasts_s=40.0)
+    assert leaders(result) == ["ams"]
+
+
+def test_a_host_that_comes_back_in_time_is_not_replaced() -> None:
+    result = play(Fault(AT_S, "cut", "ams", 1.0))
+    assert leaders(result) == ["ams"]
+    assert gap_s(result, AT_S) < 3.0
+
+
+# ------------------------------------------------------------------ the peer lease (S6)
+
+
+def test_an_outage_of_all_of_etcd_costs_no_commit_while_the_database_nodes_talk() -> None:
+    result = play(Fault(AT_S, "etcd all", lasts_s=60.0), lasts_s=90.0)
+    assert leaders(result) == ["ams"]
+    assert gap_s(result, AT_S) < 1.0
+    assert not [each for each in result.history.of(PermissionEnded) if each.primary]
+
+
+def test_without_etcd_and_without_its_standby_a_primary_stops() -> None:
+    """It can't record that it is alone, and the standby may have been seen by others."""
+    result = play(
+        Fault(AT_S, "etcd all", lasts_s=20.0), Fault(AT_S + 5.0, "cut", "fra", 15.0), lasts_s=60.0
+    )
+    (ended,) = (each for each in result.history.of(PermissionEnded) if each.primary)
+    assert 4.0 < ended.at_s - (AT_S + 5.0) < 5.0
+
+
+def test_who_has_promised_waits_until_the_promise_is_over() -> None:
+    """etcd comes back for fra in the moment in which ams is lost."""
+    result = play(Fault(AT_S, "etcd all", lasts_s=10.0), Fault(AT_S + 9.9, "power", "ams", 20.0))
+    assert leaders(result) == ["ams", "fra"]
+    assert 4.5 < began_s(result, 2) - (AT_S + 9.9) < 7.5

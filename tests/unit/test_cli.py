@@ -81,7 +81,7 @@ def test_init_gives_each_node_what_it_needs_and_no_more(made: Path) -> None:
 
 def test_every_secret_that_init_makes_is_private(made: Path) -> None:
     keys = [*made.rglob("*.key"), *made.rglob("secrets/*")]
-    assert len(keys) == 5 + 4 * 5
+    assert len(keys) == 5 + 4 * 6
     assert {stat.S_IMODE(path.stat().st_mode) for path in keys} == {0o600}
     assert stat.S_IMODE(made.stat().st_mode) == 0o700
 
@@ -190,7 +190,7 @@ def findings(capsys: Capsys, path: Path) -> dict[str, list[str]]:
 def test_check_looks_at_the_machine(made: Path, capsys: Capsys) -> None:
     levels = findings(capsys, local(made))
     assert "the certificate of ams is good for 825 days" in levels["ok"]
-    assert "all 5 secrets are there, and private" in levels["ok"]
+    assert "all 6 secrets are there, and private" in levels["ok"]
     assert "this machine has the address 127.0.0.1" in levels["ok"]
 
 
@@ -272,6 +272,8 @@ def test_the_fence_gets_what_the_file_asks_for(made: Path) -> None:
         str(made / "nodes/ams/run/fence.sock"),
         "--node",
         "ams",
+        "--heartbeat-key",
+        str(made / "nodes/ams/secrets/heartbeat"),
         "--postgres-uid",
         "105",
         "--cgroup",
@@ -286,6 +288,10 @@ def test_the_fence_gets_what_the_file_asks_for(made: Path) -> None:
 
 
 def test_without_root_the_fence_is_asked_for_nothing_that_needs_it(made: Path) -> None:
+    argv = fence_argv(place(local(made)), "ams", root=False, postgres_uid=None)
+    key = made / "nodes/ams/secrets/heartbeat"
+    assert argv[3:] == ["--node", "ams", "--heartbeat-key", str(key)]
+    key.unlink()
     argv = fence_argv(place(local(made)), "ams", root=False, postgres_uid=None)
     assert argv[3:] == ["--node", "ams"]
 

@@ -206,11 +206,13 @@ RULE_BREAKERS = {
     "a_silent_standby_is_left_out_in_time": changed(timing={"standby_silent_s": 6}),
     "a_flap_waits_longer": changed(timing={"stable_after_flap_s": 0.5}),
     "members_speak_before_they_are_stale": changed(timing={"member_fresh_s": 1}),
+    "a_suspicion_takes_its_time": changed(timing={"suspect_after_s": 0.5}),
     "parameters_are_free": changed(postgres={"parameters": {"synchronous_commit": "off"}}),
     "values_are_one_line": changed(postgres={"parameters": {"work_mem": "1MB'\nfsync = off"}}),
     "rules_of_access_are_whole": changed(postgres={"hba": [{"type": "host"}]}),
     "postgres_is_not_root": changed(postgres={"user": "root"}),
     "machines_are_apart": changed(provision={"apps": {"web": {"host": "10.0.0.1"}}}),
+    "each_shard_of_the_proxy_has_a_server": changed(proxy={"shards": 4, "pool_size": 3}),
     "the_proxy_is_not_open": changed(proxy={"host": "0.0.0.0"}),
 }
 
@@ -228,7 +230,9 @@ def test_a_broken_rule_is_said_and_no_other(rule: object) -> None:
 
 
 def test_ports_that_clash_name_each_other() -> None:
-    clash = GOOD.replace('"10.0.0.2"', '"10.0.0.1"\napi_port = 9\netcd_client_port = 10')
+    clash = GOOD.replace(
+        '"10.0.0.2"', '"10.0.0.1"\napi_port = 9\nheartbeat_port = 11\netcd_client_port = 10'
+    )
     (found,) = problems(clash)
     assert found.startswith("nodes.fra.etcd_peer_port")
     assert "already taken by nodes.ams.etcd_peer_port" in found

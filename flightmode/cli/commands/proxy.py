@@ -31,12 +31,23 @@ Debug = Annotated[
 ]
 
 
+TakeOver = Annotated[
+    bool,
+    typer.Option(
+        "--take-over",
+        help="Take the place of the proxy that runs here, if one does: its clients come over "
+        "between two transactions, and notice nothing.",
+    ),
+]
+
+
 @app.callback()
 def proxy(
     context: typer.Context,
     config: ConfigPath = DEFAULT_CONFIG,
     tls: TlsDirectory = None,
     debug: Debug = False,
+    take_over: TakeOver = False,
 ) -> None:
     """Run the proxy until it is told to end. Started by systemd.
 
@@ -52,7 +63,7 @@ def proxy(
     here = place(config)
     log_as_json(logging.DEBUG if debug else logging.INFO)
     _native.log_to_stderr("debug" if debug else "info")
-    run_proxy(lambda: place(config).config, _places(here, tls))
+    run_proxy(lambda: place(config).config, _places(here, tls), take_over=take_over)
 
 
 @app.command()

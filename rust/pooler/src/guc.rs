@@ -149,6 +149,16 @@ pub struct Reported {
 }
 
 impl Reported {
+    /// A client that was told this by the process whose place we took.
+    pub fn new(told: Values) -> Self {
+        let told = Rc::new(told);
+        Self { told }
+    }
+
+    pub fn told(&self) -> &Values {
+        &self.told
+    }
+
     /// The server says so and it goes on to the client.
     pub fn on_status(&mut self, name: &[u8], value: &[u8]) {
         Rc::make_mut(&mut self.told).insert(name.to_vec(), value.to_vec());

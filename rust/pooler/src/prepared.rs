@@ -87,6 +87,11 @@ impl Names {
         self.named.get(name).copied()
     }
 
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], StatementId)> {
+        self.named.iter().map(|(name, id)| (name.as_slice(), *id))
+    }
+
     /// Whether a Parse under this name is an error (42P05): only the unnamed one may be replaced.
     pub fn is_taken(&self, name: &[u8]) -> bool {
         !name.is_empty() && self.named.contains_key(name)

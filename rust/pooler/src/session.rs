@@ -12,6 +12,7 @@
 //! - a client whose pins named something that only the lost server had (a lock, a temporary
 //!   table) is the one client that must notice at once: it would go on believing that it has it.
 
+mod carried;
 mod lost;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -43,6 +44,8 @@ pub struct Heard {
     /// The client's names of statements that are gone.
     pub deallocated: Option<Deallocated>,
 }
+
+pub use carried::Carried;
 
 /// Which names a DEALLOCATE or DISCARD has taken away.
 #[derive(Clone, Debug, PartialEq, Eq)]

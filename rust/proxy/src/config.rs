@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use flightmode_pooler::topology::Lsn;
 use serde::{Deserialize, Serialize};
 
 /// The whole of it.
@@ -288,6 +289,16 @@ pub struct StandbyNews {
     pub lag_s: f64,
     /// As Postgres writes it: `0/3000000`.
     pub replayed: String,
+}
+
+impl StandbyNews {
+    /// Zero for what is none.
+    pub fn lsn(&self) -> Lsn {
+        let parse = |part: &str| u64::from_str_radix(part, 16).ok();
+        let both = self.replayed.split_once('/');
+        let value = both.and_then(|(high, low)| Some((parse(high)? << 32) | parse(low)?));
+        Lsn(value.unwrap_or(0))
+    }
 }
 
 impl Config {

@@ -42,6 +42,9 @@ pub enum Happened {
     ReloadAsked { by: String },
     /// The console asks for the end.
     StopAsked { by: String },
+    /// A cancel for nobody here: of a client that another process still has, if one hands over
+    /// to us.
+    CancelUnknown { client: u32, secret: Vec<u8> },
     /// Every client has left.
     Drained,
     /// So many events were not taken in time.

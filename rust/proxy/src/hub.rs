@@ -11,7 +11,7 @@ use flightmode_pooler::guc::Values;
 use flightmode_pooler::pool::operate::Seen;
 use flightmode_pooler::pool::{Act, ClientId, Limits, Pool, ServerId};
 use flightmode_pooler::prepared::Catalog;
-use flightmode_pooler::topology::{Change, Lsn, NodeId, Standby, Topology};
+use flightmode_pooler::topology::{Change, NodeId, Standby, Topology};
 use flightmode_pooler::unit::Ledger;
 use flightmode_wire::scram::Credential;
 use tokio::sync::{watch, Notify};
@@ -20,6 +20,7 @@ use crate::config::{Config, Database, News, PoolMode};
 use crate::events::{Happened, Sink};
 use crate::inbox;
 use crate::memory::Memory;
+use crate::moving::Moving;
 use crate::operate::Fresh;
 use crate::orders::Shards;
 use crate::pace::Pace;
@@ -51,6 +52,8 @@ pub enum Event {
     Refused,
     /// Its user wants it to wait no longer.
     Cancelled,
+    /// It goes to another process when it can.
+    Move,
     /// It is sent away: now, or when it is between two transactions.
     Leave {
         sqlstate: &'static str,
@@ -76,7 +79,7 @@ pub struct PoolOf {
     nodes: RefCell<HashMap<ServerId, (NodeId, f64)>>,
     waiting: RefCell<HashMap<ClientId, inbox::Sender<Event>>>,
     holders: RefCell<HashMap<ServerId, inbox::Sender<Event>>>,
-    identity: RefCell<Identity>,
+    pub identity: RefCell<Identity>,
     /// What a server of this pool last said of itself at its login.
     pub reported: RefCell<Option<Rc<Values>>>,
     tick: Notify,
@@ -104,6 +107,7 @@ pub struct Hub {
     /// The last client has left.
     pub left: Notify,
     pub listeners: RefCell<Vec<tokio::task::AbortHandle>>,
+    pub moving: Moving,
     pub shards: Shards,
     pub sink: Sink,
     pub memory: Memory,
@@ -141,12 +145,13 @@ pub struct About {
     pub since_s: f64,
 }
 
-/// What a pool of a database may do.
-pub fn limits_of(database: &Database, config: &Config) -> Limits {
+/// What this shard's pool of a database may do: each has its part of what all have.
+pub fn limits_of(database: &Database, hub: &Hub) -> Limits {
+    let size = hub.shards.share(database.pool_size).max(1);
     Limits {
-        size: database.pool_size.max(1),
-        warm: database.min_pool_size.max(1).min(database.pool_size.max(1)),
-        idle_s: config.times.server_idle_s,
+        size,
+        warm: hub.shards.share(database.min_pool_size).clamp(1, size),
+        idle_s: hub.config.borrow().times.server_idle_s,
         ..Limits::default()
     }
 }
@@ -177,6 +182,7 @@ impl Hub {
             draining: Cell::new(false),
             left: Notify::new(),
             listeners: RefCell::default(),
+            moving: Moving::default(),
             shards,
             sink,
             memory: Memory::default(),
@@ -219,10 +225,7 @@ impl Hub {
             }
             return Some(Rc::clone(found));
         }
-        let mut machine = Pool::new(
-            limits_of(&database, &config),
-            self.topology.borrow().clone(),
-        );
+        let mut machine = Pool::new(limits_of(&database, self), self.topology.borrow().clone());
         if self.is_paused(&key.database) {
             machine.pause();
         }
@@ -302,19 +305,12 @@ impl Hub {
                     Some(Standby {
                         node: number(&standby.node)?,
                         lag_s: standby.lag_s,
-                        replayed: lsn(&standby.replayed),
+                        replayed: standby.lsn(),
                     })
                 })
                 .collect(),
         }
     }
-}
-
-fn lsn(text: &str) -> Lsn {
-    let parse = |part: &str| u64::from_str_radix(part, 16).ok();
-    let both = text.split_once('/');
-    let value = both.and_then(|(high, low)| Some((parse(high)? << 32) | parse(low)?));
-    Lsn(value.unwrap_or(0))
 }
 
 impl PoolOf {

@@ -10,14 +10,16 @@
 //! - `console`: what operators type
 //! - `relay`: one client at work: `exchange` (messages), `source`, `names`, `limits`, `pace`,
 //!   `times`
+//! - `moving`: clients go to the process that takes this one's place
 //! - `replication`: a client with a server of its own
 //! - `hub`: pools and who holds what; carries out what `pooler::pool` decides; `operate`: what
-//!   an operator asks for; `memory`: what is kept; `room`: limits beyond one pool; `notes`: what is counted
+//!   an operator asks for; `memory`: what is kept; `room`, `census`: limits beyond one pool; `notes`: what is counted
 //! - `server`: a session at a Postgres server; `stream`: any connection
 
 #![forbid(unsafe_code)]
 
 mod auth_query;
+mod census;
 pub mod config;
 mod console;
 pub mod events;
@@ -28,6 +30,7 @@ mod limits;
 mod listen;
 mod login;
 mod memory;
+mod moving;
 mod names;
 mod notes;
 mod operate;
@@ -48,15 +51,21 @@ mod tls;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use flightmode_wire::startup::CancelKey;
 use tokio::sync::mpsc;
 
 use config::{Config, News};
 use events::{Happened, Sink};
+use hub::Hub;
 use listen::Opened;
+pub use moving::check as check_parcel;
+pub use moving::Parcel;
+use moving::{unpack, Parcels};
 use operate::Fresh;
 use orders::{Command, Order, Outcome, Shards};
 use stats::Stats;
@@ -80,6 +89,8 @@ pub struct Proxy {
     threads: Vec<JoinHandle<()>>,
     happened: events::Source,
     mock_key: [u8; 32],
+    parcels: Parcels,
+    next: AtomicUsize,
 }
 
 impl Proxy {
@@ -109,13 +120,15 @@ impl Proxy {
             threads: Vec::new(),
             happened,
             mock_key,
+            parcels: Parcels::default(),
+            next: AtomicUsize::new(0),
         };
         for (number, (inbox, opened)) in outboxes.into_iter().zip(opened).enumerate() {
             let shard = Shard {
                 fresh: Arc::clone(&fresh),
                 opened,
                 inbox,
-                shards: proxy.shards.clone(),
+                shards: proxy.shards.of(number),
                 sink: sink.clone(),
             };
             proxy.spawn(number, shard)?;
@@ -170,6 +183,62 @@ impl Proxy {
             .iter()
             .map(|socket| socket.as_fd().try_clone_to_owned())
             .collect()
+    }
+
+    /// Hand every client over: nobody comes in any more, and each is to be taken with `parcel`
+    /// when it is between two transactions, until `is_given_away`.
+    pub fn give_away(&self) {
+        let heir = self.parcels.sender();
+        self.shards.each(move |hub| hub.give_away(heir.clone()));
+    }
+
+    /// Whether nobody is left, beside the parcels that were not taken.
+    pub fn is_given_away(&self) -> bool {
+        let all = self.shards.ask_now(Hub::is_given_away);
+        all.len() == self.shards.count() && all.into_iter().all(|is_done| is_done)
+    }
+
+    /// The next client to hand over; waits up to `within`.
+    pub fn parcel(&self, within: Duration) -> Option<Parcel> {
+        self.parcels.take(within)
+    }
+
+    /// Serve a client that another process had, or (`stays`) one that nobody else wanted.  Raises
+    /// what is wrong with it; whoever had it has it still.
+    pub fn adopt(&self, parcel: Parcel, stays: bool) -> Result<(), String> {
+        let unpacked = unpack(parcel, stays)?;
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        self.shards.one(turn, move |hub| unpacked.welcome(hub));
+        Ok(())
+    }
+
+    /// Cancel what the client with this key runs, as its own request would.
+    pub fn cancel(&self, client: u32, secret: &[u8]) {
+        if let Some(key) = CancelKey::new(client, secret) {
+            self.shards.one(0, move |hub| {
+                let hub = std::rc::Rc::clone(hub);
+                tokio::task::spawn_local(async move { shard::cancel(&hub, &key).await });
+            });
+        }
+    }
+
+    /// It is not handed over after all: listen again.  `config`: where, as at the start.
+    pub fn keep(&self, config: &Config) -> Result<(), StartError> {
+        let sockets = self.sockets().map_err(|wrong| StartError::Listen {
+            what: "a copy of a socket".to_owned(),
+            wrong,
+        })?;
+        for (number, opened) in listen::open_all(config, sockets)?.into_iter().enumerate() {
+            self.shards.one(number, move |hub| {
+                hub.keep();
+                for socket in opened {
+                    if let Err(wrong) = listen::begin(socket, hub) {
+                        tracing::error!("it does not listen again: {wrong}");
+                    }
+                }
+            });
+        }
+        Ok(())
     }
 
     /// Nobody comes in any more; clients leave between two transactions, at the latest after

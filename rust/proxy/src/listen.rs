@@ -245,9 +245,12 @@ pub fn begin(opened: Opened, hub: &Rc<Hub>) -> io::Result<()> {
             }
         }
     });
-    if !kind.admin {
-        hub.listeners.borrow_mut().push(task.abort_handle());
-    }
+    let listeners = if kind.admin {
+        &hub.moving.admin_listeners
+    } else {
+        &hub.listeners
+    };
+    listeners.borrow_mut().push(task.abort_handle());
     Ok(())
 }
 

@@ -36,6 +36,30 @@ impl Statements {
         pending.map_or_else(|| self.names.get(name), |pending| pending.id)
     }
 
+    /// What the client has names for, to be carried to another process.
+    pub fn contents(&self, hub: &Hub) -> Vec<(Vec<u8>, Content)> {
+        let catalog = hub.catalog.borrow();
+        let named = self.names.iter();
+        named
+            .filter_map(|(name, id)| Some((name.to_vec(), Content::clone(catalog.content(id)?))))
+            .collect()
+    }
+
+    /// The same, in that process.
+    pub fn carried(kept: Vec<(Vec<u8>, Content)>, unnamed: Option<Bytes>, hub: &Hub) -> Self {
+        let mut catalog = hub.catalog.borrow_mut();
+        let mut names = Names::default();
+        for (name, content) in kept {
+            let id = catalog.keep(content);
+            names.on_parsed(&name, id, &mut catalog);
+        }
+        Self {
+            names,
+            unnamed,
+            ..Self::default()
+        }
+    }
+
     pub fn unnamed(&self) -> Option<&Bytes> {
         self.unnamed.as_ref()
     }

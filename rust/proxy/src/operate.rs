@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::census::Who;
 use crate::config::Config;
 use crate::events::Happened;
 use crate::hub::{limits_of, Event, Hub, PoolOf};
@@ -108,7 +109,7 @@ impl Hub {
         let now_s = self.now_s();
         pool.mode.set(config.mode_of(&database, &pool.key.user));
         pool.in_reserve.set(false);
-        let limits = limits_of(&database, &config);
+        let limits = limits_of(&database, self);
         let acts = pool.machine.borrow_mut().set_limits(limits, now_s);
         pool.carry_out(self, acts);
         if pool.take_identity(&database) || moved {
@@ -250,7 +251,15 @@ impl Hub {
 
     /// A client has gone.
     pub fn on_left(&self, id: flightmode_pooler::pool::ClientId) {
-        self.clients.borrow_mut().remove(&id);
+        let gone = self.clients.borrow_mut().remove(&id);
+        if let Some(gone) = gone {
+            self.shards.census.leave(Who {
+                user: &gone.pool.key.user,
+                database: &gone.pool.key.database,
+                address: &gone.address,
+            });
+        }
+        self.moving.on_left(id);
         if self.clients.borrow().is_empty() {
             self.left.notify_waiters();
         }

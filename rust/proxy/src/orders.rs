@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use crate::census::Census;
 use crate::config::News;
 use crate::hub::Hub;
 use crate::stats::{self, Stats};
@@ -78,6 +79,9 @@ pub struct Shards {
     inboxes: Arc<[mpsc::UnboundedSender<Order>]>,
     /// The listening sockets, for who takes over; none once nobody is to come in any more.
     sockets: Arc<Mutex<Vec<OwnedFd>>>,
+    pub census: Arc<Census>,
+    /// Whose copy this is.
+    number: usize,
 }
 
 impl Shards {
@@ -85,7 +89,23 @@ impl Shards {
         Self {
             inboxes: inboxes.into(),
             sockets: Arc::default(),
+            census: Arc::default(),
+            number: 0,
         }
+    }
+
+    /// The copy of one of them.
+    #[must_use]
+    pub fn of(&self, number: usize) -> Self {
+        Self {
+            number,
+            ..self.clone()
+        }
+    }
+
+    /// Its part of what all of them may have together.
+    pub fn share(&self, total: usize) -> usize {
+        total / self.count() + usize::from(self.number < total % self.count())
     }
 
     pub fn count(&self) -> usize {
@@ -105,6 +125,12 @@ impl Shards {
 
     pub fn each(&self, job: impl Fn(&Rc<Hub>) + Clone + Send + 'static) {
         self.tell(|| Order::Do(Box::new(job.clone())));
+    }
+
+    /// One of them does it; `number` may be any.
+    pub fn one(&self, number: usize, job: impl FnOnce(&Rc<Hub>) + Send + 'static) {
+        let inbox = &self.inboxes[number % self.count()];
+        let _ = inbox.send(Order::Do(Box::new(job)));
     }
 
     /// The answers of all, for a task.

@@ -118,7 +118,7 @@ impl Relay {
         loop {
             self.work();
             self.on_worked();
-            if self.ending && self.to_client.is_empty() {
+            if (self.ending && self.to_client.is_empty()) || self.moves() {
                 break;
             }
             match poll_fn(|cx| self.poll(cx)).await {
@@ -270,6 +270,8 @@ impl Relay {
                 Report::new("NOTICE", "01000", &words).write_notice(&mut self.out());
             }
             Event::Refused => self.fail("53300", "too many clients wait for a server"),
+            // It does when it has taken its turn.
+            Event::Move => (),
             Event::Cancelled => self.fail("57014", "canceling statement due to user request"),
             Event::Leave {
                 sqlstate,

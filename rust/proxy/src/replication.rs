@@ -11,6 +11,7 @@ use tokio::io::{copy_bidirectional, AsyncWriteExt};
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::login::Guest;
+use crate::moving::Bound;
 use crate::server::{connect, Identity, Server};
 use crate::shard::refuse;
 
@@ -20,6 +21,7 @@ pub async fn replicate(mut guest: Guest, hub: &Rc<Hub>, config: &Config, who: &s
         Ok(server) => server,
         Err(words) => return refuse(guest.stream, hub, "57P03", &words, who).await,
     };
+    let _bound = Bound::new(hub);
     let mut terms = hub.term.subscribe();
     terms.mark_unchanged();
     let mut bytes = Vec::new();

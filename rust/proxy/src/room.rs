@@ -20,7 +20,7 @@ impl PoolOf {
         if most == 0 {
             return true;
         }
-        let most = (most / hub.shards.count()).max(1);
+        let most = hub.shards.share(most).max(1);
         let mut pools = hub.all_pools();
         pools.retain(|pool| pool.key.database == self.key.database);
         let open: usize = pools.iter().map(|pool| pool.machine.borrow().len()).sum();
@@ -65,9 +65,9 @@ impl PoolOf {
         if self.in_reserve.replace(has) == has {
             return;
         }
-        let mut limits = limits_of(&database, &config);
+        let mut limits = limits_of(&database, hub);
         if has {
-            limits.size += database.reserve;
+            limits.size += hub.shards.share(database.reserve);
         }
         let acts = self.machine.borrow_mut().set_limits(limits, now_s);
         self.carry_out(hub, acts);

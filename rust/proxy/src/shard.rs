@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +19,10 @@ use tokio::io::AsyncWriteExt;
 use tokio_rustls::TlsAcceptor;
 
 use crate::auth_query::Asked;
+use crate::census::Who;
 use crate::config::{Config, PoolMode};
 use crate::console;
+use crate::events::Happened;
 use crate::hub::{About, Entry, Event, Hub, PoolKey, PoolOf};
 use crate::inbox;
 use crate::listen::Kind;
@@ -87,48 +89,6 @@ pub async fn refuse(mut stream: Stream, hub: &Rc<Hub>, sqlstate: &str, message: 
     let _ = stream.shutdown().await;
 }
 
-/// The first limit that one more client would break.
-fn over_limit(hub: &Hub, config: &Config, guest: &Guest, ip: Option<IpAddr>) -> Option<String> {
-    let clients = hub.clients.borrow();
-    let limits = &config.limits;
-    let count = |is: &dyn Fn(&Entry) -> bool| clients.values().filter(|entry| is(entry)).count();
-    let of_user = config
-        .users
-        .get(&guest.user)
-        .map_or(0, |user| user.max_connections);
-    let user_limit = if of_user > 0 {
-        of_user
-    } else {
-        limits.per_user
-    };
-    let address = ip.map(|ip| ip.to_string()).unwrap_or_default();
-    if limits.max_clients > 0 && clients.len() >= limits.max_clients {
-        return Some(format!(
-            "no more connections allowed (max_clients is {})",
-            limits.max_clients
-        ));
-    }
-    if user_limit > 0 && count(&|entry| entry.pool.key.user == guest.user) >= user_limit {
-        return Some(format!(
-            "user \"{}\" has its {user_limit} connections",
-            guest.user
-        ));
-    }
-    let of_database = |entry: &Entry| entry.pool.key.database == guest.database;
-    if limits.per_database > 0 && count(&of_database) >= limits.per_database {
-        let most = limits.per_database;
-        return Some(format!(
-            "database \"{}\" has its {most} connections",
-            guest.database
-        ));
-    }
-    let of_ip = |entry: &Entry| entry.address == address;
-    if limits.per_ip > 0 && ip.is_some() && count(&of_ip) >= limits.per_ip {
-        return Some(format!("{address} has its {} connections", limits.per_ip));
-    }
-    None
-}
-
 async fn welcome(
     guest: Guest,
     address: Option<SocketAddr>,
@@ -152,21 +112,35 @@ async fn welcome(
         );
         return refuse(guest.stream, hub, "53200", &words, &who).await;
     }
-    if let Some(words) = over_limit(hub, config, &guest, ip) {
-        return refuse(guest.stream, hub, "53300", &words, &who).await;
-    }
+    let of_ip = ip.map(|ip| ip.to_string()).unwrap_or_default();
+    let counted = Who {
+        user: &guest.user,
+        database: &guest.database,
+        address: &of_ip,
+    };
+    let census = &hub.shards.census;
     if guest.replication.is_some() {
-        return replicate(guest, hub, config, &who).await;
+        return match census.limit(counted, config) {
+            Some(words) => refuse(guest.stream, hub, "53300", &words, &who).await,
+            None => replicate(guest, hub, config, &who).await,
+        };
+    }
+    if let Err(words) = census.enter(counted, config) {
+        return refuse(guest.stream, hub, "53300", &words, &who).await;
     }
     let key = PoolKey {
         database: guest.database.clone(),
         user: guest.user.clone(),
     };
     let Some(pool) = hub.pool(&key, guest.credential.clone()) else {
+        census.leave(counted);
         let words = format!("database \"{}\" is not served here", guest.database);
         return refuse(guest.stream, hub, "3D000", &words, &who).await;
     };
-    let mut relay = relay_of(guest, hub, config, pool, address);
+    let mut secret = vec![0; guest.secret_len];
+    fill(&mut secret);
+    let known_by = (hub.client_id(), secret);
+    let mut relay = relay_of(guest, hub, config, pool, address, known_by);
     match relay.begin().await {
         Ok(()) => {
             hub.logins.borrow_mut().accepted += 1;
@@ -181,19 +155,18 @@ async fn welcome(
     }
 }
 
-fn relay_of(
+/// It is counted already.  `known_by`: its number and the secret of its cancel key.
+pub fn relay_of(
     guest: Guest,
     hub: &Rc<Hub>,
     config: &Config,
     pool: Rc<PoolOf>,
     address: Option<SocketAddr>,
+    (id, secret): (ClientId, Vec<u8>),
 ) -> Relay {
-    let id = hub.client_id();
     let (events_in, events) = inbox::inbox();
     let pace = Rc::new(Pace::new(hub.now_s()));
     let (has, key) = (Rc::new(Cell::new(None)), Rc::new(RefCell::new(None)));
-    let mut secret = vec![0; guest.secret_len];
-    fill(&mut secret);
     let entry = Entry {
         secret,
         pool: Rc::clone(&pool),
@@ -207,10 +180,7 @@ fn relay_of(
         about: about(&guest, hub, address),
     };
     hub.clients.borrow_mut().insert(id, entry);
-    let mode = match pool.mode.get() {
-        PoolMode::Session => Mode::Session,
-        PoolMode::Transaction | PoolMode::Statement => Mode::Transaction,
-    };
+    let mode = mode_of(&pool);
     let (wish, settings) = wish_of(guest.settings);
     let source = Source::new(guest.unread, config.limits.max_message);
     Relay {
@@ -242,6 +212,13 @@ fn relay_of(
         pace,
         kept: 0,
         farewell: None,
+    }
+}
+
+pub fn mode_of(pool: &PoolOf) -> Mode {
+    match pool.mode.get() {
+        PoolMode::Session => Mode::Session,
+        PoolMode::Transaction | PoolMode::Statement => Mode::Transaction,
     }
 }
 
@@ -333,7 +310,7 @@ impl Relay {
                     let why = failure.unwrap_or_else(|| "no primary accepts writes".to_owned());
                     return Err(format!("no server for this login: {why}"));
                 }
-                Some(Event::Ahead(_) | Event::Void(_)) => (),
+                Some(Event::Ahead(_) | Event::Void(_) | Event::Move) => (),
                 Some(Event::Leave { words, .. }) => return Err(words.to_owned()),
                 Some(Event::Refused | Event::Cancelled) | None => {
                     return Err("too many clients wait for a server".to_owned());
@@ -345,20 +322,30 @@ impl Relay {
 
 /// Stop what the client with this key runs, and nobody else's, whichever shard it is at.  Returns
 /// when that is done: who cancels may send its next statement after this.
-async fn cancel(hub: &Rc<Hub>, key: &CancelKey) {
-    let (done, mut all) = tokio::sync::mpsc::unbounded_channel::<()>();
-    let key = key.clone();
+pub async fn cancel(hub: &Rc<Hub>, key: &CancelKey) {
+    let (done, mut all) = tokio::sync::mpsc::unbounded_channel::<bool>();
+    let wanted = key.clone();
     hub.shards.each(move |hub| {
-        let (hub, key, done) = (Rc::clone(hub), key.clone(), done.clone());
+        let (hub, key, done) = (Rc::clone(hub), wanted.clone(), done.clone());
         tokio::task::spawn_local(async move {
-            cancel_here(&hub, &key).await;
-            drop(done);
+            // Nobody listens when the one who cancels has gone.
+            let _ = done.send(cancel_here(&hub, &key).await);
         });
     });
-    while all.recv().await.is_some() {}
+    let mut is_known = false;
+    while let Some(found) = all.recv().await {
+        is_known |= found;
+    }
+    if !is_known {
+        hub.sink.tell(Happened::CancelUnknown {
+            client: key.pid(),
+            secret: key.secret().to_vec(),
+        });
+    }
 }
 
-async fn cancel_here(hub: &Rc<Hub>, key: &CancelKey) {
+/// Whether the client is here.
+async fn cancel_here(hub: &Rc<Hub>, key: &CancelKey) -> bool {
     let found = hub.clients.borrow().iter().find_map(|(id, entry)| {
         let fits = CancelKey::new(id.0 as u32, &entry.secret).is_some_and(|own| own == *key);
         fits.then(|| {
@@ -370,6 +357,7 @@ async fn cancel_here(hub: &Rc<Hub>, key: &CancelKey) {
             )
         })
     });
+    let is_here = found.is_some();
     match found {
         Some((client, pool, Some(server), Some(of_server))) => {
             strike(hub, client, &pool, server, &of_server).await;
@@ -381,6 +369,7 @@ async fn cancel_here(hub: &Rc<Hub>, key: &CancelKey) {
         }
         _ => (),
     }
+    is_here
 }
 
 /// Cancel what a client runs at a server, if the server is still its own.

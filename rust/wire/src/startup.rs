@@ -49,6 +49,11 @@ impl CancelKey {
         self.pid
     }
 
+    /// For the process that may know whose it is, and for no log.
+    pub fn secret(&self) -> &[u8] {
+        &self.secret
+    }
+
     /// The secret's length in bytes.
     pub fn secret_len(&self) -> usize {
         self.secret.len()

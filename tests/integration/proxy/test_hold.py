@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
+from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,15 +70,14 @@ class Stage:
 
     def vanish(self) -> None:
         """Its kernel still takes what is sent, and nobody ever answers."""
-        pids = [int(line.split()[0]) for line in _listed() if self._is_of(line, "ams")]
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-            self.frozen.append(pid)
+        data = self.servers["ams"].data
+        while new := [pid for pid in _pids_of(data) if pid not in self.frozen]:
+            for pid in new:
+                # Who ended by itself meanwhile has fallen silent too.
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+                    self.frozen.append(pid)
         assert self.frozen
-
-    def _is_of(self, line: str, name: str) -> bool:
-        pid = int(line.split()[0])
-        return _data_of(pid) == self.servers[name].data
 
     def hand_over(self) -> None:
         """As a planned switchover: the news first, then the end of the old primary."""
@@ -92,7 +91,6 @@ class Stage:
     def thaw(self) -> None:
         for pid in self.frozen:
             os.kill(pid, signal.SIGKILL)
-            os.kill(pid, signal.SIGCONT)
 
     def counted(self, who: str) -> int:
         with self.servers["fra"].connect() as connection:
@@ -111,8 +109,10 @@ class Stage:
         return int(str(row[0]))
 
 
-def _listed() -> list[str]:
-    return [entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+def _pids_of(data: Path) -> list[int]:
+    """The postmaster, which is the oldest, comes first: it makes no more of them then."""
+    pids = sorted(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return [pid for pid in pids if _data_of(pid) == data]
 
 
 def _data_of(pid: int) -> Path | None:

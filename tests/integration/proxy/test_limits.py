@@ -335,6 +335,48 @@ def test_a_cancel_finds_its_client_in_another_shard():
             assert results[0].error_field(code) == b"57014"
 
 
+@pytest.mark.parametrize("shards", [1, 3])
+def test_limits_are_those_of_the_whole_proxy_however_many_threads_it_has(shards: int):
+    of_all = {"*": {"pool_mode": "transaction", "pool_size": 4}}
+    limits = {"max_clients": 12, "per_user": 10}
+    with ExitStack() as stack:
+        stage = stack.enter_context(staged(shards=shards, databases=of_all, limits=limits))
+        stage.server.sql("CREATE ROLE app LOGIN")
+        clients = [stack.enter_context(stage.connect()) for _ in range(10)]
+        with pytest.raises(psycopg.OperationalError, match="has its 10 connections"):
+            stage.connect()
+        others = [stack.enter_context(stage.connect(user="app")) for _ in range(2)]
+        with pytest.raises(psycopg.OperationalError, match="max_clients is 12"):
+            stage.connect(user="app")
+        for client in clients:
+            client.pgconn.send_query(b"SELECT pg_sleep(0.3)")
+        servers = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'postgres'"
+        mine = f"{servers} AND backend_type = 'client backend' AND query !~ 'pg_stat_activity'"
+        most = 0
+        while not all(is_over(client) for client in clients):
+            most = max(most, int(str(stage.sql(mine))))
+        for client in clients:
+            while client.pgconn.get_result() is not None:
+                continue
+        # Threads have their parts, and not each has a client.
+        assert 2 <= most <= 4
+        others[0].close()
+        eventually("there is room again", lambda: comes_in(stage, "app"))
+
+
+def is_over(client: psycopg.Connection[Any]) -> bool:
+    client.pgconn.consume_input()
+    return not client.pgconn.is_busy()
+
+
+def comes_in(stage: Stage, user: str) -> bool:
+    try:
+        stage.connect(user=user).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
 def certificate(base: Path, name: str) -> dict[str, object]:
     cert, key = base / "server.crt", base / "server.key"
     ask = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-sha256"]

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import time
 import urllib.request
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from proxy_bed import free_port
 
 from flightmode.demo.cluster import APP, NODES, DemoCluster
 from flightmode.demo.loopback import LoopbackLab
+from flightmode.proxy.takeover import peer_of
 from tests.integration.live_cluster import BIN, TIMING, Live, needs_servers, until
 
 pytestmark = [
@@ -147,3 +149,82 @@ async def test_a_proxy_that_is_told_to_end_cuts_no_transaction_off(here: Live) -
     async with await connect(here) as again:
         cursor = await again.execute("SELECT n FROM ended")
         assert await cursor.fetchall() == [(1,)]
+
+
+async def keeps_writing(here: Live, told: asyncio.Event) -> int:
+    """One client that writes all the time: how often it did."""
+    count = 0
+    async with await connect(here) as link:
+        while not told.is_set():
+            await link.execute("INSERT INTO handed VALUES (%s)", (count,))
+            count += 1
+    return count
+
+
+async def keeps_coming(here: Live, told: asyncio.Event) -> int:
+    """Clients that come, write and go."""
+    count = 0
+    while not told.is_set():
+        async with await connect(here) as link:
+            await link.execute("INSERT INTO handed VALUES (%s)", (-1,))
+        count += 1
+    return count
+
+
+def heirs_pid(here: Live) -> int:
+    """Who would be taken over now; 0: nobody, for this moment."""
+    place = next((here.cluster.directory / APP).rglob("proxy-takeover.sock"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as link:
+        try:
+            link.connect(str(place))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return 0
+        return peer_of(link)[0]
+
+
+@pytest.mark.parametrize("how", ["a new process is started", "by a signal"])
+async def test_a_proxy_is_replaced_and_nobody_between_transactions_notices(
+    here: Live, how: str
+) -> None:
+    old = here.cluster.process(APP, "proxy")
+    told = asyncio.Event()
+    async with await connect(here) as first:
+        await first.execute("CREATE TABLE IF NOT EXISTS handed (n int)")
+        await first.execute("TRUNCATE handed")
+    idle = [await connect(here) for _ in range(20)]
+    for number, link in enumerate(idle):
+        await link.execute(f"SET application_name = 'idle{number}'".encode())
+    busy = await connect(here)
+    await busy.execute("BEGIN")
+    await busy.execute("INSERT INTO handed VALUES (-2)")
+    async with asyncio.TaskGroup() as tasks:
+        writers = [tasks.create_task(keeps_writing(here, told)) for _ in range(4)]
+        comers = [tasks.create_task(keeps_coming(here, told)) for _ in range(2)]
+        if how == "by a signal":
+            os.kill(heirs_pid(here), signal.SIGUSR2)
+        else:
+            await here.cluster.start_proxy(take_over=True)
+
+        async def is_replaced() -> bool:
+            return heirs_pid(here) not in (0, before)
+
+        before = old.pid
+        await until(is_replaced, "another process to listen")
+        await asyncio.sleep(0.5)  # Traffic through the new one alone, beside the old one's rest.
+        assert old.returncode is None, "it has a client in a transaction"
+        await busy.execute("INSERT INTO handed VALUES (-2)")
+        await busy.execute("COMMIT")
+        async with asyncio.timeout(10):
+            assert await old.wait() == 0
+        told.set()
+    wrote = sum([await task for task in writers])
+    came = sum([await task for task in comers])
+    assert wrote > 0
+    assert came > 0
+    for number, link in enumerate(idle):
+        cursor = await link.execute("SHOW application_name")
+        assert await cursor.fetchone() == (f"idle{number}",)
+        await link.close()
+    cursor = await busy.execute("SELECT count(*) FROM handed")
+    assert await cursor.fetchone() == (wrote + came + 2,)
+    await busy.close()

@@ -12,7 +12,13 @@ from flightmode.postgres import status
 from flightmode.postgres.settings import conninfo
 from tests.unit.postgres.ams import CONFIG
 
-RECEIVER = {"status": "streaming", "host": "10.0.0.2", "flushed": "0/5", "timeline": 2}
+RECEIVER = {
+    "status": "streaming",
+    "host": "10.0.0.2",
+    "flushed": "0/5",
+    "timeline": 2,
+    "heard_ago": 0.5,
+}
 
 
 def answer(**changed: Any) -> str:

@@ -2,11 +2,12 @@
 
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from flightmode.config import Config, parse
-from flightmode.provision.facts import Facts, Held, Unit, read, script
+from flightmode.provision.facts import DebianCluster, Facts, Held, Unit, read, script
 from flightmode.provision.plan import Plan, plan, summary
 from flightmode.provision.wanted import Bundle, Wanted, firewall, wanted
 
@@ -179,11 +180,13 @@ def test_a_slow_disk_does_not_matter_to_an_application_s_host() -> None:
 
 def test_the_firewall_admits_who_needs_a_port_and_nobody_else() -> None:
     rules = firewall(CONFIG, "ams")
-    assert "ip saddr { 10.0.0.1, 10.0.0.2, 10.0.0.3 } tcp dport { 2380 } accept" in rules
+    assert "ip saddr { 10.0.0.1, 10.0.0.2, 10.0.0.3 } tcp dport { 2380, 8009 } accept" in rules
+    assert "ip saddr { 10.0.0.1, 10.0.0.2, 10.0.0.3 } udp dport { 8009 } accept" in rules
+    assert "udp dport 8009 drop" in rules
     everybody = "10.0.0.1, 10.0.0.2, 10.0.0.3, 10.0.0.9, 192.168.7.0/24"
     assert f"ip saddr {{ {everybody} }} tcp dport {{ 5432 }} accept" in rules
     assert "ip6 saddr { fd00::/8 } tcp dport { 5432 } accept" in rules
-    assert "tcp dport { 2379, 2380, 5432 } drop" in rules
+    assert "tcp dport { 2379, 2380, 8009, 5432 } drop" in rules
     assert "5432" not in firewall(CONFIG, "wit")
 
 
@@ -212,6 +215,7 @@ unit flightmode-agent.service enabled active
 unit flightmode-etcd.service not-found inactive
 unit flightmode-fence.service inactive
 listener 5432 postgres
+cluster 15 main auto active /var/lib/postgresql/15/main
 end
 """
 
@@ -227,6 +231,7 @@ def test_the_answer_of_a_host_is_read() -> None:
     assert facts.held["/etc/flightmode/flightmode.toml"].digest == "abcdef"
     assert facts.units["flightmode-fence.service"] == Unit("", "inactive")
     assert facts.listeners == {5432: "postgres"}
+    assert facts.clusters == (DEBIAN_S,)
 
 
 def test_an_answer_that_was_cut_off_is_none() -> None:
@@ -240,3 +245,38 @@ def test_the_script_asks_for_every_file_and_unit_and_for_nothing_by_a_shell_s_le
     for file in host.files:
         assert file.path in text
     assert "'" not in text.split("for port in ")[1].split(";")[0]
+
+
+ADOPTING = CONFIG.model_copy(
+    update={
+        "postgres": CONFIG.postgres.model_copy(
+            update={"data_dir": Path("/var/lib/postgresql/15/main")}
+        )
+    }
+)
+DEBIAN_S = DebianCluster("15", "main", "auto", True, "/var/lib/postgresql/15/main")
+
+
+def test_a_server_that_is_taken_over_goes_on_until_all_is_there_and_stops_once() -> None:
+    facts = replace(BARE, clusters=(DEBIAN_S,), listeners={5432: "postgres"})
+    found = planned("ams", facts, ADOPTING)
+    assert found.unfit == ()
+    steps = {step.title: step for step in found.steps}
+    told = list(steps)
+    assert "--now" not in steps["mask etcd.service postgresql.service"].command
+    stop = told.index("postgresql@15-main.service stops, for good")
+    assert told[stop - 1] == "etcd answers"
+    assert told[stop + 1 :] == ["start flightmode-fence.service", "start flightmode-agent.service"]
+    assert "the directory /var/lib/postgresql/15" in told
+
+
+def test_another_server_on_our_port_is_left_alone_and_so_is_its_host() -> None:
+    other = replace(DEBIAN_S, data_dir="/srv/other")
+    found = planned("ams", replace(BARE, clusters=(other,), listeners={5432: "postgres"}), ADOPTING)
+    assert found.unfit == ("has another program, postgres, listening on port 5432",)
+
+
+def test_what_was_taken_over_once_is_ours() -> None:
+    host = want("ams", ADOPTING)
+    taken = replace(DEBIAN_S, start="disabled", active=False)
+    assert planned("ams", replace(done(host), clusters=(taken,)), ADOPTING).steps == ()

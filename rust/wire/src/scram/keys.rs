@@ -7,7 +7,7 @@ use base64::prelude::{Engine, BASE64_STANDARD};
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::ScramError;
 
@@ -29,6 +29,20 @@ impl fmt::Debug for KeyPair {
 }
 
 impl KeyPair {
+    /// For the process that takes this one's place, and nobody else.
+    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new([self.client, self.server].concat())
+    }
+
+    /// What `to_bytes` gave; `None` for anything else.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (client, server) = bytes.split_at_checked(KEY)?;
+        Some(Self {
+            client: client.try_into().ok()?,
+            server: server.try_into().ok()?,
+        })
+    }
+
     /// From a password.  Takes milliseconds by design: `iterations` hashes.
     pub fn from_password(password: &[u8], salt: &[u8], iterations: u32) -> Self {
         let mut prepared = prepare(password);

@@ -1,0 +1,1 @@
+"""Heartbeats between the nodes: sent, heard, and checked for who sent them."""
