@@ -167,6 +167,7 @@ impl Hub {
     }
 
     fn empty(config: Config, shards: Shards, sink: Sink) -> Rc<Self> {
+        let first = shards.number() as u64;
         Rc::new(Self {
             targets: RefCell::default(),
             names: RefCell::default(),
@@ -192,7 +193,7 @@ impl Hub {
             no_primary_since_s: Cell::new(Some(0.0)),
             no_primary_until_s: Cell::new(0.0),
             told_in_recovery: Cell::new(None),
-            next_client: Cell::new(1),
+            next_client: Cell::new(1 + first),
             began: Instant::now(),
         })
     }
@@ -207,7 +208,7 @@ impl Hub {
 
     pub fn client_id(&self) -> ClientId {
         let id = self.next_client.get();
-        self.next_client.set(id + 1);
+        self.next_client.set(id + self.shards.count() as u64);
         ClientId(id)
     }
 

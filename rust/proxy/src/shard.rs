@@ -97,7 +97,7 @@ async fn welcome(
     kind: Kind,
 ) {
     let who = server::peer(address);
-    if guest.database == console::DATABASE {
+    if console::is_console(config, &guest.database) {
         return console::serve(guest, hub, config, kind, &who).await;
     }
     let ip = address.map(|address| address.ip());
