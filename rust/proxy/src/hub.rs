@@ -54,6 +54,8 @@ pub enum Event {
     Cancelled,
     /// It goes to another process when it can.
     Move,
+    /// A server will have none of its user or database: the end of its login.
+    Denied(String, String),
     /// It is sent away: now, or when it is between two transactions.
     Leave {
         sqlstate: &'static str,
@@ -77,7 +79,7 @@ pub struct PoolOf {
     idle: RefCell<HashMap<ServerId, Box<Server>>>,
     /// Where each server is and since when.
     nodes: RefCell<HashMap<ServerId, (NodeId, f64)>>,
-    waiting: RefCell<HashMap<ClientId, inbox::Sender<Event>>>,
+    pub waiting: RefCell<HashMap<ClientId, inbox::Sender<Event>>>,
     holders: RefCell<HashMap<ServerId, inbox::Sender<Event>>>,
     pub identity: RefCell<Identity>,
     /// What a server of this pool last said of itself at its login.
@@ -510,6 +512,7 @@ async fn open(hub: Rc<Hub>, pool: Rc<PoolOf>, id: ServerId, node: NodeId) {
         }
         Err(failure) => {
             let words = failure.to_string();
+            pool.deny_logins(&failure);
             if pool.failure.borrow().as_ref() != Some(&words) {
                 let name = hub.name_of(node);
                 tracing::warn!(
