@@ -10,6 +10,7 @@ import typer
 from flightmode import __version__
 from flightmode.cli.commands import (
     adoptable,
+    changes,
     check,
     failover,
     init,
@@ -60,6 +61,8 @@ for _verb, _panel in (
     (processes.fence, _RUN),
 ):
     app.command(rich_help_panel=_panel)(_verb)
+app.add_typer(changes.config, rich_help_panel=_BUILD)
+app.add_typer(changes.certs, rich_help_panel=_BUILD)
 app.add_typer(life.node, rich_help_panel=_BUILD)
 app.add_typer(proxy.app, rich_help_panel=_RUN)
 

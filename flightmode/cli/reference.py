@@ -157,6 +157,8 @@ def _command(name: str, command: Any) -> Iterator[str]:
     rows = [f"| {_spelt(each)} | {_default(each)} | {each.help} |" for each in command.params]
     if rows:
         yield "\n".join(["| option | default | meaning |", "|---|---|---|", *rows])
+    for word, each in getattr(command, "commands", {}).items():
+        yield from _command(f"{name} {word}", each)
 
 
 def _metavar(argument: Any) -> str:

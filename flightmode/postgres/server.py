@@ -244,6 +244,13 @@ class PostgresServer:
         text = settings.conf(self._config, changing, keep_mb, self._floors)
         files.write(self._config, self._config.data_dir / settings.CONF, text)
 
+    def _write_hba_again(self) -> None:
+        """With the rules as configured now; whether clients are let in stays as it is."""
+        path = self._config.data_dir / settings.HBA
+        if path.exists():
+            admit = settings.admits(path.read_text())
+            files.write(self._config, path, settings.hba(self._config, admit=admit))
+
     def _changing(self) -> Changing:
         """What flightmode.conf says now."""
         path = self._config.data_dir / settings.CONF
@@ -284,6 +291,7 @@ class PostgresServer:
         await self._change(Changing(member, ()))
 
     async def apply_settings(self) -> None:
+        await asyncio.to_thread(self._write_hba_again)
         await self._change(await asyncio.to_thread(self._changing))
 
     async def admit(self) -> None:

@@ -47,15 +47,25 @@ async def plan_all(
     config: Config,
     hosts: Sequence[Wanted],
     remotes: Mapping[str, Remote],
-    release: Release,
+    release: Release | None,
     *,
     fence_too: bool = False,
 ) -> list[Plan]:
-    """What to do on each.  Raises HostUnfit with the problems of all hosts at once."""
+    """What to do on each.  Without a release each host keeps the Flightmode that it has.
+
+    Raises HostUnfit with the problems of all hosts at once.
+    """
     found = await asyncio.gather(*(look(remotes[each.name], each) for each in hosts))
     now_s = time.time()
     plans = [
-        plan(config, each, facts, release.name, now_s, fence_too=fence_too)
+        plan(
+            config,
+            each,
+            facts,
+            facts.release if release is None else release.name,
+            now_s,
+            fence_too=fence_too,
+        )
         for each, facts in zip(hosts, found, strict=True)
     ]
     problems = [f"{each.name} {problem}" for each in plans for problem in each.unfit]

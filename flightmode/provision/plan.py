@@ -36,6 +36,8 @@ class Step:
     """It ends only when enough other hosts are as far: there is no etcd without a quorum."""
     last: bool = False
     """It begins only when nothing else is left to do on any host."""
+    reboots: bool = False
+    """The host is gone soon after it, and comes back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,12 +178,21 @@ def install_command(packages: Sequence[str]) -> str:
     A run that was cut off has left a dpkg in the middle of its work, or one that still works.
     """
     known = " && ".join(_is_known(name) for name in packages if name.startswith("postgresql-"))
+    install = f"install -q -y --no-install-recommends {' '.join(packages)}"
+    return locked_apt("update -q", known, install)
+
+
+def locked_apt(*verbs: str) -> str:
+    """A shell command: apt-get does these one after the other, and nobody else does meanwhile.
+
+    One with `apt-cache` in it is taken as it is.  Configuration files stay as they are.
+    """
     options = "-o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold"
-    whole = (
-        "set -e; export DEBIAN_FRONTEND=noninteractive; dpkg --configure -a; "
-        f"apt-get {options} update -q; {known or 'true'}; "
-        f"apt-get {options} install -q -y --no-install-recommends {' '.join(packages)}"
-    )
+    commands = [
+        each if "apt-cache" in each else f"apt-get {options} {each}" for each in verbs if each
+    ]
+    first = "set -e; export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1"
+    whole = "; ".join((first, "dpkg --configure -a", *commands))
     return f"flock -w 600 /run/flightmode-packages.lock sh -c {shlex.quote(whole)}"
 
 
@@ -250,20 +261,29 @@ def _units(wanted: Wanted, facts: Facts, release: str) -> list[Step]:
 def _restart(wanted: Wanted, facts: Facts, name: str) -> Step:
     """A proxy is not restarted: a new one takes its clients over, unless it listens elsewhere."""
     if name == _PROXY and all(port in facts.listeners for port in wanted.ports):
-        command = f"systemctl kill --kill-whom=main --signal=USR2 {name}"
-        return Step(f"{name}: a new one takes its clients over", command)
+        return proxy_takeover()
     return Step(f"restart {name}", f"systemctl restart {name}", alone=name == _ETCD, meets=True)
 
 
+def proxy_takeover() -> Step:
+    """Nobody is disconnected."""
+    command = f"systemctl kill --kill-whom=main --signal=USR2 {_PROXY}"
+    return Step(f"{_PROXY}: a new one takes its clients over", command)
+
+
 def _fence(config: Config, wanted: Wanted, facts: Facts, release: str) -> list[Step]:
-    """Ended when Postgres answers again."""
     if wanted.role is not Role.DATABASE or facts.fence in ("", release):
         return []
+    return [fence_restart(config, wanted)]
+
+
+def fence_restart(config: Config, wanted: Wanted) -> Step:
+    """Ended when Postgres answers again."""
     port, user = config.nodes[wanted.name].postgres_port, config.postgres.user
     asked = f"runuser -u {user} -- psql -h {wanted.socket_dir} -p {port} -qAtc 'SELECT 1'"
     wait = f"until {asked} >/dev/null 2>&1; do sleep 0.2; done"
     command = f"systemctl restart {_FENCE} && timeout 120 sh -c {shlex.quote(wait)}"
-    return [Step("PostgreSQL restarts, under a new fence", command)]
+    return Step("PostgreSQL restarts, under a new fence", command)
 
 
 def _start(name: str) -> str:

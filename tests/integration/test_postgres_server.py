@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import time
+from dataclasses import replace
 from typing import Final
 
 import psycopg
@@ -17,6 +18,7 @@ from flightmode.postgres import connection as connections
 from flightmode.postgres import files, settings
 from flightmode.postgres.port import PROBE_S
 from flightmode.postgres.server import PostgresServer
+from flightmode.provision.restarts import DIRECTIONS
 from tests.integration.fence_process import eventually
 from tests.integration.postgres_server import Machine
 
@@ -204,6 +206,33 @@ async def test_what_waits_for_a_restart_is_told(machine: Machine) -> None:
     await ams.server.apply_settings()
     # Ours are included last of postgresql.conf; ALTER SYSTEM wins, and is told.
     await ams.until("it is told", lambda seen: seen.pending_restart == ("max_connections",))
+
+
+async def test_what_waits_for_a_restart_grows_or_shrinks(machine: Machine) -> None:
+    ams = await machine.primary()
+    await ams.sql("ALTER SYSTEM SET max_connections = 15")
+    await ams.sql("ALTER SYSTEM SET max_worker_processes = 77")
+    await ams.sql("ALTER SYSTEM SET shared_buffers = '17MB'")
+    await ams.server.apply_settings()
+    await ams.until("it is told", lambda seen: len(seen.pending_restart) == 3)
+    found = {str(row[0]): int(row[1]) for row in await ams.sql(DIRECTIONS)}
+    assert found == {"max_connections": -1, "max_worker_processes": 1}
+
+
+@pytest.mark.parametrize("admit", [False, True])
+async def test_new_rules_of_access_are_read_and_let_in_nobody_too_early(
+    machine: Machine, admit: bool
+) -> None:
+    ams = await machine.primary()
+    await ams.stop()
+    await ams.start(Role.PRIMARY, admit=admit)
+    rule = "hostssl ledger app 10.9.9.9/32 scram-sha-256"
+    again = PostgresServer(replace(ams.config, hba=(*ams.config.hba, rule)))
+    await again.apply_settings()
+    await again.close()
+    text = (ams.config.data_dir / settings.HBA).read_text()
+    assert settings.admits(text) is admit
+    assert (rule in text) is admit
 
 
 async def test_a_role_that_lowers_synchronous_commit_is_told(machine: Machine) -> None:

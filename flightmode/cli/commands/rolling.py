@@ -1,0 +1,212 @@
+"""One machine after the other, and the cluster whole before and after each."""
+
+import asyncio
+import shlex
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from flightmode.cli.asking import Asking, by_operator, carry, freshness
+from flightmode.cli.commands.provision import is_whole, remotes_of, say, whole
+from flightmode.cli.options import Place
+from flightmode.cli.show import err, out
+from flightmode.errors import (
+    HostUnreachable,
+    RequestRefused,
+    RequestUnfinished,
+    RequestWrong,
+    StepFailed,
+)
+from flightmode.model.member import NodeKind
+from flightmode.provision.apply import carry_out
+from flightmode.provision.bundle import bundle_of
+from flightmode.provision.plan import Plan
+from flightmode.provision.wanted import Wanted, wanted
+from flightmode.provision.wheels import Release
+from flightmode.remote.port import Remote
+
+SWITCHOVER_WITHIN_S = 60.0
+QUIET_S = 2.0
+"""So long the cluster has to be whole without a break before the next machine's turn: a standby
+that has just begun to restart is in the sync set for a moment still."""
+_POLL_S = 0.2
+_ASK_WITHIN_S = 10.0
+_BOOT = "cat /proc/sys/kernel/random/boot_id"
+
+NOTHING_NEW = Release("")
+"""For plans that bring no other Flightmode."""
+
+Planner = Callable[[list[Wanted], Mapping[str, Remote]], Awaitable[list[Plan]]]
+"""What is to be done on these machines."""
+
+
+class Rolling:
+    """A change of all machines that no client is to notice."""
+
+    def __init__(
+        self,
+        here: Place,
+        planner: Planner,
+        release: Release,
+        *,
+        wait_s: float,
+        json: bool,
+        rounds: int = 1,
+    ) -> None:
+        """`rounds`: so often a machine is looked at again, as long as that finds something."""
+        self._here, self._planner, self._release = here, planner, release
+        self._wait_s, self._json, self._rounds = wait_s, json, rounds
+
+    async def primary(self) -> str:
+        """Who accepts writes.  Raises RequestWrong: the cluster is not whole."""
+        status = await self.status()
+        if not _is_ready(status):
+            silent = [node["name"] for node in status["nodes"] if not node["heard"]]
+            told = f"; nothing is heard of {', '.join(silent)}" if silent else ""
+            text = f"the cluster is not whole: {status['route']}{told}"
+            raise RequestWrong(text, hint=f"flightmode status --config {self._here.path}")
+        return str(status["writes"])
+
+    async def all(self, *, primary_last: bool) -> int:
+        """Every machine's turn; how many steps that took.  May be repeated after any failure.
+
+        `primary_last`: what is done there disturbs Postgres, so another one leads by then.
+        Raises RequestWrong, RequestRefused, RequestUnfinished, and what `carry_out` does.
+        """
+        steps = 0
+        for name in self.order(await self.primary()):
+            # Asked each time: a failover in between has made another one the primary.
+            leads = name == await self.primary()
+            if primary_last and leads and (await self.plans([name]))[0].steps:
+                await self.switch_over(name)
+            steps += await self._bring(name)
+        return steps
+
+    def order(self, primary: str) -> list[str]:
+        """Witnesses, standbys, the primary, and then the applications' machines."""
+        nodes = self._here.config.nodes.items()
+        witnesses = [name for name, node in nodes if node.kind is NodeKind.WITNESS]
+        standbys = [n for n, node in nodes if n != primary and n not in witnesses]
+        return [*witnesses, *standbys, primary, *self._here.config.provision.apps]
+
+    async def plans(self, names: list[str]) -> list[Plan]:
+        """What is left to be done there.  Changes nothing."""
+        hosts = [self.wanted(name) for name in names]
+        async with remotes_of(self._here, hosts) as remotes:
+            return await self._planner(hosts, remotes)
+
+    async def _bring(self, name: str) -> int:
+        """Bring one machine along, and wait until the cluster is whole with it."""
+        host, steps = self.wanted(name), 0
+        for _ in range(self._rounds):
+            before = ""
+            async with remotes_of(self._here, [host]) as remotes:
+                (plan,) = await self._planner([host], remotes)
+                if not plan.steps:
+                    break
+                if _reboots(plan):
+                    before = (await remotes[name].run(_BOOT)).out
+                await carry_out(
+                    [plan], remotes, self._release, lambda step: say(out, step, quiet=self._json)
+                )
+            if _reboots(plan):
+                await self._back(host, before)
+            steps += len(plan.steps)
+        if steps:
+            await self._runs(host)
+            await self.quiet()
+        return steps
+
+    async def _back(self, host: Wanted, before: str) -> None:
+        """Until it answers after its reboot.  Raises RequestUnfinished, HostKeyChanged."""
+        until_s, last = time.monotonic() + self._wait_s, "it has not begun"
+        while time.monotonic() < until_s:
+            try:
+                async with remotes_of(self._here, [host]) as remotes:
+                    answer = await remotes[host.name].run(_BOOT, within_s=_ASK_WITHIN_S)
+                if answer.status == 0 and answer.out != before:
+                    return
+            except HostUnreachable as away:
+                last = away.message
+            await asyncio.sleep(_POLL_S)
+        text = f"{host.name} is not back from its reboot after {self._wait_s:.0f} s: {last}"
+        raise RequestUnfinished(
+            text, hint=f"ssh {self._here.config.provision.ssh_user}@{host.host}"
+        )
+
+    async def _runs(self, host: Wanted) -> None:
+        """Until all of its units do: the next machine's etcd must not stop before this one serves.
+
+        Raises StepFailed.
+        """
+        units = " ".join(host.units)
+        all_active = f"for unit in {units}; do systemctl is-active $unit; done"
+        command = f"timeout {self._wait_s:.0f} sh -c {shlex.quote(_each_active(host.units))}"
+        async with remotes_of(self._here, [host]) as remotes:
+            link = remotes[host.name]
+            if (await link.run(command, within_s=self._wait_s + _ASK_WITHIN_S)).status != 0:
+                said = (await link.run(all_active)).out
+                text = f"{host.name}: not all of its units run: {units}: {said.split()}"
+                raise StepFailed(text, hint="flightmode logs")
+
+    def wanted(self, name: str) -> Wanted:
+        """What this machine shall have."""
+        config, toml = self._here.config, self._here.path.absolute()
+        return wanted(config, name, bundle_of(config, toml, name))
+
+    async def quiet(self) -> None:
+        """Until the cluster has been whole for a while.  Raises RequestUnfinished."""
+        since_s = began_s = time.monotonic()
+        while time.monotonic() - since_s < QUIET_S:
+            await asyncio.sleep(_POLL_S)
+            # Waits for as long as nobody accepts writes or no node answers.
+            if not _is_ready(await whole(self._here, self._wait_s)):
+                since_s = time.monotonic()
+            if since_s - began_s > self._wait_s:
+                await self.primary()
+
+    async def switch_over(self, primary: str) -> None:
+        """Let another one lead.  Raises RequestRefused, RequestUnfinished."""
+        async with by_operator(self._here, self._here.tls(None, None)) as cluster:
+
+            def led_by_another(status: dict[str, Any]) -> bool:
+                return status["writes"] not in (None, primary)
+
+            wish = Asking("/switchover", {}, SWITCHOVER_WITHIN_S, True, led_by_another)
+            self.tell(f"switchover: {primary} is the primary, and the last database's turn")
+            await carry(cluster, wish)
+        if (await self.status())["writes"] == primary:
+            raise RequestRefused(f"{primary} is the primary again", hint="flightmode why")
+        await self.quiet()
+
+    async def ask(self, path: str, name: str) -> None:
+        """Let a node do something with its Postgres, and wait until all is whole again."""
+        async with by_operator(self._here, self._here.tls(None, None)) as cluster:
+            await carry(cluster, Asking(path, {"node": name}, self._wait_s, True))
+        await self.quiet()
+
+    async def status(self) -> dict[str, Any]:
+        """As the node that knows best has it."""
+        async with by_operator(self._here, self._here.tls(None, None)) as cluster:
+            status: dict[str, Any] = (await cluster.best("/status", freshness)).body
+        return status
+
+    def tell(self, words: str) -> None:
+        """To whoever watches."""
+        if not self._json:
+            err.print(words, soft_wrap=True)
+
+
+def _is_ready(status: dict[str, Any]) -> bool:
+    """Whole, and every node is heard of: without the witness a second one away is no quorum."""
+    return is_whole(status) and all(node["heard"] for node in status["nodes"])
+
+
+def _reboots(plan: Plan) -> bool:
+    return any(step.reboots for step in plan.steps)
+
+
+def _each_active(units: tuple[str, ...]) -> str:
+    """`is-active` of several is content with one of them."""
+    each = " && ".join(f"systemctl is-active --quiet {name}" for name in units)
+    return f"until {each}; do sleep 0.2; done"
