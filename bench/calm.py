@@ -43,11 +43,9 @@ def main(
     alone = sum(
         before.mode is Mode.SYNC and after.mode is Mode.SOLO for before, after in pairwise(states)
     )
-    print(
-        f"{minutes:g} minutes, {clients} clients, {hogs} hogs: "
-        f"{verdict.acknowledged} acknowledged, {len(verdict.lost)} lost; "
-        f"leader changed {len(terms) - 1} times, commits went on alone {alone} times; longest write gap {gap_s:.2f} s"
-    )
+    print(f"{minutes:g} minutes, {clients} clients, {hogs} hogs; longest write gap {gap_s:.2f} s")
+    print(f"{verdict.acknowledged} acknowledged, {len(verdict.lost)} lost")
+    print(f"leader changed {len(terms) - 1} times; commits went on alone {alone} times")
     for state in states[1:]:
         print(f"  term {state.term}, {state.leader}, {state.mode}: {state.reason}")
     sys.exit(0 if verdict.sound and len(terms) == 1 else 1)
