@@ -22,6 +22,7 @@ from flightmode.cli.commands import (
     proxy,
     status,
     switchover,
+    upgrade,
     why,
 )
 from flightmode.cli.show import err
@@ -53,6 +54,7 @@ for _verb, _panel in (
     (adoptable.adoptable, _BUILD),
     (check.check, _BUILD),
     (provision.provision, _BUILD),
+    (upgrade.upgrade, _BUILD),
     (life.destroy, _BUILD),
     (processes.agent, _RUN),
     (processes.fence, _RUN),

@@ -426,6 +426,11 @@ class Proxy(Section):
         default=(), description="Who may give orders on the database `flightmode`."
     )
     stats_users: tuple[str, ...] = Field(default=(), description="Who may only look there.")
+    admin_names: tuple[str, ...] = Field(
+        default=(),
+        description="Other names of the database `flightmode`: `pgbouncer`, for monitoring that "
+        "was made for it.",
+    )
     databases: dict[str, ProxyPool] = Field(
         default={}, description="Pools by database; without any, every database is served."
     )

@@ -58,6 +58,8 @@ class Facts:
     """Its wall clock, unix time."""
     release: str = ""
     """Of Flightmode, as `/opt/flightmode/current` points to it."""
+    fence: str = ""
+    """The release that the running fence is of; empty: none runs."""
     packages: frozenset[str] = frozenset()
     users: frozenset[str] = frozenset()
     held: Mapping[str, Held] = field(default_factory=dict)
@@ -82,6 +84,8 @@ echo "clock $(date +%s.%N)"
 python3 -c 'import sys; print("python %d.%d" % sys.version_info[:2])' 2>/dev/null
 echo "free $(df -Pm /var/lib | awk 'NR==2 {{ print $4 }}')"
 echo "release $(readlink {RELEASES}/current 2>/dev/null)"
+pid=$(systemctl show --property=MainPID --value flightmode-fence.service 2>/dev/null)
+echo "fence $(readlink "/proc/${{pid:-0}}/exe" 2>/dev/null)"
 probe=$(mktemp /var/lib/.flightmode-fsync.XXXXXX)
 began=$(date +%s%N)
 dd if=/dev/zero of="$probe" bs=8k count=100 oflag=dsync conv=notrunc 2>/dev/null
@@ -146,6 +150,7 @@ def read(answer: str) -> Facts | None:
         fsync_ms=int(one("fsync", "0")) / 1e6,
         clock_s=float(one("clock", "0")),
         release=one("release", "").rpartition("/")[2],
+        fence=_release_of(one("fence", "")),
         packages=frozenset(rest[0] for rest in found.get("package", [])),
         users=frozenset(rest[0] for rest in found.get("user", [])),
         held={
@@ -159,6 +164,12 @@ def read(answer: str) -> Facts | None:
             for major, name, start, active, data_dir in found.get("cluster", [])
         ),
     )
+
+
+def _release_of(program: str) -> str:
+    """`/opt/flightmode/RELEASE/bin/flightmode-fence`; also when that file is gone since."""
+    parts = program.removeprefix(f"{RELEASES}/").split("/")
+    return parts[0] if program.startswith(f"{RELEASES}/") else ""
 
 
 def _unit(words: list[str]) -> Unit:

@@ -14,6 +14,7 @@ SUPPORTED = (("debian", "12"), ("debian", "13"))
 MACHINES = ("x86_64", "aarch64")
 FREE_MB = 2048
 _FENCE = "flightmode-fence.service"
+_PROXY = "flightmode-proxy.service"
 _ETCD = "flightmode-etcd.service"
 """Of the type `notify`: a restart of it that is waited for ends when it answers again."""
 CLOCK_OFF_S = 2.0
@@ -33,6 +34,8 @@ class Step:
     """Never on two hosts at once: two members of etcd that restart together are no quorum."""
     meets: bool = False
     """It ends only when enough other hosts are as far: there is no etcd without a quorum."""
+    last: bool = False
+    """It begins only when nothing else is left to do on any host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,19 @@ class Plan:
     steps: tuple[Step, ...]
 
 
-def plan(config: Config, wanted: Wanted, facts: Facts, release: str, now_s: float) -> Plan:
-    """What to do.  `release`: the name of Flightmode's wheels; `now_s`: our wall clock."""
+def plan(
+    config: Config,
+    wanted: Wanted,
+    facts: Facts,
+    release: str,
+    now_s: float,
+    *,
+    fence_too: bool = False,
+) -> Plan:
+    """What to do.  `release`: the name of Flightmode's wheels; `now_s`: our wall clock.
+
+    `fence_too`: a fence of another release is replaced, which restarts Postgres.
+    """
     unfit = _unfit(config, wanted, facts, now_s)
     if unfit:
         return Plan(wanted.name, unfit, ())
@@ -58,6 +72,7 @@ def plan(config: Config, wanted: Wanted, facts: Facts, release: str, now_s: floa
         *_files(wanted, facts),
         *_release(facts, release),
         *_units(wanted, facts, release),
+        *(_fence(config, wanted, facts, release) if fence_too else ()),
     ]
     return Plan(wanted.name, (), tuple(steps))
 
@@ -129,13 +144,14 @@ def _taken_over(wanted: Wanted, facts: Facts) -> DebianCluster | None:
 
 
 def _taking_over(wanted: Wanted, facts: Facts) -> list[Step]:
-    """Short: etcd has its quorum before, and the fence and the agent start right after it."""
+    """Short: all else is there before, and the fence and the agent start right after it."""
     old = _taken_over(wanted, facts)
     if old is None:
         return []
     disabled = f"/etc/postgresql/{old.major}/{old.name}/start.conf"
     return [
-        Step("etcd answers", f"systemctl start {_ETCD}", meets=True),
+        # A first primary also waits for the others to say that they have no data.
+        Step("etcd answers, and the others are ready", f"systemctl start {_ETCD}", last=True),
         Step(
             f"{old.unit} stops, for good",
             f"echo disabled > {disabled} && systemctl stop {old.unit}",
@@ -227,11 +243,27 @@ def _units(wanted: Wanted, facts: Facts, release: str) -> list[Step]:
         if name == _FENCE:
             steps += _taking_over(wanted, facts)
         steps.append(Step(f"start {name}", _start(name), meets=True))
-    steps += [
-        Step(f"restart {name}", f"systemctl restart {name}", alone=name == _ETCD, meets=True)
-        for name in restarted
-    ]
+    steps += [_restart(wanted, facts, name) for name in restarted]
     return steps
+
+
+def _restart(wanted: Wanted, facts: Facts, name: str) -> Step:
+    """A proxy is not restarted: a new one takes its clients over, unless it listens elsewhere."""
+    if name == _PROXY and all(port in facts.listeners for port in wanted.ports):
+        command = f"systemctl kill --kill-whom=main --signal=USR2 {name}"
+        return Step(f"{name}: a new one takes its clients over", command)
+    return Step(f"restart {name}", f"systemctl restart {name}", alone=name == _ETCD, meets=True)
+
+
+def _fence(config: Config, wanted: Wanted, facts: Facts, release: str) -> list[Step]:
+    """Ended when Postgres answers again."""
+    if wanted.role is not Role.DATABASE or facts.fence in ("", release):
+        return []
+    port, user = config.nodes[wanted.name].postgres_port, config.postgres.user
+    asked = f"runuser -u {user} -- psql -h {wanted.socket_dir} -p {port} -qAtc 'SELECT 1'"
+    wait = f"until {asked} >/dev/null 2>&1; do sleep 0.2; done"
+    command = f"systemctl restart {_FENCE} && timeout 120 sh -c {shlex.quote(wait)}"
+    return [Step("PostgreSQL restarts, under a new fence", command)]
 
 
 def _start(name: str) -> str:

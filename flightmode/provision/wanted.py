@@ -59,6 +59,7 @@ class Wanted:
     """Where ours will listen: nobody else may."""
     data_dir: str = ""
     """Of PostgreSQL; empty where there is none."""
+    socket_dir: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,7 @@ def _node(config: Config, name: str, bundle: Bundle) -> Wanted:
         tuple(units),
         tuple(ports),
         str(locations_of(config, name).data_dir) if database else "",
+        str(locations_of(config, name).socket_dir) if database else "",
     )
 
 

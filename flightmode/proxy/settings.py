@@ -52,6 +52,7 @@ def settings_of(config: Config, *, users_file: Path, ca: Path, admin_socket: Pat
             "unix": str(admin_socket),
             "users": list(proxy.admin_users),
             "stats_users": list(proxy.stats_users),
+            "names": list(proxy.admin_names),
         },
         "limits": {
             "max_clients": proxy.max_clients,

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,9 @@ class Founder:
     def toml(self) -> Path:
         return self.home / "flightmode.toml"
 
-    def types(self, *words: str, within_s: float = 300.0) -> Ran:
+    def types(
+        self, *words: str, within_s: float = 300.0, environment: Mapping[str, str] | None = None
+    ) -> Ran:
         """`flightmode …`; the output is also printed, for who reads the test's."""
         began_s = time.monotonic()
         argv = [sys.executable, "-m", "flightmode.cli.main", *words]
@@ -50,6 +52,8 @@ class Founder:
             stderr=subprocess.STDOUT,
             text=True,
             timeout=within_s,
+            env=environment,
+            cwd="/",
         )
         took_s = time.monotonic() - began_s
         print(
@@ -60,6 +64,13 @@ class Founder:
     def does(self, verb: str, *words: str) -> Ran:
         """The same, about this cluster, and it went well."""
         ran = self.types(verb, *words, "--config", str(self.toml))
+        assert ran.status == 0, ran.out
+        return ran
+
+    def does_in(self, environment: Mapping[str, str], *words: str, within_s: float) -> Ran:
+        """The same, with another version installed."""
+        where = ("--config", str(self.toml))
+        ran = self.types(*words, *where, within_s=within_s, environment=environment)
         assert ran.status == 0, ran.out
         return ran
 

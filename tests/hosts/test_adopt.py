@@ -122,7 +122,7 @@ async def test_a_server_with_rows_becomes_a_cluster_with_one_restart() -> None:
         assert me.primary == "ams"
         with connected(me, "ams") as shop:
             assert shop.execute("SHOW work_mem").fetchone() == ("7MB",)
-        assert customer.longest_s < 30
+        assert customer.longest_s < 15
         assert "nothing to do" in me.does("provision").out
 
         await asyncio.to_thread(me.hosts.machines["ams"].kill)

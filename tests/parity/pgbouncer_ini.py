@@ -142,6 +142,7 @@ def translate(ini: Ini, sockets: Path, admin: Path, clients: Path | None = None)
             "unix": str(admin),
             "users": ["pgbouncer", *_names(settings.get("admin_users", ""))],
             "stats_users": _names(settings.get("stats_users", "")),
+            "names": ["pgbouncer"],
         },
         "limits": {ours: int(settings[its]) for its, ours in LIMITS.items() if its in settings},
         "times": {ours: float(settings[its]) for its, ours in TIMES.items() if its in settings},

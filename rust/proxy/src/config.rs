@@ -205,6 +205,8 @@ pub struct Admin {
     pub unix: Option<PathBuf>,
     pub users: Vec<String>,
     pub stats_users: Vec<String>,
+    /// Other names of the console's database, for tools that know it by one.
+    pub names: Vec<String>,
 }
 
 /// Zero: no limit.

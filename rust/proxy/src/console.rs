@@ -40,6 +40,7 @@ const HELP: &str = "
   RESUME [db]
   RECONNECT [db]  replace each server when nobody uses it
   KILL [db]       close clients and servers at once; new clients wait for RESUME
+  KILL_CLIENT id  close one client, by its number in SHOW CLIENTS
   DRAIN [seconds] let nobody in; send each client away between two transactions
   RELOAD          read the settings again
   SHUTDOWN        end";
@@ -75,12 +76,19 @@ fn wrong(sqlstate: &'static str, message: impl Into<String>) -> Wrong {
     }
 }
 
+/// Whether a client that asks for this database asks for the console.
+pub fn is_console(config: &Config, database: &str) -> bool {
+    database == DATABASE || config.admin.names.iter().any(|name| name == database)
+}
+
 /// The settings for a login by the file of the console: whoever may open it may do everything.
 pub fn by_file(config: &Config) -> Config {
     let mut open = config.clone();
     open.auth.rules = vec![Rule {
         kind: RuleType::Local,
-        database: DATABASE.to_owned(),
+        database: [&config.admin.names[..], &[DATABASE.to_owned()]]
+            .concat()
+            .join(","),
         user: "all".to_owned(),
         address: None,
         method: Method::Trust,
@@ -250,8 +258,12 @@ impl Console {
         tracing::info!(user = self.user, ?command, "an operator's command");
         let shards = self.hub.shards.clone();
         let answers = shards.ask(shards.prepared(command)).await;
-        if let Some(words) = Outcome::sum(answers).wrong {
+        let outcome = Outcome::sum(answers);
+        if let Some(words) = outcome.wrong {
             return Err(wrong("3D000", words));
+        }
+        if let (Command::KillClient { id }, 0) = (command, outcome.clients) {
+            return Err(wrong("42704", format!("no client has the number {id}")));
         }
         if let Command::Pause { database } = command {
             self.wait_for_end(database.as_deref()).await?;
@@ -319,6 +331,12 @@ fn read(text: &str) -> Result<Asked, Wrong> {
             };
             Asked::Do("DRAIN", Command::Drain { within_s })
         }
+        "kill_client" => {
+            let id = rest
+                .parse()
+                .map_err(|_| wrong("22023", format!("{rest} is no number of SHOW CLIENTS")))?;
+            Asked::Do("KILL_CLIENT", Command::KillClient { id })
+        }
         "reload" => Asked::Reload,
         "shutdown" => Asked::Shutdown,
         "set" => {
@@ -352,6 +370,8 @@ mod tests {
         let within_s = 2.5;
         let drain = Asked::Do("DRAIN", Command::Drain { within_s });
         assert_eq!(read("DRAIN 2.5"), Ok(drain));
+        let one = Asked::Do("KILL_CLIENT", Command::KillClient { id: 7 });
+        assert_eq!(read("KILL_CLIENT 7"), Ok(one));
     }
 
     #[test]
@@ -367,6 +387,7 @@ mod tests {
             unix: None,
             users: vec!["ops".to_owned()],
             stats_users: vec!["watch".to_owned(), "ops".to_owned()],
+            names: Vec::new(),
         };
         let file = Kind {
             admin: true,

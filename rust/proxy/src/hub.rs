@@ -54,6 +54,8 @@ pub enum Event {
     Cancelled,
     /// It goes to another process when it can.
     Move,
+    /// A server will have none of its user or database: the end of its login.
+    Denied(String, String),
     /// It is sent away: now, or when it is between two transactions.
     Leave {
         sqlstate: &'static str,
@@ -77,7 +79,7 @@ pub struct PoolOf {
     idle: RefCell<HashMap<ServerId, Box<Server>>>,
     /// Where each server is and since when.
     nodes: RefCell<HashMap<ServerId, (NodeId, f64)>>,
-    waiting: RefCell<HashMap<ClientId, inbox::Sender<Event>>>,
+    pub waiting: RefCell<HashMap<ClientId, inbox::Sender<Event>>>,
     holders: RefCell<HashMap<ServerId, inbox::Sender<Event>>>,
     pub identity: RefCell<Identity>,
     /// What a server of this pool last said of itself at its login.
@@ -167,6 +169,7 @@ impl Hub {
     }
 
     fn empty(config: Config, shards: Shards, sink: Sink) -> Rc<Self> {
+        let first = shards.number() as u64;
         Rc::new(Self {
             targets: RefCell::default(),
             names: RefCell::default(),
@@ -192,7 +195,7 @@ impl Hub {
             no_primary_since_s: Cell::new(Some(0.0)),
             no_primary_until_s: Cell::new(0.0),
             told_in_recovery: Cell::new(None),
-            next_client: Cell::new(1),
+            next_client: Cell::new(1 + first),
             began: Instant::now(),
         })
     }
@@ -207,7 +210,7 @@ impl Hub {
 
     pub fn client_id(&self) -> ClientId {
         let id = self.next_client.get();
-        self.next_client.set(id + 1);
+        self.next_client.set(id + self.shards.count() as u64);
         ClientId(id)
     }
 
@@ -509,6 +512,7 @@ async fn open(hub: Rc<Hub>, pool: Rc<PoolOf>, id: ServerId, node: NodeId) {
         }
         Err(failure) => {
             let words = failure.to_string();
+            pool.deny_logins(&failure);
             if pool.failure.borrow().as_ref() != Some(&words) {
                 let name = hub.name_of(node);
                 tracing::warn!(

@@ -5,7 +5,22 @@ use std::rc::Rc;
 use flightmode_pooler::topology::NodeId;
 
 use crate::events::Happened;
-use crate::hub::Hub;
+use crate::hub::{Event, Hub, PoolOf};
+use crate::server::ConnectError;
+
+impl PoolOf {
+    /// Clients that wait for the end of their login are told what a server said for good; those
+    /// that are in are held, for they were let in before.
+    pub fn deny_logins(&self, failure: &ConnectError) {
+        let Some((sqlstate, message)) = failure.verdict() else {
+            return;
+        };
+        for events in self.waiting.borrow().values() {
+            let (sqlstate, message) = (sqlstate.to_owned(), message.to_owned());
+            let _ = events.send(Event::Denied(sqlstate, message));
+        }
+    }
+}
 
 impl Hub {
     /// There is a primary now, or there is none any more.

@@ -15,6 +15,7 @@ use crate::server::Target;
 use crate::shard::Door;
 use crate::{tls, StartError};
 
+use flightmode_pooler::pool::ClientId;
 use flightmode_pooler::topology::NodeId;
 
 /// Settings with what their files say, checked: it can be taken by every shard.
@@ -135,6 +136,7 @@ impl Hub {
             | Command::Resume { database }
             | Command::Reconnect { database }
             | Command::Kill { database } => database.as_deref(),
+            Command::KillClient { id } => return self.kill_client(ClientId(*id)),
             Command::Drain { .. } => None,
         };
         if let Some(name) = database.filter(|name| self.config().database(name).is_none()) {
@@ -155,6 +157,7 @@ impl Hub {
             Command::Reconnect { .. } => self.reconnect(&pools),
             Command::Kill { .. } => self.kill(database, &pools),
             Command::Drain { within_s } => self.drain(*within_s, left),
+            Command::KillClient { .. } => (),
         }
         outcome
     }
@@ -211,6 +214,22 @@ impl Hub {
         }
     }
 
+    fn kill_client(&self, id: ClientId) -> Outcome {
+        let clients = self.clients.borrow();
+        let found = clients.get(&id);
+        if let Some(entry) = found {
+            let _ = entry.events.send(Event::Leave {
+                sqlstate: "57P01",
+                words: "terminated by an administrator",
+                at_once: true,
+            });
+        }
+        Outcome {
+            clients: usize::from(found.is_some()),
+            ..Outcome::default()
+        }
+    }
+
     fn send_away(&self, database: Option<&str>, words: &'static str, at_once: bool) {
         for events in self.clients_of(database) {
             let _ = events.send(Event::Leave {
@@ -250,7 +269,7 @@ impl Hub {
     }
 
     /// A client has gone.
-    pub fn on_left(&self, id: flightmode_pooler::pool::ClientId) {
+    pub fn on_left(&self, id: ClientId) {
         let gone = self.clients.borrow_mut().remove(&id);
         if let Some(gone) = gone {
             self.shards.census.leave(Who {

@@ -46,6 +46,8 @@ pub enum Command {
     /// Nobody comes in any more; each client is sent away between two transactions, and whoever
     /// is left after `within_s` in the middle of one.
     Drain { within_s: f64 },
+    /// One client is sent away at once; its number is that of SHOW CLIENTS.
+    KillClient { id: u64 },
     /// Clients and servers are closed at once, and new ones wait for `Resume`.
     Kill {
         #[serde(default)]
@@ -101,6 +103,10 @@ impl Shards {
             number,
             ..self.clone()
         }
+    }
+
+    pub fn number(&self) -> usize {
+        self.number
     }
 
     /// Its part of what all of them may have together.

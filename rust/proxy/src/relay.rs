@@ -270,8 +270,8 @@ impl Relay {
                 Report::new("NOTICE", "01000", &words).write_notice(&mut self.out());
             }
             Event::Refused => self.fail("53300", "too many clients wait for a server"),
-            // It does when it has taken its turn.
-            Event::Move => (),
+            // It goes when it has taken its turn, and is in already.
+            Event::Move | Event::Denied(..) => (),
             Event::Cancelled => self.fail("57014", "canceling statement due to user request"),
             Event::Leave {
                 sqlstate,

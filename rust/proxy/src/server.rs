@@ -71,6 +71,21 @@ pub enum ConnectError {
     Protocol(String),
 }
 
+impl ConnectError {
+    /// What the server said of this user or database, if it will say so again: not that it starts
+    /// up, ends, or is full.
+    pub fn verdict(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Refused { sqlstate, message }
+                if matches!(sqlstate.as_str(), "3D000" | "28000" | "28P01" | "42501") =>
+            {
+                Some((sqlstate, message))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Log in.  Raises within `within` whatever the server does.
 pub async fn connect(
     target: &Target,

@@ -97,7 +97,7 @@ async fn welcome(
     kind: Kind,
 ) {
     let who = server::peer(address);
-    if guest.database == console::DATABASE {
+    if console::is_console(config, &guest.database) {
         return console::serve(guest, hub, config, kind, &who).await;
     }
     let ip = address.map(|address| address.ip());
@@ -147,9 +147,9 @@ async fn welcome(
             // In a task of its own: this one has room for a login, which is a lot for an idle client.
             tokio::task::spawn_local(relay.run());
         }
-        Err(words) => {
-            hub.on_refused(&who, "57P03", &words);
-            relay.end_with("57P03", &words);
+        Err((sqlstate, words)) => {
+            hub.on_refused(&who, &sqlstate, &words);
+            relay.end_with(&sqlstate, &words);
             relay.run().await;
         }
     }
@@ -265,7 +265,7 @@ fn wish_of(settings: Vec<(Vec<u8>, Vec<u8>)>) -> (Wish, Values) {
 impl Relay {
     /// The end of the login.  What a server says of itself is told as our own; if none has
     /// spoken yet, one has to.  Raises when none does in time.
-    async fn begin(&mut self) -> Result<(), String> {
+    async fn begin(&mut self) -> Result<(), (String, String)> {
         if self.pool.reported.borrow().is_none() {
             self.ask_for_server();
             self.await_server().await?;
@@ -291,7 +291,8 @@ impl Relay {
         Ok(())
     }
 
-    async fn await_server(&mut self) -> Result<(), String> {
+    async fn await_server(&mut self) -> Result<(), (String, String)> {
+        let told = |words: String| Err(("57P03".to_owned(), words));
         loop {
             match self.events.recv().await {
                 Some(Event::Granted { id, mut server, .. }) => {
@@ -308,12 +309,13 @@ impl Relay {
                     self.waiting = None;
                     let failure = self.pool.failure.borrow().clone();
                     let why = failure.unwrap_or_else(|| "no primary accepts writes".to_owned());
-                    return Err(format!("no server for this login: {why}"));
+                    return told(format!("no server for this login: {why}"));
                 }
                 Some(Event::Ahead(_) | Event::Void(_) | Event::Move) => (),
-                Some(Event::Leave { words, .. }) => return Err(words.to_owned()),
+                Some(Event::Leave { words, .. }) => return told(words.to_owned()),
+                Some(Event::Denied(sqlstate, words)) => return Err((sqlstate, words)),
                 Some(Event::Refused | Event::Cancelled) | None => {
-                    return Err("too many clients wait for a server".to_owned());
+                    return told("too many clients wait for a server".to_owned());
                 }
             }
         }

@@ -273,3 +273,30 @@ def test_drain_does_not_wait_for_ever():
         eventually("it is done", lambda: '"drained"' in stage.proxy.log_tail())
         with pytest.raises(psycopg.OperationalError, match=ENDED):
             busy.execute("SELECT 1")
+
+
+def test_one_client_is_sent_away_by_its_number():
+    with staged(shards=2) as stage, stage.connect() as client, stage.console() as console:
+        clients = [stage.connect(application_name=f"n{number}") for number in range(6)]
+        rows = console("SHOW CLIENTS")
+        assert len({row["id"] for row in rows}) == 7, "a number for each, whatever its thread"
+        (one,) = [row["id"] for row in rows if row["application_name"] == "n3"]
+        console(f"KILL_CLIENT {one}")
+        with pytest.raises(psycopg.errors.AdminShutdown):
+            clients[3].execute("SELECT 1")
+        for number, other in enumerate(clients):
+            if number != 3:
+                assert other.execute("SELECT 1").fetchone() == (1,)
+            other.close()
+        assert client.execute("SELECT 1").fetchone() == (1,)
+        with pytest.raises(psycopg.errors.UndefinedObject, match="no client has the number 77777"):
+            console("KILL_CLIENT 77777")
+
+
+def test_the_console_has_another_name_for_tools_that_know_it_by_one():
+    admin = {"users": ["postgres"], "names": ["pgbouncer"]}
+    with (
+        staged(admin=admin) as stage,
+        stage.connect(dbname="pgbouncer", prepare_threshold=None) as link,
+    ):
+        assert link.execute("SHOW VERSION").fetchone() is not None

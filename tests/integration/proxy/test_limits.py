@@ -413,3 +413,22 @@ def presented(stage: Stage) -> str:
     )
     subject = next(line for line in done.stdout.splitlines() if line.startswith("subject="))
     return subject.split("=")[-1].strip()
+
+
+def test_a_login_that_the_server_refuses_for_good_hears_the_servers_own_words():
+    with staged() as stage, stage.connect() as other:
+        with pytest.raises(psycopg.OperationalError, match='database "nowhere" does not exist'):
+            stage.connect(dbname="nowhere", connect_timeout=5)
+        with pytest.raises(psycopg.OperationalError, match='role "app" does not exist'):
+            stage.connect(user="app", connect_timeout=5)
+        assert other.execute("SELECT 1").fetchone() == (1,)
+        stage.server.sql("CREATE DATABASE nowhere")
+        eventually("it is there", lambda: is_there(stage, "nowhere"))
+
+
+def is_there(stage: Stage, database: str) -> bool:
+    try:
+        stage.connect(dbname=database).close()
+    except psycopg.OperationalError:
+        return False
+    return True

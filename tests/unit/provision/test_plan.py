@@ -205,6 +205,7 @@ clock 1764000000.25
 python 3.11
 free 51234
 release /opt/flightmode/0.1.0-abc
+fence /opt/flightmode/0.0.9-old/bin/flightmode-fence (deleted)
 fsync 1250000
 package etcd-server
 user root
@@ -232,6 +233,7 @@ def test_the_answer_of_a_host_is_read() -> None:
     assert facts.units["flightmode-fence.service"] == Unit("", "inactive")
     assert facts.listeners == {5432: "postgres"}
     assert facts.clusters == (DEBIAN_S,)
+    assert facts.fence == "0.0.9-old"
 
 
 def test_an_answer_that_was_cut_off_is_none() -> None:
@@ -265,7 +267,8 @@ def test_a_server_that_is_taken_over_goes_on_until_all_is_there_and_stops_once()
     told = list(steps)
     assert "--now" not in steps["mask etcd.service postgresql.service"].command
     stop = told.index("postgresql@15-main.service stops, for good")
-    assert told[stop - 1] == "etcd answers"
+    assert told[stop - 1] == "etcd answers, and the others are ready"
+    assert found.steps[stop - 1].last
     assert told[stop + 1 :] == ["start flightmode-fence.service", "start flightmode-agent.service"]
     assert "the directory /var/lib/postgresql/15" in told
 
@@ -280,3 +283,26 @@ def test_what_was_taken_over_once_is_ours() -> None:
     host = want("ams", ADOPTING)
     taken = replace(DEBIAN_S, start="disabled", active=False)
     assert planned("ams", replace(done(host), clusters=(taken,)), ADOPTING).steps == ()
+
+
+def test_a_fence_is_replaced_only_when_that_is_asked_for_and_after_everything_else() -> None:
+    host = want("ams")
+    old = replace(done(host), fence="0.0.9-old", release="0.0.9-old")
+    assert not any("fence" in step.title for step in planned("ams", old).steps)
+    steps = plan(CONFIG, host, old, RELEASE, NOW_S, fence_too=True).steps
+    assert [step.title for step in steps] == [
+        f"install {RELEASE}",
+        "restart flightmode-agent.service",
+        "PostgreSQL restarts, under a new fence",
+    ]
+    new = replace(done(host), fence=RELEASE)
+    assert plan(CONFIG, host, new, RELEASE, NOW_S, fence_too=True).steps == ()
+
+
+def test_a_proxy_s_clients_go_over_to_the_new_one_unless_it_listens_elsewhere() -> None:
+    host = want("web")
+    old = replace(done(host), release="0.0.9-old")
+    (*_, last) = planned("web", old).steps
+    assert "USR2" in last.command
+    (*_, last) = planned("web", replace(old, listeners={})).steps
+    assert last.command == "systemctl restart flightmode-proxy.service"
