@@ -66,11 +66,11 @@ FAST = (
     ),
     Mutant(
         "the fence's heartbeats are not listened to",
-        ((_SUSPICION, "max(*beats, view", "max(*beats[:2], view"),),
+        ((_SUSPICION, "max(*beats, view.store", "max(*beats[:2], view.store"),),
     ),
     Mutant(
         "the agent's heartbeats are not listened to",
-        ((_SUSPICION, "max(*beats, view", "max(beats[2], view"),),
+        ((_SUSPICION, "max(*beats, view.store", "max(beats[2], view.store"),),
     ),
     Mutant(
         "a suspicion of any age counts",

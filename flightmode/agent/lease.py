@@ -83,6 +83,11 @@ class LeaseBook:
             self.leased = leased
             self._news.set()
 
+    def _alone(self, term: int) -> bool:
+        """Mode solo was confirmed, also when no look has seen it yet: no deadline (I6)."""
+        renewed = self._tracker.renewed
+        return renewed is not None and renewed.term == term and renewed.solo
+
     async def extend(self, fence: Fence) -> None:
         """Tell the fence of promises as they come, until cancelled."""
         told_s = LONG_AGO_S
@@ -91,7 +96,7 @@ class LeaseBook:
             self._news.clear()
             state = self._tracker.state
             until_s = None
-            if state is not None and state.leader == self._me:
+            if state is not None and state.leader == self._me and not self._alone(state.term):
                 until_s = leased_until_s(state, self.leased, self._policy)
             if state is None or until_s is None or until_s - told_s < _WORTH_S:
                 continue

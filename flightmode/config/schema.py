@@ -177,6 +177,12 @@ class Timing(Section):
         "A synchronous standby that says nothing for so long is left out, and commits go on "
         "without it: about as long writes stop when the standby dies.",
     )
+    standby_lost_s: float = _seconds(
+        _POLICY.standby_lost_s,
+        0,
+        60,
+        "The same, when its machine sends no heartbeats any more either. 0: only the above.",
+    )
     stable_for_s: float = _seconds(
         _POLICY.stable_for_s, 0, 600, "So long a standby streams before commits wait for it …"
     )

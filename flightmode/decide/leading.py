@@ -18,7 +18,7 @@ from flightmode.decide.permission import (
     state_of,
     swap,
 )
-from flightmode.decide.quorum import step
+from flightmode.decide.quorum import step, until_lost_s
 from flightmode.decide.requests import by_leader, own_task
 from flightmode.model.action import (
     Admit,
@@ -59,7 +59,8 @@ def leading(view: View) -> Decision:
             # Nobody else can claim a new leader's term: the waiting clients come first.
             return replace(decision, actions=(*decision.actions, renew(view)))
         return before(decision, renew(view))
-    return replace(decision, wake_s=min(decision.wake_s, _until_renewal_s(view)))
+    wake_s = min(decision.wake_s, _until_renewal_s(view), until_lost_s(view))
+    return replace(decision, wake_s=wake_s)
 
 
 def _fenced(view: View, urgent: Decision) -> Decision:

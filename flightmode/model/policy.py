@@ -23,6 +23,8 @@ class Policy:
     standby takes over without waiting for the ttl (S3.1); 0: it always waits."""
     standby_silent_s: float = 2.0
     """A sync standby without a sign of life for so long makes the leader degrade to solo."""
+    standby_lost_s: float = 0.8
+    """… and one whose host sends no heartbeat any more, for only so long; 0: no such haste."""
     stable_for_s: float = 1.0
     """So long a standby streams before it enters the sync set …"""
     stable_after_flap_s: float = 10.0

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from typing import LiteralString
 
 import psutil
+import psycopg
 
 from flightmode.errors import (
     DataUnreadable,
     PostgresError,
     ServerSilent,
+    ServerUnwilling,
     SyncNamesUnproven,
 )
 from flightmode.model.lsn import Lsn
@@ -85,6 +87,8 @@ class PostgresServer:
                     await fetch(connection, queries.PROBE, within_s=PROBE_S)
         except TimeoutError:
             raise ServerSilent(f"a small write took longer than {PROBE_S:g} s") from None
+        except psycopg.Error as error:
+            raise ServerUnwilling(str(error).strip()) from None
 
     async def _stopped(self, fence: FenceView) -> Server:
         await self._drop()

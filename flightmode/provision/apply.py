@@ -34,13 +34,17 @@ class Progress:
 Say = Callable[[Progress], None]
 
 
-async def look(remote: Remote, wanted: Wanted) -> Facts:
-    """What the host has.  Raises HostRefused, HostUnreachable."""
+async def look(remote: Remote, wanted: Wanted) -> tuple[Facts, float]:
+    """What the host has; and our wall clock when it looked at its own, as near to that as may be:
+    somewhere between the question and the answer.  Raises HostRefused, HostUnreachable.
+    """
+    asked_s = time.time()
     answer = await remote.run(script(wanted), within_s=LOOK_WITHIN_S)
+    answered_s = time.time()
     facts = read(answer.out)
     if facts is None:
         raise HostRefused(f"{wanted.name} did not say what it has: {answer.err.strip()[-_TAIL:]}")
-    return facts
+    return facts, min(max(facts.clock_s, asked_s), answered_s)
 
 
 async def plan_all(
@@ -56,7 +60,6 @@ async def plan_all(
     Raises HostUnfit with the problems of all hosts at once.
     """
     found = await asyncio.gather(*(look(remotes[each.name], each) for each in hosts))
-    now_s = time.time()
     plans = [
         plan(
             config,
@@ -66,7 +69,7 @@ async def plan_all(
             now_s,
             fence_too=fence_too,
         )
-        for each, facts in zip(hosts, found, strict=True)
+        for each, (facts, now_s) in zip(hosts, found, strict=True)
     ]
     problems = [f"{each.name} {problem}" for each in plans for problem in each.unfit]
     if problems:

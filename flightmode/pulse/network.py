@@ -77,6 +77,10 @@ class NetworkPulse:
                 failure = failures.exceptions[0]
                 self._deaf = f"heartbeats can't be heard: {failure}"
                 _log.warning("no heartbeats", why=str(failure))
+            except* Exception as failures:
+                # A bug in what only informs must not end the agent, whose renewals keep a primary.
+                self._deaf = f"FM699: heartbeats can't be heard: {failures.exceptions[0]!r}"
+                _log.exception("no heartbeats, for a reason nobody foresaw")
             finally:
                 self._ears.stopped()
             await asyncio.sleep(_OPEN_AGAIN_S)

@@ -37,6 +37,7 @@ class Bouncer:
         self.admin = self.sockets / "flightmode-admin"
         self.clients = self.sockets / f".flightmode.{self.port}"
         self.ended = asyncio.Event()
+        self.reloaded = asyncio.Event()
         self.process: asyncio.subprocess.Process | None = None
 
     def read(self) -> Ini:
@@ -67,9 +68,10 @@ class Bouncer:
                 os.environ["FLIGHTMODE_SERVE"],
                 str(settings),
                 stdin=asyncio.subprocess.PIPE,
-                stdout=out,
+                stdout=asyncio.subprocess.PIPE,
                 stderr=out,
             )
+            self.telling = asyncio.ensure_future(self.tell_on(os.dup(out)))
         finally:
             os.close(out)
         await self.tell({"term": 1, "revision": 1, "primary": "pg"})
@@ -92,9 +94,22 @@ class Bouncer:
         self.process.stdin.write(json.dumps(line).encode() + b"\n")
         await self.process.stdin.drain()
 
+    async def tell_on(self, log: int) -> None:
+        """What our process says goes to the log; that it has taken settings is waited for."""
+        assert self.process is not None
+        assert self.process.stdout is not None
+        with os.fdopen(log, "ab", buffering=0) as out:
+            async for line in self.process.stdout:
+                out.write(line)
+                if b"reloaded" in line:
+                    self.reloaded.set()
+
     async def push(self) -> None:
-        """The configuration as it is now."""
+        """The configuration as it is now; returns when it is in use, or was refused."""
+        self.reloaded.clear()
         await self.tell({"config": json.loads(self.config())})
+        async with asyncio.timeout(5):
+            await self.reloaded.wait()
 
     # ------------------------------------------------------------------ the gateway
 

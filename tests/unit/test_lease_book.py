@@ -15,6 +15,7 @@ from flightmode.errors import StoreUnknown
 from flightmode.model.action import SwapState
 from flightmode.model.cluster import ClusterState, Handover, Mode
 from flightmode.model.lease import Leased
+from flightmode.model.view import Renewed
 from flightmode.store import codec, keys
 from flightmode.store.memory import MemoryCluster, MemoryStore
 from flightmode.store.port import Compare, Op, Put, Txn
@@ -156,9 +157,8 @@ async def test_an_agent_that_is_new_promises_nothing_before_it_saw_a_renewal() -
     assert node.book.asked("ams", 3) is None
 
 
-async def test_a_promise_extends_the_fence_at_once_and_only_forward() -> None:
-    clock = Clock()
-    node = Node(clock)
+async def extended(node: Node, promises: tuple[Leased, ...]) -> list[tuple[int, float]]:
+    """What the fence of a leader is told of these promises."""
     node.agreed(replace(SYNC, leader="fra", sync=("ams",)))
     await node.tracker.read()
     told: list[tuple[int, float]] = []
@@ -169,17 +169,29 @@ async def test_a_promise_extends_the_fence_at_once_and_only_forward() -> None:
 
     task = asyncio.create_task(node.book.extend(Fence()))  # type: ignore[arg-type]
     try:
-        for leased in (
-            Leased("ams", 3, 99.0, 5.0),
-            Leased("ams", 3, 98.0, 5.0),
-            Leased("ams", 2, 99.5, 5.0),
-            Leased("lhr", 3, 99.6, 5.0),
-            Leased("ams", 3, 99.9, 5.0),
-        ):
+        for leased in promises:
             node.book.granted(leased)
             await asyncio.sleep(0)
             await asyncio.sleep(0)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+    return told
+
+
+async def test_a_promise_extends_the_fence_at_once_and_only_forward() -> None:
+    promises = (
+        Leased("ams", 3, 99.0, 5.0),
+        Leased("ams", 3, 98.0, 5.0),
+        Leased("ams", 2, 99.5, 5.0),
+        Leased("lhr", 3, 99.6, 5.0),
+        Leased("ams", 3, 99.9, 5.0),
+    )
+    told = await extended(Node(), promises)
     assert told == [(3, pytest.approx(103.5)), (3, pytest.approx(104.4))]
+
+
+async def test_a_promise_gives_no_deadline_to_who_is_alone() -> None:
+    node = Node()
+    node.tracker.renewed = Renewed(3, 99.9, solo=True)
+    assert await extended(node, (Leased("ams", 3, 99.0, 5.0),)) == []

@@ -31,8 +31,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Ok(Line::News(news)) => proxy.topology(&news),
             Ok(Line::Command(command)) => println!("{:?}", proxy.command(&command)),
             Ok(Line::Config { config }) => {
-                if let Err(wrong) = proxy.reload(&config) {
-                    eprintln!("not reloaded: {wrong}");
+                match proxy.reload(&config) {
+                    // Each shard answers after it has taken them.
+                    Ok(()) => println!("reloaded, for {} clients", proxy.stats().clients),
+                    Err(wrong) => println!("not reloaded: {wrong}"),
                 }
             }
             Err(wrong) => eprintln!("no news: {wrong}"),

@@ -415,7 +415,9 @@ impl Relay {
         if self.stale_plans >= MOST_STALE_PLANS {
             return false;
         }
-        let again = self.session.on_refused(&mut self.hub.ledger.borrow_mut());
+        let again = self
+            .session
+            .on_stale_plan(&mut self.hub.ledger.borrow_mut());
         let Some(messages) = again else { return false };
         self.stale_plans += 1;
         self.forget_server(true);

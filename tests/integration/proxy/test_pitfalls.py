@@ -189,14 +189,15 @@ def test_pitfall_10_a_statement_that_could_no_longer_be_parsed_can_be_deallocate
 
 def test_pitfall_12_a_plan_that_has_gone_stale_is_parsed_anew(stage: Stage):
     with client(stage.port) as wire:
-        use = bind("s") + execute() + SYNC
+        portal = frame(b"D", b"P\0")
+        use = bind("s") + portal + execute() + SYNC
         stage.server.sql("INSERT INTO shape VALUES (1)")
         assert wire.ask(parse("SELECT * FROM shape", "s"), SYNC) == ["1", "I"]
-        assert wire.ask(use) == ["2", "1", "SELECT 1", "I"]
+        assert wire.ask(use) == ["2", "T", "1", "SELECT 1", "I"]
         stage.server.sql("ALTER TABLE shape ADD COLUMN m int DEFAULT 2")
-        assert wire.ask(use) == ["2", "1,2", "SELECT 1", "I"]
+        assert wire.ask(use) == ["2", "T", "1,2", "SELECT 1", "I"]
         assert wire.ask(query("BEGIN")) == ["BEGIN", "T"]
-        assert wire.ask(use) == ["2", "1,2", "SELECT 1", "T"]
+        assert wire.ask(use) == ["2", "T", "1,2", "SELECT 1", "T"]
         stage.server.sql("SET lock_timeout = '5s'")
         assert wire.ask(query("ALTER TABLE shape ADD COLUMN o int DEFAULT 3")) == [
             "ALTER TABLE",
@@ -204,7 +205,19 @@ def test_pitfall_12_a_plan_that_has_gone_stale_is_parsed_anew(stage: Stage):
         ]
         assert wire.ask(use) == ["0A000", "E"], "a transaction is never sent once more"
         assert wire.ask(query("ROLLBACK")) == ["ROLLBACK", "I"]
-        assert wire.ask(use) == ["2", "1,2", "SELECT 1", "I"]
+        assert wire.ask(use) == ["2", "T", "1,2", "SELECT 1", "I"]
+
+
+def test_pitfall_12_who_goes_by_an_old_description_hears_that_it_is_old(stage: Stage):
+    with client(stage.port) as wire:
+        stage.server.sql("CREATE TABLE reshaped (n int)", "INSERT INTO reshaped VALUES (1)")
+        assert wire.ask(parse("SELECT * FROM reshaped", "s"), SYNC) == ["1", "I"]
+        blind = bind("s") + execute() + SYNC
+        assert wire.ask(blind) == ["2", "1", "SELECT 1", "I"]
+        stage.server.sql("ALTER TABLE reshaped ALTER n TYPE text")
+        assert wire.ask(blind) == ["0A000", "I"], "it would take a text for a number"
+        again = parse("SELECT * FROM reshaped", "t") + bind("t") + execute() + SYNC
+        assert wire.ask(again) == ["1", "2", "1", "SELECT 1", "I"]
 
 
 def test_pitfall_14_the_unnamed_statement_is_the_clients_own(stage: Stage):

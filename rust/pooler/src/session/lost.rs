@@ -30,6 +30,22 @@ impl Session {
         Some(sent)
     }
 
+    /// The same for a plan that has gone stale, whose rows may look otherwise now.  A client that
+    /// asks in the same group what they look like is told; one that goes by what it was told
+    /// before would take them for the old ones, and has to hear of the error.
+    pub fn on_stale_plan(&mut self, ledger: &mut Ledger) -> Option<Vec<Bytes>> {
+        let sent = self.unit.refused()?;
+        let count = |tag: u8| {
+            sent.iter()
+                .filter(|message| message.first() == Some(&tag))
+                .count()
+        };
+        if count(b'D') < count(b'E') {
+            return None;
+        }
+        self.on_refused(ledger)
+    }
+
     /// What is under way has run again often enough: it may be what kills its servers.
     pub fn on_enough(&mut self, ledger: &mut Ledger) {
         self.unit.on_enough(ledger);

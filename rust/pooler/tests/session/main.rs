@@ -410,8 +410,15 @@ fn pitfall_12_a_group_that_is_refused_as_a_whole_is_sent_once_more_and_no_other(
     let mut client = Client::new();
     client.runs("select 1");
     client.says(&FromClient::Sync);
+    let blind = client.session.on_stale_plan(&mut client.ledger);
+    assert_eq!(blind, None, "it goes by what its rows looked like");
     let sent = client.session.on_refused(&mut client.ledger);
     assert_eq!(sent.map(|sent| sent.len()), Some(4));
+    client.runs("select 1");
+    client.says(&FromClient::Describe(Object::Portal(b"")));
+    client.says(&FromClient::Sync);
+    let sent = client.session.on_stale_plan(&mut client.ledger);
+    assert_eq!(sent.map(|sent| sent.len()), Some(5));
     assert_eq!(client.ledger.used(), 0);
     client.runs("insert into t values (1)");
     client.says(&FromClient::Sync);
