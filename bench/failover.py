@@ -1,6 +1,6 @@
 """How long clients can't write: each fault many times over, one run, one machine.
 
-    ./dev run python bench/failover.py [--times 10] [--clients 16] [--only kill,switchover,power]
+    ./dev run python bench/failover.py [--times 10] [--clients 16] [--only kill,power,etcd,…]
 
 Prints for each fault the median, the spread and every single figure of the write gap: from
 the last acknowledged commit before to the first after, over all clients.  The faults take
@@ -25,18 +25,43 @@ from flightmode.demo.ledger import Verdict, check
 from flightmode.demo.loopback import LoopbackLab
 from flightmode.demo.namespaces import NamespaceLab
 from flightmode.demo.rehearsals import (
+    AGENT_LOST,
+    ETCD_LOST,
+    HUNG,
     KILL,
     PARTITION,
     POWER,
+    STANDBY_LOST,
     SWITCHOVER,
+    WITNESS_LOST,
     Result,
     Stage,
     rehearse,
 )
 from flightmode.demo.workload import Workload
 
-FAULTS = {"kill": KILL, "switchover": SWITCHOVER, "power": POWER, "partition": PARTITION}
-GOALS_S = {"kill": 0.5, "switchover": 0.4, "power": 6.0, "partition": 6.0}
+FAULTS = {
+    "kill": KILL,
+    "switchover": SWITCHOVER,
+    "power": POWER,
+    "partition": PARTITION,
+    "hung": HUNG,
+    "standby": STANDBY_LOST,
+    "witness": WITNESS_LOST,
+    "etcd": ETCD_LOST,
+    "agent": AGENT_LOST,
+}
+GOALS_S = {
+    "kill": 0.4,
+    "switchover": 0.4,
+    "power": 2.0,
+    "partition": 2.0,
+    "hung": 8.0,
+    "standby": 1.0,
+    "witness": 0.1,
+    "etcd": 0.1,
+    "agent": 0.1,
+}
 POSTGRES = Path("/usr/lib/postgresql/15/bin")
 
 

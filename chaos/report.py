@@ -14,17 +14,18 @@ from flightmode.demo.ledger import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One kind of fault at one place, over all rounds that had it."""
+    """One kind of fault at one place: in how many rounds, and what it cost where it was alone."""
 
     what: str
+    rounds: int
     gaps_s: tuple[float, ...]
     """For each round the longest time in which no direct client got a commit acknowledged."""
     heals_s: tuple[float, ...]
 
 
 def rows(histories: Iterable[History]) -> list[Row]:
-    """By fault and role; rounds of two faults count for both, and once more by themselves."""
-    found: dict[str, list[tuple[float, float]]] = {}
+    """By fault and role.  What two faults cost together is the cost of neither."""
+    found: dict[str, list[tuple[float, float] | None]] = {}
     for history in histories:
         answers = sorted(
             txn.ended_s
@@ -32,13 +33,20 @@ def rows(histories: Iterable[History]) -> list[Row]:
             if txn.writes and txn.acknowledged and txn.way is Way.DIRECT
         )
         for round_ in history.rounds:
-            measured = (gap_s(answers, round_), round_.heal_time_s)
+            alone = len(round_.faults) == 1
+            measured = (gap_s(answers, round_), round_.heal_time_s) if alone else None
             for fault in round_.faults:
                 found.setdefault(f"{fault.nemesis} / {fault.role}", []).append(measured)
     return [
-        Row(what, tuple(gap for gap, _ in all_), tuple(heal for _, heal in all_))
+        Row(what, len(all_), *_columns([each for each in all_ if each is not None]))
         for what, all_ in sorted(found.items())
     ]
+
+
+def _columns(
+    measured: Sequence[tuple[float, float]],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return tuple(gap for gap, _ in measured), tuple(heal for _, heal in measured)
 
 
 def gap_s(answers: Sequence[float], round_: Round) -> float:
@@ -51,16 +59,18 @@ def gap_s(answers: Sequence[float], round_: Round) -> float:
 
 def table(histories: Sequence[History]) -> Table:
     """The rows, and their sum."""
-    shown = Table(title="faults; seconds, median / max")
-    for title in ("fault / on", "rounds", "no commit for", "whole again after"):
+    shown = Table(title="faults; seconds of those that were alone, median / max")
+    for title in ("fault / on", "rounds", "alone", "no commit for", "whole again after"):
         shown.add_column(title, justify="left" if title.startswith("fault") else "right")
     for row in rows(histories):
-        shown.add_row(row.what, str(len(row.gaps_s)), _spread(row.gaps_s), _spread(row.heals_s))
+        alone = len(row.gaps_s)
+        cost = (_spread(row.gaps_s), _spread(row.heals_s))
+        shown.add_row(row.what, str(row.rounds), str(alone), *cost)
     all_rounds = [round_ for history in histories for round_ in history.rounds]
     faults = sum(len(round_.faults) for round_ in all_rounds)
     shown.add_section()
     heals = _spread([round_.heal_time_s for round_ in all_rounds])
-    shown.add_row(f"{faults} faults", str(len(all_rounds)), "", heals)
+    shown.add_row(f"{faults} faults", str(len(all_rounds)), "", "", heals)
     return shown
 
 

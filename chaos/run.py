@@ -174,8 +174,9 @@ class Run:
         await self._until(lambda: self._changed_s > since_s, "the leader's renewal", left_s())
         while True:
             await self._until(self._is_whole, "primary and synchronous standby", left_s())
+            whole_s = self._stage.clock.now_s()
             for way in (Way.DIRECT, Way.PROXY):
-                answered = partial(self._answered, way, since_s)
+                answered = partial(self._answered, way, whole_s)
                 await self._until(answered, f"a commit by {way}", left_s())
             ill = await self._ill()
             if not ill and self._is_whole():

@@ -6,6 +6,7 @@ of the run's own; the machine's forwarding is put back at the end.
 """
 
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,8 @@ from flightmode.demo.sweep import sweep
 from hosts.commands import HostsFailed, run
 from hosts.image import CACHE, SUITE, image
 from hosts.machine import Machine, unmounted
+
+_POLL_S = 0.1
 
 KIND = "hosts"
 """The kind of a run's record."""
@@ -115,6 +118,18 @@ class Hosts:
         if done.returncode != 0:
             raise HostsFailed(f"{name}: {command}: {done.stdout[-1500:]}{done.stderr[-1500:]}")
         return done.stdout
+
+    def until_true(self, name: str, command: str, *, within_s: float) -> None:
+        """Ask again and again, until the command ends well there.  Raises HostsFailed."""
+        until_s = time.monotonic() + within_s
+        while True:
+            try:
+                self.ssh(name, command)
+                return
+            except HostsFailed:
+                if time.monotonic() > until_s:
+                    raise
+            time.sleep(_POLL_S)
 
     def cut(self, name: str) -> None:
         """Silence its cable."""

@@ -15,6 +15,7 @@ from simulator.world import APP, DATABASES, NODES, World
 # So long after a swap in doubt its leader still sees the store.
 _A_LOOK_S = 0.15
 _SOON_S = 0.01
+_A_WHILE_S = 2.5
 # A machine that stood still for so long must not go on as if it had not (S1).
 _JUMP_S = 1.0
 # So soon after a machine goes on its fence has seen the clocks.
@@ -233,7 +234,17 @@ class Faults:
         standby = next(each for each in DATABASES if each != node)
         self._doubt(fault, node, Fault(0.0, "kill postgres", standby))
 
-    def _doubt(self, fault: Fault, node: str, beside: Fault | None = None) -> None:
+    def _doubt_swap_and_etcd(self, fault: Fault, node: str) -> None:
+        """And in that moment all of etcd is gone for a while."""
+        self._doubt(fault, node, Fault(0.0, "etcd all", "", _A_WHILE_S), soon_s=0.0)
+
+    def _doubt_swap_and_die(self, fault: Fault, node: str) -> None:
+        """And in that moment its agent is killed, and started again."""
+        self._doubt(fault, node, Fault(0.0, "kill agent", node, _SOON_S))
+
+    def _doubt(
+        self, fault: Fault, node: str, beside: Fault | None = None, soon_s: float = _SOON_S
+    ) -> None:
         etcd, key = self._world.etcd, keys.state(CLUSTER)
 
         def hold(ops: tuple[Op, ...]) -> float | None:
@@ -243,7 +254,7 @@ class Faults:
                     cut = Fault(0.0, "cut", node, fault.lasts_s)
                     self._world.loop.call_later(_A_LOOK_S, self.happen, cut)
                     if beside is not None:
-                        self._world.loop.call_later(_SOON_S, self.happen, beside)
+                        self._world.loop.call_later(soon_s, self.happen, beside)
                     return fault.amount
             return None
 
@@ -316,6 +327,7 @@ class Faults:
         if not host.up or host.frozen:
             return
         host.freeze()
+        armed = sim.fence is not None and sim.fence.armed
         world.etcd.look()
 
         def go_on() -> None:
@@ -323,14 +335,17 @@ class Faults:
             host.thaw(clock_stood=clock_stood)
             world.etcd.look()
             sim.feed()
-            if stood and sim.server is not None:
+            if stood and armed and sim.server is not None:
                 before = sim.server.started
                 world.loop.call_later(_AWAKE_S, self._awoke, sim, before, host.life)
 
         self._for(fault, go_on)
 
     def _awoke(self, sim: SimNode, started: int, life: int) -> None:
-        """Whether the Postgres of before still runs by a permission of before."""
+        """Whether the Postgres of before still runs by a permission of before.
+
+        Not asked of one that was lifted: its standby may have been added since.
+        """
         server, fence = sim.server, sim.fence
         if server is None or fence is None or fence.hung or sim.host.frozen:
             return

@@ -20,13 +20,14 @@ from flightmode.errors import (
 from flightmode.model.lsn import NOWHERE, Lsn
 from flightmode.model.server import FenceView, Receiver, Replica, Role, Run, Server
 from flightmode.model.server import Slot as SlotSeen
-from flightmode.postgres.port import StartCommand
+from flightmode.postgres.port import PROBE_S, StartCommand
 from simulator.copying import clone, initdb, rewind
 from simulator.postgres import PRIMARY, STANDBY, SimServer
 from simulator.wal import Data, Slot
 
 _COMMAND = StartCommand(("/postgres",), (), 999, 999, Path("/data"), Path("/log"))
 _EFFECTIVE_S = 10.0
+_PROBE_TAKES_S = 0.003
 
 
 class SimPostgres:
@@ -68,6 +69,21 @@ class SimPostgres:
             return Server(Run.DYING if server.postmaster() is None else Run.SILENT)
         self._answered = server.started
         return self._seen()
+
+    async def probe(self) -> None:
+        await asyncio.sleep(_PROBE_TAKES_S)
+        await self._gate()
+        server = self._server
+        if server.state != PRIMARY:
+            raise ServerUnwilling(f"Postgres is {server.state}")
+        if not (server.hung or server.stalled):
+            return
+        await asyncio.sleep(PROBE_S)
+        await self._gate()
+        if server.state != PRIMARY:
+            raise ServerUnwilling(f"Postgres is {server.state}")
+        if server.hung or server.stalled:
+            raise ServerSilent("no new connection, or no write, within the time")
 
     def _stopped(self, fence: FenceView) -> Server:
         if not fence.tree_empty:

@@ -8,15 +8,19 @@ import asyncio
 from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flightmode.model.heartbeat import Listening
+from flightmode.model.lease import Leased
 from flightmode.pulse.ears import Channel, Ears
+from flightmode.pulse.port import Leases
 from simulator.host import Host
 from simulator.network import Network, Stream
 
 if TYPE_CHECKING:
     from simulator.node import SimNode
+
+Arrive = Callable[[str, str, Any], None]
 
 BEAT_S = 0.25
 """Rarer than the real ones, for speed."""
@@ -33,6 +37,7 @@ class SimPulse:
         self._gate = gate
         self._ears = Ears(peers)
         self.targets = peers
+        self.leases: Leases | None = None
 
     def listening(self) -> Listening:
         return self._ears.listening(self._host.clock.now_s())
@@ -40,7 +45,12 @@ class SimPulse:
     def hear(self, node: str, channel: Channel) -> None:
         self._ears.hear(node, channel, self._host.clock.now_s())
 
-    async def run(self) -> None:
+    @property
+    def now_s(self) -> float:
+        return self._host.clock.now_s()
+
+    async def run(self, leases: Leases) -> None:
+        self.leases = leases
         while True:
             await self._gate()
             self._ears.tick(self._host.clock.now_s())
@@ -84,6 +94,8 @@ class Heartbeats:
         self.signs = Signs()
         self.muted: Counter[str] = Counter()
         """Whose heartbeats get to nobody."""
+        self.granted: Callable[[str, str, int, float], None] = lambda *_: None
+        """Who has promised whom, in which term, for how long (by the simulation's time)."""
 
     def begin(self, nodes: "dict[str, SimNode]") -> None:
         self._nodes = nodes
@@ -102,11 +114,15 @@ class Heartbeats:
                 if target != node.name:
                     self._datagram(node.name, target, Channel.AGENT_UDP)
                     self._segment(node.name, target)
+            self._ask(node.name)
         if node.fence is not None:
             for target in node.fence.heartbeats_to:
                 self._datagram(node.name, target, Channel.FENCE)
 
     def _datagram(self, source: str, target: str, channel: Channel) -> None:
+        self._send(source, target, self._arrive, channel)
+
+    def _send(self, source: str, target: str, act: Arrive, what: Any) -> None:
         """As `Network.send`, with dice of its own: runs without heartbeats stay as they were."""
         network = self._network
         if not network.reaches(source, target) or not network.hosts[target].up:
@@ -116,7 +132,7 @@ class Heartbeats:
             return
         delay_s = 0.0003 + 0.0012 * self._dice.random()
         delay_s += network.slow.get(source, 0.0) + network.slow.get(target, 0.0)
-        network.hosts[target].later(delay_s, self._arrive, source, target, channel)
+        network.hosts[target].later(delay_s, act, source, target, what)
 
     def _segment(self, source: str, target: str) -> None:
         """Over a connection: what could not be delivered comes when the network is back."""
@@ -136,3 +152,31 @@ class Heartbeats:
         pulse = self._nodes[target].pulse
         if pulse is not None and self._nodes[target].agent_runs:
             pulse.hear(source, channel)
+
+    # ------------------------------------------------------------------ peer leases
+
+    def _ask(self, source: str) -> None:
+        pulse = self._nodes[source].pulse
+        wish = None if pulse is None or pulse.leases is None else pulse.leases.wish()
+        if pulse is not None and wish is not None:
+            term, targets = wish
+            for target in targets:
+                self._send(source, target, self._asked, (term, pulse.now_s, pulse))
+
+    def _asked(self, source: str, target: str, what: tuple[int, float, SimPulse]) -> None:
+        node = self._nodes[target]
+        if node.pulse is None or node.pulse.leases is None or not node.agent_runs:
+            return
+        term, _, _ = what
+        for_s = node.pulse.leases.asked(source, term)
+        if for_s is not None:
+            until_s = node.pulse.now_s + for_s
+            self.granted(target, source, term, node.host.clock.until_s(until_s))
+            self._send(target, source, self._answered, (*what, for_s))
+
+    def _answered(self, source: str, target: str, what: tuple[int, float, SimPulse, float]) -> None:
+        """To the agent that asked, and to no later one."""
+        term, sent_s, asker, for_s = what
+        node = self._nodes[target]
+        if node.pulse is asker and asker.leases is not None and node.agent_runs:
+            asker.leases.granted(Leased(source, term, sent_s, for_s))

@@ -99,6 +99,18 @@ class Extended:
 
 
 @dataclass(frozen=True, slots=True)
+class Promised:
+    """A standby has promised its leader not to claim (S6)."""
+
+    at_s: float
+    node: str
+    to: str
+    term: int
+    until_s: float
+    """By the simulation's time."""
+
+
+@dataclass(frozen=True, slots=True)
 class PermissionEnded:
     """The fence's permission ended."""
 
@@ -184,6 +196,7 @@ Fact = (
     | Seen
     | BecamePrimary
     | Extended
+    | Promised
     | PermissionEnded
     | Awoke
     | Discarded

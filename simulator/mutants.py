@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from simulator.planted import MUTANTS, Mutant
-from simulator.planted_fast import FAST
+from simulator.planted_fast import BY_PLAN, FAST
 
 ROOT = Path(__file__).parents[1]
 SEEDS = 400
@@ -37,6 +37,8 @@ BY_SEED: Mapping[str, int] = {
     "who was passed over is rewound": 14,
     "commits wait for nobody although a standby is recorded": 69,
     "an offered handover is waited for without end": 152,
+    "a standby is recorded before commits are known to wait for it": 166,
+    "a standby is recorded that has not flushed everything": 166,
 }
 """A seed that is known to find it, without the fast path; the others are found by kept plans."""
 
@@ -77,8 +79,10 @@ def main(names: str = "", *, known: bool = False) -> int:
 def _seeds(mutant: Mutant, *, known: bool) -> list[str]:
     if not known:
         return ["--seeds", str(SEEDS)]
+    if mutant.name in BY_PLAN:
+        return ["--plan", f"simulator/kept/{BY_PLAN[mutant.name]}.json"]
     seed = BY_SEED.get(mutant.name)
-    return ["--seeds", "0"] if seed is None else ["--seeds", "1", "--from", str(seed), "--slow"]
+    return ["--seeds", "0"] if seed is None else ["--seed", str(seed), "--slow"]
 
 
 def _found(mutant: Mutant, *, known: bool) -> bool:

@@ -18,6 +18,7 @@ from simulator.history import (
     History,
     Looked,
     PermissionEnded,
+    Promised,
     Rows,
     StateChanged,
     StateKnown,
@@ -69,6 +70,7 @@ class World:
         self.servers = {name: self._server(name) for name in DATABASES}
         self.heartbeats = Heartbeats(self.network, self.dice("heartbeats"))
         self.heartbeats.begin(self.nodes)
+        self.heartbeats.granted = self._promised
         self.state: ClusterState | None = None
         self._changed_s = 0.0
         self.served: set[str] = set()
@@ -188,6 +190,10 @@ class World:
         others = [name for name in NODES if name not in (lost, client.node)]
         there_s = max(signs.silence_s(lost, name, at_s, within_s=_SAID_S) for name in others)
         return min(here_s, there_s, at_s - self._changed_s)
+
+    def _promised(self, node: str, to: str, term: int, for_s: float) -> None:
+        now_s = self.loop.time()
+        self.history.add(Promised(now_s, node, to, term, now_s + for_s))
 
     def _heard_wal(self, source: str, target: str) -> None:
         self.heartbeats.signs.note(source, target, self.loop.time())

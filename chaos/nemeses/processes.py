@@ -84,10 +84,9 @@ NEMESES = (
     _kill("walreceiver", (STANDBY,), (STANDBY,)),
     _kill("walsender", (PRIMARY,), (PRIMARY,)),
     _kill("checkpointer", DATABASE, DATABASE),
-    # A postmaster or a fence that hangs on the primary is not yet found out by anybody (S10).
-    _stop("postmaster", DATABASE, (STANDBY,)),
+    _stop("postmaster", DATABASE, DATABASE),
     _stop("agent", ANY, ANY),
-    _stop("fence", DATABASE, (STANDBY,)),
+    _stop("fence", DATABASE, DATABASE),
     _stop("etcd", ANY, ANY),
     _stop("walreceiver", (STANDBY,), (STANDBY,)),
     _stop("walsender", (PRIMARY,), (PRIMARY,)),

@@ -52,5 +52,5 @@ async def _kill_all(scene: Scene) -> str:
 
 NEMESES = (
     Nemesis("etcd-data", ANY, _lose_data, _rejoin, ANY),
-    Nemesis("etcd-all", (ALL,), _kill_all, nothing, ()),
+    Nemesis("etcd-all", (ALL,), _kill_all, nothing, (ALL,)),
 )

@@ -13,6 +13,7 @@ import structlog
 
 from flightmode.agent.hands import Hands
 from flightmode.agent.job import JobRunner
+from flightmode.agent.lease import LeaseBook
 from flightmode.agent.stopping import stop_postgres
 from flightmode.errors import AgentError, FlightmodeError
 from flightmode.fence.port import Fence, StartRequest
@@ -58,11 +59,14 @@ class Done:
 class Executor:
     """The hands' one user."""
 
-    def __init__(self, me: str, hands: Hands, tracker: Tracker, jobs: JobRunner) -> None:
+    def __init__(
+        self, me: str, hands: Hands, tracker: Tracker, jobs: JobRunner, leases: LeaseBook
+    ) -> None:
         self._me = me
         self._hands = hands
         self._tracker = tracker
         self._jobs = jobs
+        self._leases = leases
         self.reload_settings: Callable[[], Awaitable[None]] | None = None
 
     async def act(self, decision: Decision) -> tuple[Done, ...]:
@@ -87,6 +91,8 @@ class Executor:
 
     async def _one(self, action: Action) -> None:
         match action:
+            case verbs.SwapState(purpose="claim"):
+                await self._claim(action)
             case verbs.SwapState():
                 await self._swap(action)
             case verbs.Publish():
@@ -195,6 +201,15 @@ class Executor:
         return self._hands.fence
 
     # -------------------------------------------------------------- the store
+
+    async def _claim(self, action: verbs.SwapState) -> None:
+        """A promise to the leader of before may have been given since the view was taken (S6)."""
+        state = self._tracker.state
+        offered = state is not None and state.handover is not None
+        if self._leases.promised and not offered:
+            raise Stale("this node has promised the leader not to claim yet")
+        with self._leases.claiming():
+            await self._swap(action)
 
     async def _swap(self, action: verbs.SwapState) -> None:
         """One compare-and-swap; what it wrote is known to this node as soon as it is confirmed."""

@@ -76,6 +76,8 @@ class FileJournal:
         self._queue: queue.Queue[Record | None] = queue.Queue(_WAITING)
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self.dropped = 0
+        self._begun = False
+        """Whether this process has written a line."""
         self.recent: deque[Record] = deque(maxlen=_RECENT)
         """The last ones, for whoever asks this process."""
         self._thread.start()
@@ -111,7 +113,10 @@ class FileJournal:
         if self.path.exists() and self.path.stat().st_size > _FILE_BYTES:
             self._rotate()
         with self.path.open("ab") as file:
-            file.write(line + b"\n")
+            # What an earlier life left may be torn: then this line must not share its fate.
+            torn = not self._begun and file.tell() > 0
+            file.write((b"\n" if torn else b"") + line + b"\n")
+            self._begun = True
 
     def _rotate(self) -> None:
         for number in range(_FILES - 1, 0, -1):

@@ -10,8 +10,10 @@ from flightmode.agent.bell import Bell
 from flightmode.agent.hands import Hands
 from flightmode.agent.job import JobRunner
 from flightmode.agent.journal import Journal
+from flightmode.agent.lease import LeaseBook
 from flightmode.agent.observe import Identity, Observer
 from flightmode.agent.placing import keep_placed
+from flightmode.agent.probing import Prober
 from flightmode.decide import decide
 from flightmode.errors import FenceError, StoreError
 from flightmode.model.action import Publish
@@ -42,8 +44,12 @@ class Agent:
         self.bell = Bell()
         self.jobs = JobRunner(hands.clock, self.bell)
         self.tracker = Tracker(hands.store, hands.cluster, hands.clock.now_s)
-        self.observer = Observer(identity, policy, hands, self.tracker, self.jobs)
-        self.executor = Executor(self._me, hands, self.tracker, self.jobs)
+        self.leases = LeaseBook(self._me, policy, self.tracker, hands.clock)
+        self.prober = Prober(hands.clock, self.bell)
+        self.observer = Observer(
+            identity, policy, hands, self.tracker, self.jobs, self.leases, self.prober
+        )
+        self.executor = Executor(self._me, hands, self.tracker, self.jobs, self.leases)
         self.memory = Memory()
         self.view: View | None = None
         self.decision: Decision | None = None
@@ -55,6 +61,9 @@ class Agent:
                 tasks.create_task(self._listen_to_store())
                 tasks.create_task(self._listen_to_fence())
                 tasks.create_task(self._beat())
+                if self._hands.postgres is not None:
+                    probing = self.prober.run(self._hands.postgres, lambda: self.view)
+                    tasks.create_task(probing)
                 if self._hands.placing is not None:
                     place = keep_placed(self._hands.placing, self._hands.clock, lambda: self.view)
                     tasks.create_task(place)
@@ -96,8 +105,11 @@ class Agent:
         if pulse is None:
             return
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(pulse.run())
-            while (fence := self._hands.fence) is not None:
+            tasks.create_task(pulse.run(self.leases))
+            fence = self._hands.fence
+            if fence is not None:
+                tasks.create_task(self.leases.extend(fence))
+            while fence is not None:
                 try:
                     await fence.send_heartbeats(pulse.targets)
                 except FenceError as failure:

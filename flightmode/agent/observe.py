@@ -7,6 +7,8 @@ import structlog
 
 from flightmode.agent.hands import Hands
 from flightmode.agent.job import JobRunner
+from flightmode.agent.lease import LeaseBook
+from flightmode.agent.probing import Prober
 from flightmode.errors import FenceError
 from flightmode.model.heartbeat import Listening
 from flightmode.model.member import Node
@@ -36,12 +38,21 @@ class Observer:
     """Looks; never changes anything, never raises for a sick world."""
 
     def __init__(
-        self, identity: Identity, policy: Policy, hands: Hands, tracker: Tracker, jobs: JobRunner
+        self,
+        identity: Identity,
+        policy: Policy,
+        hands: Hands,
+        tracker: Tracker,
+        jobs: JobRunner,
+        leases: LeaseBook,
+        prober: Prober,
     ) -> None:
         self._identity = identity
         self._hands = hands
         self._tracker = tracker
         self._jobs = jobs
+        self._leases = leases
+        self._prober = prober
         self.policy = policy
 
     async def view(self, memory: Memory) -> View:
@@ -65,6 +76,9 @@ class Observer:
             results=results,
             memory=memory,
             listening=_NO_PULSE if pulse is None else pulse.listening(),
+            probe=self._prober.seen,
+            leased=self._leases.leased,
+            granted_until_s=self._leases.granted_until_s,
         )
 
     async def _local(self) -> tuple[FenceView, Server]:

@@ -43,10 +43,20 @@ def by_operator(place: Place, tls: tuple[Any, str], only: str | None = None) -> 
 
 async def ask(cluster: Cluster, wish: Asking) -> None:
     """Ask, wait, tell.  Raises RequestRefused, RequestUnfinished."""
+    outcome = await carry(cluster, wish)
+    if outcome is not None:
+        _say(wish, outcome, str(outcome["why"]))
+
+
+async def carry(cluster: Cluster, wish: Asking) -> dict[str, Any] | None:
+    """Ask, wait; how it ended, None: it was only to be asked.
+
+    Raises RequestRefused, RequestUnfinished.
+    """
     accepted = (await cluster.post(wish.path, wish.body)).body
     if wish.wait_s <= 0:
         _say(wish, {**accepted, "open": True}, f"asked for ({accepted['id']})")
-        return
+        return None
     until_s = time.monotonic() + wish.wait_s
     told = _Story(quiet=wish.json)
     outcome = await _until(until_s, lambda: _ended(cluster, accepted["id"], told))
@@ -58,7 +68,7 @@ async def ask(cluster: Cluster, wish: Asking) -> None:
         raise RequestRefused(str(outcome["why"]))
     if wish.then is not None:
         await _settle(cluster, wish, until_s, told)
-    _say(wish, outcome, str(outcome["why"]))
+    return outcome
 
 
 def _say(wish: Asking, outcome: dict[str, Any], words: str) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from flightmode import __version__
 from flightmode.cli.commands import (
+    adoptable,
     check,
     failover,
     init,
@@ -21,6 +22,7 @@ from flightmode.cli.commands import (
     proxy,
     status,
     switchover,
+    upgrade,
     why,
 )
 from flightmode.cli.show import err
@@ -49,8 +51,10 @@ for _verb, _panel in (
     (nodes.reload, _ACT),
     (nodes.reinit, _ACT),
     (init.init, _BUILD),
+    (adoptable.adoptable, _BUILD),
     (check.check, _BUILD),
     (provision.provision, _BUILD),
+    (upgrade.upgrade, _BUILD),
     (life.destroy, _BUILD),
     (processes.agent, _RUN),
     (processes.fence, _RUN),

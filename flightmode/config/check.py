@@ -176,6 +176,13 @@ def a_suspicion_takes_its_time(config: Config) -> Iterator[Problem]:
         )
 
 
+def a_hang_takes_its_time(config: Config) -> Iterator[Problem]:
+    """One slow commit is no hang: several probes have to fail."""
+    found_s = config.timing.hang_after_s
+    if 0 < found_s < 2:
+        yield Problem("timing.hang_after_s", f"found {found_s:g}, must be 0 (never) or at least 2")
+
+
 def parameters_are_free(config: Config) -> Iterator[Problem]:
     """What Flightmode promises rests on settings that it makes itself."""
     for name, value in config.postgres.parameters.items():
@@ -276,6 +283,7 @@ RULES: Final[tuple[Rule, ...]] = (
     a_flap_waits_longer,
     members_speak_before_they_are_stale,
     a_suspicion_takes_its_time,
+    a_hang_takes_its_time,
     parameters_are_free,
     values_are_one_line,
     rules_of_access_are_whole,

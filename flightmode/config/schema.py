@@ -177,6 +177,12 @@ class Timing(Section):
         "A synchronous standby that says nothing for so long is left out, and commits go on "
         "without it: about as long writes stop when the standby dies.",
     )
+    standby_lost_s: float = _seconds(
+        _POLICY.standby_lost_s,
+        0,
+        60,
+        "The same, when its machine sends no heartbeats any more either. 0: only the above.",
+    )
     stable_for_s: float = _seconds(
         _POLICY.stable_for_s, 0, 600, "So long a standby streams before commits wait for it …"
     )
@@ -192,6 +198,13 @@ class Timing(Section):
         0.5,
         60,
         "What a node said of itself longer ago says nothing of the present.",
+    )
+    hang_after_s: float = _seconds(
+        _POLICY.hang_after_s,
+        0,
+        600,
+        "A primary that takes no new connection, or whose disk takes no small write, for so long "
+        "is ended, if its standby could take over at once. 0: never.",
     )
     handover_patience_s: float = _seconds(
         _POLICY.handover_patience_s,

@@ -47,6 +47,11 @@ def silent_for_s(view: View) -> float:
     return view.now_s - view.store.state_changed_s
 
 
+def promised(view: View) -> bool:
+    """S6: this node told the leader that it would not claim yet."""
+    return view.now_s < view.granted_until_s
+
+
 def _reason(view: View) -> str | None:
     """S3.1; only for a node that the state calls promotable (I5)."""
     state = state_of(view)
@@ -54,6 +59,8 @@ def _reason(view: View) -> str | None:
         return None
     if state.handover is not None and state.handover.to == view.me.name:
         return state.handover.why
+    if promised(view):
+        return None
     if silent_for_s(view) >= view.policy.ttl_s:
         return f"{state.leader} has been silent for {silent_for_s(view):.1f} s"
     return _lost(view)
@@ -119,6 +126,6 @@ def _forced(view: View) -> Request | None:
 
 def _forced_reason(view: View, request: Request) -> str | None:
     """Also a forced claim waits until the old leader's permission is certainly over."""
-    if silent_for_s(view) < view.policy.ttl_s:
+    if silent_for_s(view) < view.policy.ttl_s or promised(view):
         return None
     return f"{request.asked_by} accepted a loss of data"

@@ -269,6 +269,9 @@ def _clone(view: View, leader: Member | None) -> Decision:
         return answer(view, "rejoin: wait", why)
     if _counted_on(view):
         return _until_not_counted_on(view)
+    if not any(slot.name == view.me.name for slot in leader.slots):
+        why = f"waiting until {leader.name} has made the roles and the slot that a copy needs"
+        return answer(view, "rejoin: wait", why, wake_s=0.2)
     why = f"copying {leader.name}'s data; what was here before is kept beside"
     return answer(view, "rejoin: clone", why, Clone(state.term, leader.name), wake_s=0.1)
 

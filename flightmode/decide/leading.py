@@ -18,7 +18,7 @@ from flightmode.decide.permission import (
     state_of,
     swap,
 )
-from flightmode.decide.quorum import step
+from flightmode.decide.quorum import step, until_lost_s
 from flightmode.decide.requests import by_leader, own_task
 from flightmode.model.action import (
     Admit,
@@ -41,6 +41,8 @@ from flightmode.model.view import JobKind, View
 _UP = (Run.PRIMARY, Run.STANDBY, Run.STARTING)
 # Roles and slots of a new primary can wait for so long.
 _CLIENTS_FIRST_S = 0.7
+# What SIGKILL has not ended by then waits for its disk.
+_DYING_S = 1.0
 
 
 def leading(view: View) -> Decision:
@@ -57,7 +59,8 @@ def leading(view: View) -> Decision:
             # Nobody else can claim a new leader's term: the waiting clients come first.
             return replace(decision, actions=(*decision.actions, renew(view)))
         return before(decision, renew(view))
-    return replace(decision, wake_s=min(decision.wake_s, _until_renewal_s(view)))
+    wake_s = min(decision.wake_s, _until_renewal_s(view), until_lost_s(view))
+    return replace(decision, wake_s=wake_s)
 
 
 def _fenced(view: View, urgent: Decision) -> Decision:
@@ -78,6 +81,9 @@ def _by_run(view: View) -> Decision:
         withdraw = swap(view, "withdraw", replace(state_of(view), handover=None))
         why = "Postgres runs here, so the offered handover must not stand"
         return answer(view, "leading: withdraw", why, withdraw, wake_s=SOON_S)
+    hung = _hung(view)
+    if hung is not None:
+        return hung
     match view.server.run:
         case Run.PRIMARY:
             return _serving(view)
@@ -92,13 +98,41 @@ def _by_run(view: View) -> Decision:
         case Run.DYING if not view.fence.reachable:
             return _without_fence(view)
         case Run.DYING:
-            why = "the postmaster is gone and some of its children are not: ending them"
-            kill = KillRemnants(state_of(view).term)
-            return answer(view, "leading: remnants", why, kill, wake_s=SOON_S)
+            return _remnants(view)
         case Run.STOPPED:
             return _stopped(view)
         case Run.ABSENT:
             return _no_data(view)
+
+
+def _hung(view: View) -> Decision | None:
+    """S10: it takes no new connection, or its disk no write, and another node could serve.
+
+    SIGKILL at once: a stopped postmaster would not hear anything less.  What follows is what
+    follows the death of a Postgres; whoever could not take over is no reason to end it.
+    """
+    since_s, limit_s = view.probe.failing_since_s, view.policy.hang_after_s
+    if since_s is None or limit_s <= 0 or view.now_s - since_s < limit_s:
+        return None
+    if view.server.run not in (Run.PRIMARY, Run.SILENT) or state_of(view).pause is not None:
+        return None
+    successor = _successor(view)
+    if successor is None or _crash_looping(view) or view.job is not None:
+        return None
+    why = f"Postgres hangs ({view.probe.why}) and {successor} could serve at once: ending it"
+    return answer(view, "leading: hung", why, KillRemnants(state_of(view).term), wake_s=SOON_S)
+
+
+def _remnants(view: View) -> Decision:
+    """A process that waits for a stalled disk dies when that answers, and does nothing before."""
+    state, since_s, successor = state_of(view), view.memory.dying_since_s, _successor(view)
+    kill = KillRemnants(state.term)
+    stuck = since_s is not None and view.now_s - since_s >= _DYING_S and view.memory.crashed
+    free = state.handover is None and state.pause is None and not _crash_looping(view)
+    if stuck and free and successor is not None:
+        return before(_offer(view, successor), kill)
+    why = "the postmaster is gone and some of its children are not: ending them"
+    return answer(view, "leading: remnants", why, kill, wake_s=SOON_S)
 
 
 # ------------------------------------------------------------------ Postgres is primary

@@ -6,6 +6,7 @@ others start their own count when they see that renewal, which is never earlier.
 
 from dataclasses import replace
 
+from flightmode.decide.lease import leased_until_s
 from flightmode.model.action import Action, ExtendFence, LiftFence, SwapState
 from flightmode.model.cluster import ClusterState, Mode
 from flightmode.model.view import View
@@ -49,6 +50,9 @@ def deadline_s(view: View) -> float | None:
     if renewed is None or renewed.term != state.term:
         return None
     end_s = renewed.sent_s + view.policy.ttl_s * (1 - view.policy.margin)
+    leased_s = leased_until_s(state, view.leased, view.policy)
+    if leased_s is not None:
+        end_s = max(end_s, leased_s)
     if state.pause is not None:
         # A pause is a long permission (I7): nobody claims before it is over, and grace with it.
         end_s = max(end_s, view.now_s + state.pause.until_wall_s - view.wall_s)

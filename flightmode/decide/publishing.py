@@ -76,6 +76,8 @@ def _warnings(view: View) -> tuple[str, ...]:
         warnings.append(f"only {view.server.disk_free:.0%} of the disk is free")
     if not view.fence.reachable and view.policy.node(view.me.name) in _databases(view):
         warnings.append("the fence does not answer")
+    if view.probe.failing_since_s is not None:
+        warnings.append(f"Postgres fails its probe: {view.probe.why}")
     deaf = deaf_to(view)
     if deaf is not None:
         warnings.append(f"a lost primary is missed only after the whole ttl; {deaf}")

@@ -10,6 +10,7 @@ larger sets; with one promotable standby it is this order and nothing more.)
 
 from dataclasses import replace
 
+from flightmode.decide.answer import IDLE_S, SOON_S
 from flightmode.decide.permission import (
     deadline_s,
     fence_actions,
@@ -17,6 +18,7 @@ from flightmode.decide.permission import (
     state_of,
     swap,
 )
+from flightmode.decide.suspicion import host_silence_s
 from flightmode.model.action import Action, LiftFence, SetSyncNames
 from flightmode.model.cluster import Mode
 from flightmode.model.memory import Memory, Watched
@@ -91,9 +93,25 @@ def _wait_for_nobody(view: View) -> Step:
 
 
 def alive(view: View, name: str) -> bool:
-    """Whether the standby streams and spoke within `standby_silent_s`."""
+    """Whether the standby streams and spoke within `standby_silent_s`.
+
+    When its host is silent too, less is enough: to go on alone is always safe, once recorded.
+    """
     watched = _watched(view, name)
-    return watched is not None and view.now_s - watched.spoke_s < view.policy.standby_silent_s
+    if watched is None:
+        return False
+    silent_s, lost_s = view.now_s - watched.spoke_s, view.policy.standby_lost_s
+    host_lost = 0 < lost_s <= host_silence_s(view, name) and silent_s >= lost_s / 2
+    return silent_s < view.policy.standby_silent_s and not host_lost
+
+
+def until_lost_s(view: View) -> float:
+    """When to look again, so that the loss of the holder's host is noticed in time."""
+    lost_s, state = view.policy.standby_lost_s, state_of(view)
+    if lost_s <= 0 or state.mode is not Mode.SYNC:
+        return IDLE_S
+    left_s = lost_s - host_silence_s(view, state.sync[0])
+    return min(IDLE_S, max(SOON_S, left_s))
 
 
 def _watched(view: View, name: str) -> Watched | None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from flightmode.model.memory import Memory, Watched
 from flightmode.model.server import Replica, Run
-from flightmode.model.view import View
+from flightmode.model.view import JobKind, View
 
 
 def refresh(view: View) -> View:
@@ -52,12 +52,20 @@ def _as_leader(view: View, memory: Memory) -> Memory:
             crashed=False,
             promoting_since_s=None,
             starting_since_s=None,
+            dying_since_s=None,
             admit_from=memory.admit_from or view.server.position,
         )
+    dying_since_s = memory.dying_since_s if view.server.run is Run.DYING else None
+    if view.server.run is Run.DYING and dying_since_s is None:
+        dying_since_s = view.now_s
+    if dying_since_s != memory.dying_since_s:
+        memory = replace(memory, dying_since_s=dying_since_s)
     gone = view.server.run in (Run.STOPPED, Run.DYING)
     if gone and memory.primary_since_s is not None:
         memory = replace(memory, primary_since_s=None, crashed=True, admit_from=None)
-    if view.server.run is Run.STARTING and memory.starting_since_s is None:
+    # A server that is being stopped refuses connections as one that starts does.
+    stopping = view.job is not None and view.job.kind is JobKind.STOP
+    if view.server.run is Run.STARTING and memory.starting_since_s is None and not stopping:
         memory = replace(memory, starting_since_s=view.now_s)
     return memory
 

@@ -23,7 +23,8 @@ def silence_s(view: View) -> float | None:
         return None
     if state.leader == view.me.name or listening.since_s is None:
         return None
-    if view.now_s - listening.since_s < view.policy.ttl_s:
+    database = view.me.kind is NodeKind.DATABASE
+    if database and view.now_s - listening.since_s < view.policy.ttl_s:
         # What this agent promised in an earlier life is over by then, as on the slow path.
         return None
     heard = listening.of(state.leader)
@@ -31,11 +32,20 @@ def silence_s(view: View) -> float | None:
     if beats is None:
         return None
     last_s = max(*beats, view.store.state_changed_s, listening.attentive_since_s)
-    if view.me.kind is NodeKind.DATABASE:
+    if database:
         if view.memory.wal_heard_s is None:
             return None
         last_s = max(last_s, view.memory.wal_heard_s)
     return view.now_s - last_s
+
+
+def host_silence_s(view: View, node: str) -> float:
+    """For how long no heartbeat of that host was heard; 0: it was, or this node can't tell."""
+    heard = view.listening.of(node)
+    beats = None if heard is None else heard.all_known
+    if beats is None or view.listening.since_s is None:
+        return 0.0
+    return view.now_s - max(*beats, view.listening.attentive_since_s)
 
 
 def suspects(view: View) -> int | None:

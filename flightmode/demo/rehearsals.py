@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from flightmode.agent.clock import Clock
-from flightmode.demo.cluster import DemoCluster, Picture
+from flightmode.demo.cluster import NODES, WITNESS, DemoCluster, Picture
 from flightmode.demo.killing import alive
 from flightmode.demo.ledger import Attempt, Outcome, write_gap
 from flightmode.demo.proxied import Application, Seen, seen
@@ -68,6 +68,10 @@ class Rehearsal:
     title: str
     fault: Fault
     heal: Fault | None = None
+    fails_over: bool = True
+    """Another node has to lead afterwards; else the same one in the same term."""
+    lasts_s: float = 0.0
+    """So long the fault lasts before it is healed."""
 
 
 async def rehearse(rehearsal: Rehearsal, stage: Stage) -> Result:
@@ -79,18 +83,22 @@ async def rehearse(rehearsal: Rehearsal, stage: Stage) -> Result:
     stage.say(f"{rehearsal.title}: {before} is the primary of term {term}")
     fault_s = clock.now_s()
     notes = [await rehearsal.fault(stage, before)]
-    serving = await cluster.until(
-        lambda p: p.state.term > term and _serves(p), "another primary", _WRITES_AGAIN_S
-    )
+    if rehearsal.fails_over:
+        serving = await cluster.until(
+            lambda p: p.state.term > term and _serves(p), "another primary", _WRITES_AGAIN_S
+        )
+        stage.say(f"{serving.state.leader} leads term {serving.state.term}: {serving.state.reason}")
+    await asyncio.sleep(max(0.0, fault_s + rehearsal.lasts_s - clock.now_s()))
     await _acknowledged_after(stage, clock.now_s())
-    stage.say(f"{serving.state.leader} leads term {serving.state.term}: {serving.state.reason}")
     healed_s = fault_s
     if rehearsal.heal is not None:
         notes.append(await rehearsal.heal(stage, before))
         healed_s = clock.now_s()
-    whole = await cluster.until(lambda p: p.whole, f"{before} to be a standby again", _BACK_S)
+    whole = await cluster.until(lambda p: p.whole, "the cluster to be whole again", _BACK_S)
+    if not rehearsal.fails_over and (whole.state.leader, whole.state.term) != (before, term):
+        raise RehearsalFailed(f"{rehearsal.title}: {whole.state.reason}, and nobody had to")
     ended_s = clock.now_s()
-    stage.say(f"{before} is a promotable standby again after {ended_s - healed_s:.1f} s")
+    stage.say(f"there is a promotable standby again after {ended_s - healed_s:.1f} s")
     window = [a for a in stage.workload.history if a.ended_s >= fault_s]
     gap = write_gap(stage.workload.history, fault_s=fault_s, until_s=ended_s)
     note = "; ".join(note for note in notes if note)
@@ -181,7 +189,84 @@ async def heal(stage: Stage, primary: str) -> str:
     return "fenced itself"
 
 
+async def hang(stage: Stage, primary: str) -> str:
+    """SIGSTOP for the postmaster: sessions that stand go on, nobody new gets in."""
+    os.kill(stage.cluster.postmaster(primary), signal.SIGSTOP)
+    return ""
+
+
+async def lose_standby(stage: Stage, primary: str) -> str:
+    """The host of the standby loses its power."""
+    await stage.cluster.lab.power_loss(_standby_of(stage, primary))
+    return ""
+
+
+async def standby_on(stage: Stage, primary: str) -> str:
+    """It boots again."""
+    await stage.cluster.power_on(_standby_of(stage, primary))
+    return ""
+
+
+def _standby_of(stage: Stage, primary: str) -> str:
+    return next(name for name in stage.cluster.policy.databases if name != primary)
+
+
+async def lose_witness(stage: Stage, primary: str) -> str:
+    """The witness loses its power."""
+    await stage.cluster.lab.power_loss(WITNESS)
+    return ""
+
+
+async def witness_on(stage: Stage, primary: str) -> str:
+    """It boots again."""
+    await stage.cluster.power_on(WITNESS)
+    return ""
+
+
+async def lose_etcd(stage: Stage, primary: str) -> str:
+    """`kill -9` of every member of etcd."""
+    for name in NODES:
+        process = stage.cluster.process(name, "etcd")
+        process.kill()
+        await process.wait()
+    return ""
+
+
+async def etcd_on(stage: Stage, primary: str) -> str:
+    """They are started again, with the data they have."""
+    for name in NODES:
+        await stage.cluster.start_etcd(name)
+    return ""
+
+
+async def kill_agent(stage: Stage, primary: str) -> str:
+    """`kill -9` of the primary's agent, as a bad upgrade would do it."""
+    process = stage.cluster.process(primary, "agent")
+    process.kill()
+    await process.wait()
+    return ""
+
+
+async def agent_on(stage: Stage, primary: str) -> str:
+    """It is started again."""
+    await stage.cluster.start_agent(primary)
+    return ""
+
+
 SWITCHOVER = Rehearsal("planned switchover", switchover)
 KILL = Rehearsal("kill -9 of the postmaster", kill_postmaster)
 POWER = Rehearsal("power loss of the primary's host", power_loss, power_on)
 PARTITION = Rehearsal("partition of the primary", cut, heal)
+HUNG = Rehearsal("SIGSTOP of the postmaster", hang)
+STANDBY_LOST = Rehearsal(
+    "power loss of the standby's host", lose_standby, standby_on, fails_over=False, lasts_s=6.0
+)
+WITNESS_LOST = Rehearsal(
+    "power loss of the witness", lose_witness, witness_on, fails_over=False, lasts_s=6.0
+)
+ETCD_LOST = Rehearsal(
+    "all of etcd gone for a minute", lose_etcd, etcd_on, fails_over=False, lasts_s=60.0
+)
+AGENT_LOST = Rehearsal(
+    "kill -9 of the primary's agent", kill_agent, agent_on, fails_over=False, lasts_s=1.0
+)

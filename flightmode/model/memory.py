@@ -28,6 +28,8 @@ class Memory:
     """It ran as this term's primary and died: a promotable standby is asked to take over."""
     promoting_since_s: float | None = None
     starting_since_s: float | None = None
+    dying_since_s: float | None = None
+    """Since when the postmaster is gone and something of it is not."""
     offered_since_s: float | None = None
     watched: tuple[Watched, ...] = ()
     removed: tuple[tuple[str, float], ...] = ()

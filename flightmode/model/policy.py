@@ -23,6 +23,8 @@ class Policy:
     standby takes over without waiting for the ttl (S3.1); 0: it always waits."""
     standby_silent_s: float = 2.0
     """A sync standby without a sign of life for so long makes the leader degrade to solo."""
+    standby_lost_s: float = 0.8
+    """… and one whose host sends no heartbeat any more, for only so long; 0: no such haste."""
     stable_for_s: float = 1.0
     """So long a standby streams before it enters the sync set …"""
     stable_after_flap_s: float = 10.0
@@ -39,6 +41,9 @@ class Policy:
     """So long the leader tries to complete a switchover once Postgres is being stopped."""
     stop_patience_s: float = 2.0
     """A planned stop ends waits for logical walsenders after this, then SIGQUIT (S5)."""
+    hang_after_s: float = 4.0
+    """A primary that takes no new connection, or no small write, for so long is ended where a
+    standby could take over (S10); 0: never."""
     crashes_max: int = 2
     """So many failovers by a crash of Postgres within `crash_window_s`, then restarts in place."""
     crash_window_s: float = 600.0

@@ -141,6 +141,18 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """Whether a running primary takes a new connection and a small write (S10)."""
+
+    failing_since_s: float | None = None
+    """Since when (boottime) it does not; None: it does, or is not asked."""
+    why: str = ""
+
+
+NOT_PROBED = Probe()
+
+
+@dataclass(frozen=True, slots=True)
 class FenceView:
     """What the fence says of itself."""
 

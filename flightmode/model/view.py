@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from flightmode.model.cluster import ClusterState, Request
 from flightmode.model.heartbeat import NOT_LISTENING, Listening
+from flightmode.model.lease import Leased
 from flightmode.model.member import Member, MemberSeen, Node
 from flightmode.model.memory import Memory
 from flightmode.model.policy import Policy
-from flightmode.model.server import FenceView, Server
+from flightmode.model.server import NOT_PROBED, FenceView, Probe, Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,9 @@ class StoreView:
     that one: the swap may yet be carried out, so nothing may be built on its absence (S1)."""
     members: tuple[MemberSeen, ...] = ()
     requests: tuple[Request, ...] = ()
+    saw_change: bool = False
+    """The state has changed since this agent's first look: what an earlier life of it swapped
+    can no longer be carried out."""
     saw_term_begin: bool = False
     """An answer since this agent started was of an earlier term: no swap from before its start
     can have compared with a revision of this one."""
@@ -102,6 +106,11 @@ class View:
     memory: Memory
     listening: Listening = NOT_LISTENING
     """Heartbeats of the other nodes.  They inform and never make anything safe (S3)."""
+    probe: Probe = NOT_PROBED
+    leased: Leased | None = None
+    """The promotable standby's promise to this leader (S6)."""
+    granted_until_s: float = -1e9
+    """Until then this node has promised the leader not to claim (S6)."""
 
     def result(self, kind: str) -> JobResult | None:
         return next((result for result in self.results if result.kind == kind), None)

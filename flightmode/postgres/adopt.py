@@ -1,9 +1,10 @@
 """Whether a data directory that was made by others can be taken over, and what it brings along.
 
-Nothing is changed here, and the server has to be stopped: what runs cannot be inspected
-without trusting it.  Each reason to refuse is a function.  Settings are not parsed but
-asked for (`postgres -C`, manual, chapter 20.1 and `postgres`' own page), since Debian keeps
-them outside the data directory, where a copy of it would not find them.
+Nothing is changed here.  A server that runs may be looked at beforehand, so that it need not be
+down meanwhile; when it is taken over it has to be stopped, and cleanly.  Each reason to refuse is
+a function.  Settings are not parsed but asked for (`postgres -C`, manual, chapter 20.1 and
+`postgres`' own page), since Debian keeps them outside the data directory, where a copy of it
+would not find them.
 """
 
 import os
@@ -30,9 +31,12 @@ _HOST_TYPES: Final = frozenset({"host", "hostssl", "hostnossl"})
 
 @dataclass(frozen=True, slots=True)
 class Adoptable:
-    """A stopped server that can be taken over as it is."""
+    """A server that can be taken over as it is."""
 
+    data_dir: Path
     data: DataDirectory
+    running: bool
+    """Whether its server runs: then nothing is known of how it will be stopped."""
     parameters: dict[str, str]
     """Settings that stand outside the data directory and differ from the defaults."""
     hba: tuple[dict[str, str], ...]
@@ -50,10 +54,17 @@ class _Found:
 
 
 def inspect(
-    data_dir: Path, *, bin_dir: Path | None = None, config_file: Path | None = None
+    data_dir: Path,
+    *,
+    bin_dir: Path | None = None,
+    config_file: Path | None = None,
+    may_run: bool = False,
 ) -> Adoptable:
     """Look at it.  Raises NotAdoptable, DataUnreadable, PostgresCommandFailed."""
-    _refuse_running(data_dir)
+    pid = _server_of(data_dir)
+    if pid is not None and not may_run:
+        text = f"{data_dir}: its server seems to run (process {pid}); stop it first"
+        raise NotAdoptable(text, hint="systemctl stop postgresql")
     major = major_of(data_dir)
     if major not in _MAJORS:
         text = f"{data_dir} is of PostgreSQL {major}; {_MAJORS[0]} to {_MAJORS[-1]} can be run"
@@ -62,7 +73,8 @@ def inspect(
     text = run_now([str(programs / "pg_controldata"), str(data_dir)])
     signal = (data_dir / SIGNAL).exists() or (data_dir / "recovery.signal").exists()
     data = controldata.parse(text, pg_major=major, standby_signal=signal, unfinished=None)
-    refusals = [each for reason in _REASONS for each in reason(_Found(data_dir, data))]
+    reasons = _REASONS if pid is None else _REASONS_OF_RUNNING
+    refusals = [each for reason in reasons for each in reason(_Found(data_dir, data))]
     if refusals:
         # All at once; the hint is for the first.
         text = "; ".join(refusal for refusal, _ in refusals)
@@ -71,23 +83,22 @@ def inspect(
     parameters = {} if outside is None else _parameters(programs, data_dir, outside)
     hba_file = (data_dir if outside is None else outside.parent) / "pg_hba.conf"
     rules, left_out = rules_in(hba_file.read_text() if hba_file.exists() else "")
-    return Adoptable(data, parameters, rules, tuple(_notes(data_dir, text, parameters, left_out)))
+    notes = tuple(_notes(data_dir, text, parameters, left_out))
+    return Adoptable(data_dir, data, pid is not None, parameters, rules, notes)
 
 
 # ------------------------------------------------------------------------- reasons to refuse
 
 
-def _refuse_running(data_dir: Path) -> None:
-    """Before anything else is read: a running server's files mean nothing."""
+def _server_of(data_dir: Path) -> int | None:
+    """The pid of its server, if it seems to run."""
     try:
         pid = int((data_dir / "postmaster.pid").read_text().split()[0])
     except FileNotFoundError:
-        return
+        return None
     except (OSError, ValueError, IndexError):
         raise DataUnreadable(f"{data_dir}/postmaster.pid can't be read") from None
-    if Path(f"/proc/{pid}").exists():
-        text = f"{data_dir}: its server seems to run (process {pid}); stop it first"
-        raise NotAdoptable(text, hint="systemctl stop postgresql")
+    return pid if Path(f"/proc/{pid}").exists() else None
 
 
 Reason = Callable[[_Found], Iterator[tuple[str, str]]]
@@ -144,15 +155,15 @@ def _settings_above_ours(found: _Found) -> Iterator[tuple[str, str]]:
         yield f"ALTER SYSTEM has set {name}", f'psql --command="ALTER SYSTEM RESET {name}"'
 
 
-_REASONS: Final[tuple[Reason, ...]] = (
+_REASONS_OF_RUNNING: Final[tuple[Reason, ...]] = (
     _a_standby,
-    _not_stopped_cleanly,
     _half_made,
     _of_root,
     _open_to_others,
     _parts_elsewhere,
     _settings_above_ours,
 )
+_REASONS: Final[tuple[Reason, ...]] = (_not_stopped_cleanly, *_REASONS_OF_RUNNING)
 
 
 # ------------------------------------------------------------------------- what it brings along
@@ -241,8 +252,8 @@ def _notes(
     data_dir: Path, control: str, parameters: dict[str, str], left_out: tuple[str, ...]
 ) -> Iterator[str]:
     yield (
-        "the service that started it until now must never start it again: "
-        "systemctl disable --now postgresql && systemctl mask postgresql"
+        "the service that started it until now must never start it again: `flightmode provision` "
+        "sees to that; by hand: systemctl disable --now postgresql && systemctl mask postgresql"
     )
     yield f"a copy of the old directory needs room beside it, in {data_dir.absolute().parent}"
     yield "it must have a superuser named postgres"

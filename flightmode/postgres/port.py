@@ -8,10 +8,13 @@ children, and every query has a deadline.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from flightmode.model.lsn import Lsn
 from flightmode.model.server import FenceView, Role, Server
+
+PROBE_S: Final = 1.5
+"""So long a probe may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,12 @@ class Postgres(Protocol):
         it has answered since its start.  Cheap enough for 20 calls a second: one query over a kept
         connection; control data is read only when the server does not run, and cached.
         """
+
+    async def probe(self) -> None:
+        """A new connection to the running primary, and a small write that is flushed.
+
+        Takes at most `PROBE_S`.  Raises ServerSilent when it does not come to its end, and
+        ServerUnwilling when the server answers and refuses."""
 
     async def configure(self, role: Role, *, following: str | None, admit: bool) -> StartCommand:
         """Write postgresql.conf, pg_hba.conf, standby.signal for a start in this role.

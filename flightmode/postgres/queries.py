@@ -61,6 +61,8 @@ SETTING: Final = "SELECT setting FROM pg_settings WHERE name = %s"
 FLUSHED: Final = "SELECT pg_current_wal_flush_lsn()::text"
 STARTED: Final = "SELECT pg_postmaster_start_time()::text"
 RELOAD: Final = "SELECT pg_reload_conf()"
+PROBE: Final = "SELECT pg_logical_emit_message(true, 'flightmode', '')"
+"""A transaction with a record of WAL and nothing else: its commit waits for the disk (xact.c)."""
 PROMOTE: Final = "SELECT pg_promote(false)"
 CHECKPOINT: Final = "CHECKPOINT"
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from typing import LiteralString
 
 import psutil
+import psycopg
 
 from flightmode.errors import (
     DataUnreadable,
     PostgresError,
     ServerSilent,
+    ServerUnwilling,
     SyncNamesUnproven,
 )
 from flightmode.model.lsn import Lsn
@@ -32,7 +34,7 @@ from flightmode.postgres import (
 from flightmode.postgres.connection import Connection, abort, fetch, local, open_local
 from flightmode.postgres.data import DataReader
 from flightmode.postgres.listening import check_port_free
-from flightmode.postgres.port import StartCommand
+from flightmode.postgres.port import PROBE_S, StartCommand
 from flightmode.postgres.settings import Changing, PostgresConfig
 
 _LOOK_S = 0.4
@@ -77,6 +79,16 @@ class PostgresServer:
         else:
             seen = await self._running(fence)
         return replace(seen, disk_free=disk_free)
+
+    async def probe(self) -> None:
+        try:
+            async with asyncio.timeout(PROBE_S):
+                async with local(self._config, within_s=PROBE_S) as connection:
+                    await fetch(connection, queries.PROBE, within_s=PROBE_S)
+        except TimeoutError:
+            raise ServerSilent(f"a small write took longer than {PROBE_S:g} s") from None
+        except psycopg.Error as error:
+            raise ServerUnwilling(str(error).strip()) from None
 
     async def _stopped(self, fence: FenceView) -> Server:
         await self._drop()

@@ -34,24 +34,32 @@ class Progress:
 Say = Callable[[Progress], None]
 
 
-async def look(remote: Remote, wanted: Wanted) -> Facts:
-    """What the host has.  Raises HostRefused, HostUnreachable."""
+async def look(remote: Remote, wanted: Wanted) -> tuple[Facts, float]:
+    """What the host has; and our wall clock when it looked at its own, as near to that as may be:
+    somewhere between the question and the answer.  Raises HostRefused, HostUnreachable.
+    """
+    asked_s = time.time()
     answer = await remote.run(script(wanted), within_s=LOOK_WITHIN_S)
+    answered_s = time.time()
     facts = read(answer.out)
     if facts is None:
         raise HostRefused(f"{wanted.name} did not say what it has: {answer.err.strip()[-_TAIL:]}")
-    return facts
+    return facts, min(max(facts.clock_s, asked_s), answered_s)
 
 
 async def plan_all(
-    config: Config, hosts: Sequence[Wanted], remotes: Mapping[str, Remote], release: Release
+    config: Config,
+    hosts: Sequence[Wanted],
+    remotes: Mapping[str, Remote],
+    release: Release,
+    *,
+    fence_too: bool = False,
 ) -> list[Plan]:
     """What to do on each.  Raises HostUnfit with the problems of all hosts at once."""
     found = await asyncio.gather(*(look(remotes[each.name], each) for each in hosts))
-    now_s = time.time()
     plans = [
-        plan(config, each, facts, release.name, now_s)
-        for each, facts in zip(hosts, found, strict=True)
+        plan(config, each, facts, release.name, now_s, fence_too=fence_too)
+        for each, (facts, now_s) in zip(hosts, found, strict=True)
     ]
     problems = [f"{each.name} {problem}" for each in plans for problem in each.unfit]
     if problems:
@@ -59,14 +67,31 @@ async def plan_all(
     return plans
 
 
+class _Together:
+    """What hosts that are brought along side by side have in common."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.turn = asyncio.Lock()
+        self.failed = asyncio.Event()
+        self._ready = {name: asyncio.Event() for name in names}
+
+    def ready(self, name: str) -> None:
+        """Nothing is left to do on this host but what comes last."""
+        self._ready[name].set()
+
+    async def all_ready(self) -> None:
+        for event in self._ready.values():
+            await event.wait()
+
+
 async def carry_out(
     plans: Sequence[Plan], remotes: Mapping[str, Remote], release: Release, say: Say
 ) -> None:
     """All hosts at once.  When one fails, the others end the step that they are at, unless it
     waits for that host.  Raises the failures, in one."""
-    turn, failed = asyncio.Lock(), asyncio.Event()
+    together = _Together([each.name for each in plans])
     done = await asyncio.gather(
-        *(_one_host(each, remotes[each.name], release, say, turn, failed) for each in plans),
+        *(_one_host(each, remotes[each.name], release, say, together) for each in plans),
         return_exceptions=True,
     )
     failures = [each for each in done if isinstance(each, FlightmodeError)]
@@ -80,20 +105,19 @@ async def carry_out(
 
 
 async def _one_host(
-    plan: Plan,
-    remote: Remote,
-    release: Release,
-    say: Say,
-    turn: asyncio.Lock,
-    failed: asyncio.Event,
+    plan: Plan, remote: Remote, release: Release, say: Say, together: _Together
 ) -> None:
+    failed = together.failed
     for number, step in enumerate(plan.steps, start=1):
+        if step.last:
+            together.ready(plan.name)
+            await _unless(failed, together.all_ready())
         if failed.is_set():
             return
         began_s = time.monotonic()
         say(Progress(plan.name, number, len(plan.steps), step.title, ended=False))
         try:
-            async with turn if step.alone else contextlib.nullcontext():
+            async with together.turn if step.alone else contextlib.nullcontext():
                 doing = _one_step(plan.name, step, remote, release)
                 if not await (_unless(failed, doing) if step.meets else _to_its_end(doing)):
                     return
@@ -102,6 +126,7 @@ async def _one_host(
             raise
         took_s = time.monotonic() - began_s
         say(Progress(plan.name, number, len(plan.steps), step.title, ended=True, took_s=took_s))
+    together.ready(plan.name)
 
 
 async def _to_its_end(doing: Coroutine[None, None, None]) -> bool:

@@ -28,6 +28,22 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
+class DebianCluster:
+    """A cluster of PostgreSQL as Debian's own tools keep it."""
+
+    major: str
+    name: str
+    start: str
+    """What `start.conf` says: auto, manual, disabled."""
+    active: bool
+    data_dir: str
+
+    @property
+    def unit(self) -> str:
+        return f"postgresql@{self.major}-{self.name}.service"
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """One look at one host."""
 
@@ -42,12 +58,15 @@ class Facts:
     """Its wall clock, unix time."""
     release: str = ""
     """Of Flightmode, as `/opt/flightmode/current` points to it."""
+    fence: str = ""
+    """The release that the running fence is of; empty: none runs."""
     packages: frozenset[str] = frozenset()
     users: frozenset[str] = frozenset()
     held: Mapping[str, Held] = field(default_factory=dict)
     units: Mapping[str, Unit] = field(default_factory=dict)
     listeners: Mapping[int, str] = field(default_factory=dict)
     """Port to what listens on it."""
+    clusters: tuple[DebianCluster, ...] = ()
 
 
 def script(wanted: Wanted) -> str:
@@ -65,6 +84,8 @@ echo "clock $(date +%s.%N)"
 python3 -c 'import sys; print("python %d.%d" % sys.version_info[:2])' 2>/dev/null
 echo "free $(df -Pm /var/lib | awk 'NR==2 {{ print $4 }}')"
 echo "release $(readlink {RELEASES}/current 2>/dev/null)"
+pid=$(systemctl show --property=MainPID --value flightmode-fence.service 2>/dev/null)
+echo "fence $(readlink "/proc/${{pid:-0}}/exe" 2>/dev/null)"
 probe=$(mktemp /var/lib/.flightmode-fsync.XXXXXX)
 began=$(date +%s%N)
 dd if=/dev/zero of="$probe" bs=8k count=100 oflag=dsync conv=notrunc 2>/dev/null
@@ -89,6 +110,14 @@ done
 for port in {_listed(str(port) for port in wanted.ports)}; do
     ss -Hltnp "sport = :$port" 2>/dev/null |
         sed -n "s/.*users:((\\"\\([^\\"]*\\)\\".*/listener $port \\1/p" | head -n 1
+done
+for home in /etc/postgresql/*/*/; do
+    [ -f "$home/postgresql.conf" ] || continue
+    name=$(basename "$home") major=$(basename "$(dirname "$home")")
+    start=$(sed 's/#.*//' "$home/start.conf" 2>/dev/null | tr -d '[:space:]')
+    active=$(systemctl is-active "postgresql@$major-$name.service" 2>/dev/null || true)
+    data=$(pg_conftool -s "$major" "$name" show data_directory 2>/dev/null)
+    echo "cluster $major $name ${{start:-auto}} ${{active:-unknown}} $data"
 done
 echo "end"
 """
@@ -121,6 +150,7 @@ def read(answer: str) -> Facts | None:
         fsync_ms=int(one("fsync", "0")) / 1e6,
         clock_s=float(one("clock", "0")),
         release=one("release", "").rpartition("/")[2],
+        fence=_release_of(one("fence", "")),
         packages=frozenset(rest[0] for rest in found.get("package", [])),
         users=frozenset(rest[0] for rest in found.get("user", [])),
         held={
@@ -129,7 +159,17 @@ def read(answer: str) -> Facts | None:
         },
         units={rest[0]: _unit(rest[1:]) for rest in found.get("unit", [])},
         listeners={int(port): name for port, name in found.get("listener", [])},
+        clusters=tuple(
+            DebianCluster(major, name, start, active == "active", data_dir)
+            for major, name, start, active, data_dir in found.get("cluster", [])
+        ),
     )
+
+
+def _release_of(program: str) -> str:
+    """`/opt/flightmode/RELEASE/bin/flightmode-fence`; also when that file is gone since."""
+    parts = program.removeprefix(f"{RELEASES}/").split("/")
+    return parts[0] if program.startswith(f"{RELEASES}/") else ""
 
 
 def _unit(words: list[str]) -> Unit:

@@ -1,16 +1,20 @@
 """The difference between what a host has and what it shall have, as steps in their order.  Pure."""
 
 import hashlib
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from flightmode.config import Config
-from flightmode.provision.facts import RELEASES, Facts
+from flightmode.provision.facts import RELEASES, DebianCluster, Facts
 from flightmode.provision.wanted import OWN_USER, File, Role, Wanted
 
 SUPPORTED = (("debian", "12"), ("debian", "13"))
 MACHINES = ("x86_64", "aarch64")
 FREE_MB = 2048
+_FENCE = "flightmode-fence.service"
+_PROXY = "flightmode-proxy.service"
 _ETCD = "flightmode-etcd.service"
 """Of the type `notify`: a restart of it that is waited for ends when it answers again."""
 CLOCK_OFF_S = 2.0
@@ -30,6 +34,8 @@ class Step:
     """Never on two hosts at once: two members of etcd that restart together are no quorum."""
     meets: bool = False
     """It ends only when enough other hosts are as far: there is no etcd without a quorum."""
+    last: bool = False
+    """It begins only when nothing else is left to do on any host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +48,19 @@ class Plan:
     steps: tuple[Step, ...]
 
 
-def plan(config: Config, wanted: Wanted, facts: Facts, release: str, now_s: float) -> Plan:
-    """What to do.  `release`: the name of Flightmode's wheels; `now_s`: our wall clock."""
+def plan(
+    config: Config,
+    wanted: Wanted,
+    facts: Facts,
+    release: str,
+    now_s: float,
+    *,
+    fence_too: bool = False,
+) -> Plan:
+    """What to do.  `release`: the name of Flightmode's wheels; `now_s`: our wall clock.
+
+    `fence_too`: a fence of another release is replaced, which restarts Postgres.
+    """
     unfit = _unfit(config, wanted, facts, now_s)
     if unfit:
         return Plan(wanted.name, unfit, ())
@@ -55,6 +72,7 @@ def plan(config: Config, wanted: Wanted, facts: Facts, release: str, now_s: floa
         *_files(wanted, facts),
         *_release(facts, release),
         *_units(wanted, facts, release),
+        *(_fence(config, wanted, facts, release) if fence_too else ()),
     ]
     return Plan(wanted.name, (), tuple(steps))
 
@@ -80,8 +98,9 @@ def _unfit(config: Config, wanted: Wanted, facts: Facts, now_s: float) -> tuple[
         off = facts.clock_s - now_s
         problems.append(f"has a clock that is off by {off:+.1f} s: certificates will not hold")
     ours = {"etcd", "postgres", "flightmode", "python", "python3"}
+    taken_over = _taken_over(wanted, facts) is not None
     for port, name in facts.listeners.items():
-        if not _is_ours(facts, name, ours):
+        if not (_is_ours(facts, name, ours) or (taken_over and name == "postgres")):
             problems.append(f"has another program, {name}, listening on port {port}")
     return tuple(problems)
 
@@ -101,7 +120,9 @@ def _masks(wanted: Wanted, facts: Facts) -> list[Step]:
     steps = []
     if missing:
         names = " ".join(missing)
-        steps.append(Step(f"mask {names}", f"systemctl mask --now {names} 2>&1"))
+        # What is taken over goes on until everything else is there.
+        now = "--now " if _taken_over(wanted, facts) is None else ""
+        steps.append(Step(f"mask {names}", f"systemctl mask {now}{names} 2>&1"))
     if wanted.role is Role.DATABASE and f"postgresql-{_major(wanted)}" not in facts.packages:
         path = "/etc/postgresql-common/createcluster.conf"
         steps.append(
@@ -114,6 +135,30 @@ def _masks(wanted: Wanted, facts: Facts) -> list[Step]:
     return steps
 
 
+def _taken_over(wanted: Wanted, facts: Facts) -> DebianCluster | None:
+    """Debian's own cluster whose data directory is to be ours, as long as Debian may start it."""
+    for each in facts.clusters:
+        if each.data_dir == wanted.data_dir and (each.active or each.start != "disabled"):
+            return each
+    return None
+
+
+def _taking_over(wanted: Wanted, facts: Facts) -> list[Step]:
+    """Short: all else is there before, and the fence and the agent start right after it."""
+    old = _taken_over(wanted, facts)
+    if old is None:
+        return []
+    disabled = f"/etc/postgresql/{old.major}/{old.name}/start.conf"
+    return [
+        # A first primary also waits for the others to say that they have no data.
+        Step("etcd answers, and the others are ready", f"systemctl start {_ETCD}", last=True),
+        Step(
+            f"{old.unit} stops, for good",
+            f"echo disabled > {disabled} && systemctl stop {old.unit}",
+        ),
+    ]
+
+
 def _major(wanted: Wanted) -> str:
     return next(n.rpartition("-")[2] for n in wanted.packages if n.startswith("postgresql-"))
 
@@ -122,17 +167,22 @@ def _packages(wanted: Wanted, facts: Facts) -> list[Step]:
     missing = [name for name in wanted.packages if name not in facts.packages]
     if not missing:
         return []
-    names = " ".join(missing)
-    known = " && ".join(_is_known(name) for name in missing if name.startswith("postgresql-"))
+    return [Step(f"install {' '.join(missing)}", install_command(missing))]
+
+
+def install_command(packages: Sequence[str]) -> str:
+    """A shell command that installs them.
+
+    A run that was cut off has left a dpkg in the middle of its work, or one that still works.
+    """
+    known = " && ".join(_is_known(name) for name in packages if name.startswith("postgresql-"))
     options = "-o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold"
-    return [
-        Step(
-            f"install {names}",
-            "export DEBIAN_FRONTEND=noninteractive && "
-            f"apt-get {options} update -q && {known or 'true'} && "
-            f"apt-get {options} install -q -y --no-install-recommends {names}",
-        )
-    ]
+    whole = (
+        "set -e; export DEBIAN_FRONTEND=noninteractive; dpkg --configure -a; "
+        f"apt-get {options} update -q; {known or 'true'}; "
+        f"apt-get {options} install -q -y --no-install-recommends {' '.join(packages)}"
+    )
+    return f"flock -w 600 /run/flightmode-packages.lock sh -c {shlex.quote(whole)}"
 
 
 def _is_known(name: str) -> str:
@@ -189,12 +239,31 @@ def _units(wanted: Wanted, facts: Facts, release: str) -> list[Step]:
     if disabled:
         steps.append(Step("enable at boot", f"systemctl enable --quiet {' '.join(disabled)}"))
     restarted = [n for n in _restarted(wanted, facts, changed, release) if n not in stopped]
-    steps += [Step(f"start {name}", _start(name), meets=True) for name in stopped]
-    steps += [
-        Step(f"restart {name}", f"systemctl restart {name}", alone=name == _ETCD, meets=True)
-        for name in restarted
-    ]
+    for name in stopped:
+        if name == _FENCE:
+            steps += _taking_over(wanted, facts)
+        steps.append(Step(f"start {name}", _start(name), meets=True))
+    steps += [_restart(wanted, facts, name) for name in restarted]
     return steps
+
+
+def _restart(wanted: Wanted, facts: Facts, name: str) -> Step:
+    """A proxy is not restarted: a new one takes its clients over, unless it listens elsewhere."""
+    if name == _PROXY and all(port in facts.listeners for port in wanted.ports):
+        command = f"systemctl kill --kill-whom=main --signal=USR2 {name}"
+        return Step(f"{name}: a new one takes its clients over", command)
+    return Step(f"restart {name}", f"systemctl restart {name}", alone=name == _ETCD, meets=True)
+
+
+def _fence(config: Config, wanted: Wanted, facts: Facts, release: str) -> list[Step]:
+    """Ended when Postgres answers again."""
+    if wanted.role is not Role.DATABASE or facts.fence in ("", release):
+        return []
+    port, user = config.nodes[wanted.name].postgres_port, config.postgres.user
+    asked = f"runuser -u {user} -- psql -h {wanted.socket_dir} -p {port} -qAtc 'SELECT 1'"
+    wait = f"until {asked} >/dev/null 2>&1; do sleep 0.2; done"
+    command = f"systemctl restart {_FENCE} && timeout 120 sh -c {shlex.quote(wait)}"
+    return [Step("PostgreSQL restarts, under a new fence", command)]
 
 
 def _start(name: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from flightmode.config import Config
+from flightmode.config import Config, locations_of
 from flightmode.model.member import NodeKind
 from flightmode.provision.units import agent_unit, etcd_unit, fence_unit, firewall_unit, proxy_unit
 
@@ -57,6 +57,9 @@ class Wanted:
     """To be enabled and running, in the order of their start."""
     ports: tuple[int, ...]
     """Where ours will listen: nobody else may."""
+    data_dir: str = ""
+    """Of PostgreSQL; empty where there is none."""
+    socket_dir: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,10 @@ def _node(config: Config, name: str, bundle: Bundle) -> Wanted:
         packages.append(f"postgresql-{major}")
         masked.append("postgresql.service")
         ports.append(me.postgres_port)
+        # Where Debian keeps data; a directory elsewhere is its owner's business.
+        above = locations_of(config, name).data_dir.parent
+        if above.is_relative_to("/var/lib/postgresql"):
+            directories[str(above)] = Owned(0o755, f"{user}:{user}")
     role = Role.DATABASE if database else Role.WITNESS
     return Wanted(
         name,
@@ -123,6 +130,8 @@ def _node(config: Config, name: str, bundle: Bundle) -> Wanted:
         tuple(files),
         tuple(units),
         tuple(ports),
+        str(locations_of(config, name).data_dir) if database else "",
+        str(locations_of(config, name).socket_dir) if database else "",
     )
 
 

@@ -7,9 +7,9 @@ import hmac
 import json
 import math
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from flightmode.pulse.ears import Channel
 
@@ -43,23 +43,39 @@ def encode(beat: Beat, key: bytes) -> bytes:
         "started_s": beat.started_s,
         "sequence": beat.sequence,
     }
-    body = json.dumps(said, separators=(",", ":")).encode()
-    return body + b"\n" + _tag(body, key)
+    return sign(said, key)
 
 
 def decode(datagram: bytes, key: bytes) -> Beat | None:
     """None: it is not signed with our key, or is no heartbeat."""
+    said = verify(datagram, key)
+    if said is None:
+        return None
+    try:
+        channel = _PROCESSES[said.get("process")]
+        node, started_s, sequence = said["node"], float(said["started_s"]), said["sequence"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    fits = isinstance(node, str) and type(sequence) is int and math.isfinite(started_s)
+    return Beat(node, channel, started_s, sequence) if fits else None
+
+
+def sign(said: Mapping[str, object], key: bytes) -> bytes:
+    """An object as it travels."""
+    body = json.dumps(said, separators=(",", ":")).encode()
+    return body + b"\n" + _tag(body, key)
+
+
+def verify(datagram: bytes, key: bytes) -> dict[str, Any] | None:
+    """The object; None: it is not signed with our key, or is none."""
     body, _, tag = datagram.rstrip(b"\n").partition(b"\n")
     if len(datagram) > MAX_BYTES or not hmac.compare_digest(_tag(body, key), tag):
         return None
     try:
         said = json.loads(body)
-        channel = _PROCESSES[said.get("process")]
-        node, started_s, sequence = said["node"], float(said["started_s"]), said["sequence"]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except ValueError:
         return None
-    fits = isinstance(node, str) and type(sequence) is int and math.isfinite(started_s)
-    return Beat(node, channel, started_s, sequence) if fits else None
+    return said if isinstance(said, dict) else None
 
 
 def _tag(body: bytes, key: bytes) -> bytes:
@@ -77,17 +93,17 @@ class Gate:
 
     def __init__(self, nodes: Collection[str]) -> None:
         self._nodes = nodes
-        self._lives: dict[tuple[str, Channel], OrderedDict[float, int]] = {}
+        self._lives: dict[tuple[str, str], OrderedDict[float, int]] = {}
 
-    def admits(self, beat: Beat, channels: Collection[Channel]) -> bool:
-        """Whether it is new, from a node that we know, and came on a way that it may come on."""
-        if beat.node not in self._nodes or beat.channel not in channels:
+    def admits(self, node: str, kind: str, started_s: float, sequence: int) -> bool:
+        """Whether it is new, and from a node that we know."""
+        if node not in self._nodes:
             return False
-        lives = self._lives.setdefault((beat.node, beat.channel), OrderedDict())
-        if beat.sequence <= lives.get(beat.started_s, 0):
+        lives = self._lives.setdefault((node, kind), OrderedDict())
+        if sequence <= lives.get(started_s, 0):
             return False
-        lives[beat.started_s] = beat.sequence
-        lives.move_to_end(beat.started_s)
+        lives[started_s] = sequence
+        lives.move_to_end(started_s)
         if len(lives) > _LIVES:
             lives.popitem(last=False)
         return True

@@ -16,6 +16,8 @@ from flightmode.model.heartbeat import Listening
 from flightmode.model.member import Node, NodeKind
 from flightmode.pulse.datagram import MAX_BYTES, Beat, Gate, decode, encode
 from flightmode.pulse.ears import Channel, Ears
+from flightmode.pulse.port import Leases
+from flightmode.pulse.promise import Promises
 
 _log = structlog.get_logger("pulse")
 
@@ -49,6 +51,9 @@ class NetworkPulse:
         databases = {node.name for node in self._peers if node.kind is NodeKind.DATABASE}
         self._ears = Ears(databases)
         self._gate = Gate(databases)
+        self._promises = Promises(me.name, key, self._gate, self._started_s)
+        self._leases: Leases | None = None
+        self._udp: asyncio.DatagramTransport | None = None
         self._addresses: Mapping[str, Address] = {}
         self._connections = 0
         self._deaf: str | None = "heartbeats are not heard yet"
@@ -63,7 +68,8 @@ class NetworkPulse:
     def listening(self) -> Listening:
         return self._ears.listening(self._now_s(), self._deaf)
 
-    async def run(self) -> None:
+    async def run(self, leases: Leases) -> None:
+        self._leases = leases
         while True:
             try:
                 await self._once()
@@ -71,6 +77,10 @@ class NetworkPulse:
                 failure = failures.exceptions[0]
                 self._deaf = f"heartbeats can't be heard: {failure}"
                 _log.warning("no heartbeats", why=str(failure))
+            except* Exception as failures:
+                # A bug in what only informs must not end the agent, whose renewals keep a primary.
+                self._deaf = f"FM699: heartbeats can't be heard: {failures.exceptions[0]!r}"
+                _log.exception("no heartbeats, for a reason nobody foresaw")
             finally:
                 self._ears.stopped()
             await asyncio.sleep(_OPEN_AGAIN_S)
@@ -80,6 +90,7 @@ class NetworkPulse:
         loop = asyncio.get_running_loop()
         where = (self._me.host, self._me.heartbeat_port)
         udp, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), local_addr=where)
+        self._udp = udp
         try:
             server = await asyncio.start_server(self._serve, *where, limit=MAX_BYTES)
             async with server, asyncio.TaskGroup() as tasks:
@@ -91,6 +102,7 @@ class NetworkPulse:
                     for peer in self._peers:
                         tasks.create_task(self._speak_to(peer))
         finally:
+            self._udp = None
             udp.close()
 
     async def _tick(self) -> None:
@@ -119,7 +131,14 @@ class NetworkPulse:
         while True:
             for address in self._addresses.values():
                 udp.sendto(self._beat(Channel.AGENT_UDP), address)
+            self._ask(udp)
             await asyncio.sleep(BEAT_S)
+
+    def _ask(self, udp: asyncio.DatagramTransport) -> None:
+        assert self._leases is not None
+        for node, question in self._promises.questions(self._leases, self._now_s()).items():
+            if (address := self._addresses.get(node)) is not None:
+                udp.sendto(question, address)
 
     async def _speak_to(self, peer: Node) -> None:
         while True:
@@ -149,11 +168,20 @@ class NetworkPulse:
     def received(self, datagram: bytes, channels: tuple[Channel, ...]) -> bool:
         """Take it in; False: it is nothing of ours."""
         beat = decode(datagram, self._key)
-        if beat is None:
+        if beat is None or beat.channel not in channels:
             return False
-        if self._gate.admits(beat, channels):
+        if self._gate.admits(beat.node, beat.channel.value, beat.started_s, beat.sequence):
             self._ears.hear(beat.node, beat.channel, self._now_s())
         return True
+
+    def received_datagram(self, datagram: bytes) -> None:
+        """A heartbeat, or a word about a lease; of anybody."""
+        if self.received(datagram, _UDP) or self._leases is None:
+            return
+        answer = self._promises.take(datagram, self._leases)
+        address = None if answer is None else self._addresses.get(answer[0])
+        if answer is not None and address is not None and self._udp is not None:
+            self._udp.sendto(answer[1], address)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A connection of anybody; it is closed at the first word that is not signed."""
@@ -182,7 +210,7 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._pulse = pulse
 
     def datagram_received(self, data: bytes, addr: object) -> None:
-        self._pulse.received(data, _UDP)
+        self._pulse.received_datagram(data)
 
     def error_received(self, exc: Exception) -> None:
         """An unreachable neighbour is no news here: its silence is."""

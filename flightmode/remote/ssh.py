@@ -84,8 +84,12 @@ class SshHost:
             why = str(wrong) or type(wrong).__name__
             text = f"{self.name}: the link broke during `{command[:80]}`: {why}"
             raise HostUnreachable(text) from None
-        status = done.exit_status
-        return Ran(-1 if status is None else status, _text(done.stdout), _text(done.stderr))
+        if done.exit_status is None:
+            # Neither a status nor a signal: the other side has told of no end.
+            text = f"{self.name}: the link broke during `{command[:80]}`"
+            raise HostUnreachable(text)
+        killed = f"\nended by SIG{done.exit_signal[0]}" if done.exit_signal else ""
+        return Ran(done.exit_status, _text(done.stdout), _text(done.stderr) + killed)
 
     async def put(self, path: str, content: bytes, *, mode: int, owner: str) -> None:
         draft = shlex.quote(f"{path}.flightmode-new")

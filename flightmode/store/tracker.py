@@ -55,7 +55,7 @@ class Tracker:
                 raise StoreError("the store answered with something older than before")
             self._view = self._take(snapshot, sent_s)
         except StoreError:
-            self._view = _unreachable(self._view)
+            self._view = _unreachable(self._view, self._doubt)
         return self._view
 
     def _take(self, snapshot: Snapshot, sent_s: float) -> StoreView:
@@ -77,6 +77,7 @@ class Tracker:
             state_changed_s=self._view.state_changed_s if unchanged else now_s,
             in_doubt=self._doubt,
             members=self._members(snapshot, now_s),
+            saw_change=self._view.saw_change or (self._view.read_s >= 0 and not unchanged),
             saw_term_begin=self._saw_begin(state),
             requests=self._requests(snapshot),
         )
@@ -111,15 +112,16 @@ class Tracker:
         )
 
 
-def _unreachable(view: StoreView) -> StoreView:
+def _unreachable(view: StoreView, doubt: int | None) -> StoreView:
     return StoreView(
         reachable=False,
         read_s=view.read_s,
         state=view.state,
         state_revision=view.state_revision,
         state_changed_s=view.state_changed_s,
-        in_doubt=view.in_doubt,
+        in_doubt=doubt,
         members=view.members,
+        saw_change=view.saw_change,
         saw_term_begin=view.saw_term_begin,
         requests=view.requests,
     )

@@ -14,6 +14,7 @@ from simulator.checkers.one_holder import one_holder_per_term
 from simulator.checkers.one_key import one_key_one_swap
 from simulator.checkers.paused import a_pause_is_kept
 from simulator.checkers.permission import permission_ends_in_time
+from simulator.checkers.promises import a_promise_is_kept
 from simulator.checkers.promotable import only_the_promotable_lead
 from simulator.checkers.recovers import it_recovers
 from simulator.checkers.unbroken import nothing_of_ours_breaks
@@ -28,6 +29,7 @@ ALL: tuple[Checker, ...] = (
     a_pause_is_kept,
     permission_ends_in_time,
     two_have_missed_who_is_lost,
+    a_promise_is_kept,
     it_recovers,
     no_copy_is_thrown_away,
     nothing_of_ours_breaks,

@@ -5,12 +5,13 @@ import contextlib
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from flightmode.model.heartbeat import Heard
+from flightmode.model.lease import Leased
 from flightmode.model.member import Node, NodeKind
 from flightmode.pulse.datagram import Beat, encode
 from flightmode.pulse.ears import Channel
@@ -33,6 +34,24 @@ def free_port() -> int:
         return int(tcp.getsockname()[1])
 
 
+@dataclass
+class Leases:
+    """A node that wishes, promises and takes what it is told to."""
+
+    wishes: tuple[int, tuple[str, ...]] | None = None
+    for_s: float | None = None
+    taken: list[Leased] = field(default_factory=list)
+
+    def wish(self) -> tuple[int, tuple[str, ...]] | None:
+        return self.wishes
+
+    def asked(self, node: str, term: int) -> float | None:
+        return self.for_s if (node, term) == ("ams", 3) else None
+
+    def granted(self, leased: Leased) -> None:
+        self.taken.append(leased)
+
+
 @pytest.fixture
 def nodes() -> tuple[Node, ...]:
     kinds = {"ams": NodeKind.DATABASE, "fra": NodeKind.DATABASE, "wit": NodeKind.WITNESS}
@@ -43,10 +62,10 @@ def nodes() -> tuple[Node, ...]:
 
 @contextlib.asynccontextmanager
 async def running(
-    node: Node, nodes: tuple[Node, ...], key: bytes = KEY
+    node: Node, nodes: tuple[Node, ...], key: bytes = KEY, leases: Leases | None = None
 ) -> AsyncIterator[NetworkPulse]:
     pulse = NetworkPulse(node, nodes, key, now_s)
-    task = asyncio.create_task(pulse.run())
+    task = asyncio.create_task(pulse.run(leases or Leases()))
     try:
         yield pulse
     finally:
@@ -174,3 +193,30 @@ async def test_the_fence_is_told_numbers_and_not_names(nodes: tuple[Node, ...]) 
     async with running(named[0], named) as pulse:
         await until(lambda: len(pulse.targets) == 2)
         assert all(each.rpartition(":")[0] in ("127.0.0.1", "[::1]") for each in pulse.targets)
+
+
+async def test_a_promise_is_asked_for_and_given_over_the_same_port(
+    nodes: tuple[Node, ...],
+) -> None:
+    ams, fra, _ = nodes
+    leader, standby = Leases(wishes=(3, ("fra",))), Leases(for_s=5.0)
+    began_s = now_s()
+    async with running(fra, nodes, leases=standby), running(ams, nodes, leases=leader):
+        await until(lambda: len(leader.taken) >= 2)
+    first, second, *_ = leader.taken
+    assert (first.by, first.term, first.for_s) == ("fra", 3, 5.0)
+    assert began_s <= first.sent_s < second.sent_s <= now_s()
+    assert standby.taken == []
+
+
+async def test_who_promises_nothing_is_not_believed_to(nodes: tuple[Node, ...]) -> None:
+    ams, fra, _ = nodes
+    leader = Leases(wishes=(4, ("fra",)))
+    async with (
+        running(fra, nodes, leases=Leases(for_s=5.0)) as f,
+        running(ams, nodes, leases=leader),
+    ):
+        await until(lambda: udp_and_tcp(f, "ams"))
+        asked_s = now_s()
+        await until(lambda: now_s() > asked_s + 0.6)
+    assert leader.taken == []

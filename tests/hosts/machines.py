@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,9 @@ class Founder:
     def toml(self) -> Path:
         return self.home / "flightmode.toml"
 
-    def types(self, *words: str, within_s: float = 300.0) -> Ran:
+    def types(
+        self, *words: str, within_s: float = 300.0, environment: Mapping[str, str] | None = None
+    ) -> Ran:
         """`flightmode …`; the output is also printed, for who reads the test's."""
         began_s = time.monotonic()
         argv = [sys.executable, "-m", "flightmode.cli.main", *words]
@@ -50,6 +52,8 @@ class Founder:
             stderr=subprocess.STDOUT,
             text=True,
             timeout=within_s,
+            env=environment,
+            cwd="/",
         )
         took_s = time.monotonic() - began_s
         print(
@@ -63,14 +67,21 @@ class Founder:
         assert ran.status == 0, ran.out
         return ran
 
-    def begins(self) -> None:
+    def does_in(self, environment: Mapping[str, str], *words: str, within_s: float) -> Ran:
+        """The same, with another version installed."""
+        where = ("--config", str(self.toml))
+        ran = self.types(*words, *where, within_s=within_s, environment=environment)
+        assert ran.status == 0, ran.out
+        return ran
+
+    def begins(self, *more: str) -> None:
         """`flightmode init`, and the few lines that a founder adds."""
         address = {name: machine.address for name, machine in self.hosts.machines.items()}
-        words = ["init", str(self.home)]
+        words = ["init", str(self.home), "--ssh-key", str(self.hosts.key), *more]
         for name in ("ams", "fra"):
             words += ["--database", f"{name}={address[name]}"]
         assert self.types(*words, "--witness", f"wit={address['wit']}").status == 0
-        text = self.toml.read_text().replace("#ssh_key = …", f'ssh_key = "{self.hosts.key}"')
+        text = self.toml.read_text()
         self.toml.write_text(f'{text}\n[provision.apps.{APP}]\nhost = "{address[APP]}"\n')
 
     def edits(self, old: str, new: str) -> None:

@@ -217,3 +217,19 @@ def test_init_refuses_what_cannot_be_run_safely_and_leaves_nothing(
     ran = flightmode(capsys, "init", tmp_path / "c", "--adopt", data_dir, "--json")
     assert (ran.status, ran.error["code"]) == (65, "FM220")
     assert not (tmp_path / "c").exists()
+
+
+def test_a_server_that_runs_is_looked_at_and_not_disturbed(
+    data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sockets = ("-c", f"unix_socket_directories={data_dir}", "-c", "listen_addresses=")
+    run("pg_ctl", "-D", data_dir, "-w", "-o", " ".join(sockets), "-l", data_dir / "log", "start")
+    try:
+        told = flightmode(capsys, "adoptable", data_dir, "--json")
+        assert (told.status, told.json["running"]) == (0, True)
+        refused = flightmode(capsys, "init", data_dir.parent / "c", "--adopt", data_dir, "--json")
+        assert (refused.status, refused.error["code"]) == (65, "FM220")
+    finally:
+        run("pg_ctl", "-D", data_dir, "-m", "fast", "stop")
+    told = flightmode(capsys, "adoptable", data_dir, "--json")
+    assert (told.status, told.json["running"]) == (0, False)

@@ -85,9 +85,9 @@ def test_a_killed_run_with_a_stalled_disk_is_swept(tmp_path: Path) -> None:
         finally:
             os.kill(run.pid, signal.SIGKILL)
             run.wait()
-    mine = [record for record in dead_runs(kinds=KINDS) if record.owner[0] == run.pid]
+            mine = [record for record in dead_runs(kinds=KINDS) if record.owner[0] == run.pid]
+            sweep(kinds=KINDS)
     assert len(mine) == 1
-    sweep(kinds=KINDS)
     assert not mine[0].scratch.exists()
     assert str(mine[0].scratch) not in Path("/proc/mounts").read_text()
 

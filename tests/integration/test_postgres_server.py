@@ -15,6 +15,7 @@ from flightmode.model.lsn import NOWHERE
 from flightmode.model.server import FenceView, Role, Run
 from flightmode.postgres import connection as connections
 from flightmode.postgres import files, settings
+from flightmode.postgres.port import PROBE_S
 from flightmode.postgres.server import PostgresServer
 from tests.integration.fence_process import eventually
 from tests.integration.postgres_server import Machine
@@ -272,6 +273,27 @@ async def test_a_stopped_postmaster_does_not_hold_up_a_look(machine: Machine) ->
     finally:
         os.kill(ams.pid, signal.SIGCONT)
     await ams.until("it answers again", lambda seen: seen.run is Run.PRIMARY)
+
+
+async def test_a_probe_finds_a_stopped_postmaster_and_leaves_nothing_behind(
+    machine: Machine,
+) -> None:
+    ams = await machine.primary()
+    before = await ams.observe()
+    await ams.server.probe()
+    assert (await ams.observe()).position > before.position, "it has to reach the disk"
+    os.kill(ams.pid, signal.SIGSTOP)
+    try:
+        began_s = time.monotonic()
+        with pytest.raises(ServerSilent):
+            await ams.server.probe()
+        assert time.monotonic() - began_s < PROBE_S + LOOK_S
+        assert (await ams.observe()).run is Run.PRIMARY, "sessions that stand go on"
+    finally:
+        os.kill(ams.pid, signal.SIGCONT)
+    await ams.server.probe()
+    tables = "SELECT count(*)::int FROM pg_class WHERE relname LIKE '%flightmode%'"
+    assert await ams.sql(tables) == [(0,)]
 
 
 async def test_a_stopped_backend_does_not_hold_up_a_look(machine: Machine) -> None:

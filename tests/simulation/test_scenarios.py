@@ -294,3 +294,58 @@ def test_a_host_that_comes_back_in_time_is_not_replaced() -> None:
     result = play(Fault(AT_S, "cut", "ams", 1.0))
     assert leaders(result) == ["ams"]
     assert gap_s(result, AT_S) < 3.0
+
+
+# ------------------------------------------------------------------ the peer lease (S6)
+
+
+def test_an_outage_of_all_of_etcd_costs_no_commit_while_the_database_nodes_talk() -> None:
+    result = play(Fault(AT_S, "etcd all", lasts_s=60.0), lasts_s=90.0)
+    assert leaders(result) == ["ams"]
+    assert gap_s(result, AT_S) < 1.0
+    assert not [each for each in result.history.of(PermissionEnded) if each.primary]
+
+
+def test_without_etcd_and_without_its_standby_a_primary_stops() -> None:
+    """It can't record that it is alone, and the standby may have been seen by others."""
+    result = play(
+        Fault(AT_S, "etcd all", lasts_s=20.0), Fault(AT_S + 5.0, "cut", "fra", 15.0), lasts_s=60.0
+    )
+    (ended,) = (each for each in result.history.of(PermissionEnded) if each.primary)
+    assert 4.0 < ended.at_s - (AT_S + 5.0) < 5.0
+
+
+def test_who_has_promised_waits_until_the_promise_is_over() -> None:
+    """etcd comes back for fra in the moment in which ams is lost."""
+    result = play(Fault(AT_S, "etcd all", lasts_s=10.0), Fault(AT_S + 9.9, "power", "ams", 20.0))
+    assert leaders(result) == ["ams", "fra"]
+    assert 4.5 < began_s(result, 2) - (AT_S + 9.9) < 7.5
+
+
+# ------------------------------------------------------------------ the deep probe (S10)
+
+
+def test_a_hung_postmaster_is_replaced_within_eight_seconds() -> None:
+    result = play(Fault(AT_S, "hang postmaster", "ams", 25.0), lasts_s=60.0)
+    assert leaders(result) == ["ams", "fra"]
+    assert 3.0 < began_s(result, 2) - AT_S < 8.0
+    assert "leading: hung" in {each.partition(": Postgres")[0] for each in rules(result, "ams")}
+
+
+def test_a_stalled_disk_is_replaced_within_eight_seconds() -> None:
+    result = play(Fault(AT_S, "stall disk", "ams", 25.0), lasts_s=60.0)
+    assert leaders(result) == ["ams", "fra"]
+    assert began_s(result, 2) - AT_S < 8.0
+
+
+def test_a_disk_that_stalls_for_a_moment_is_waited_for() -> None:
+    result = play(Fault(AT_S, "stall disk", "ams", 3.0))
+    assert leaders(result) == ["ams"]
+
+
+def test_a_hung_postmaster_without_a_standby_is_left_alone() -> None:
+    result = play(
+        Fault(AT_S - 6, "power", "fra", 40.0), Fault(AT_S, "hang postmaster", "ams", 10.0)
+    )
+    assert leaders(result) == ["ams"]
+    assert len(list(result.history.of(BecamePrimary))) == 1

@@ -11,7 +11,8 @@ import tomlkit
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flightmode.agent.journal import Record
+from flightmode.agent.journal import FileJournal, Record
+from flightmode.agent.replay import records
 from flightmode.cli.commands.failover import explained
 from flightmode.cli.commands.logs import log_file
 from flightmode.cli.commands.pause import seconds
@@ -324,6 +325,21 @@ def journal(made: Path) -> Path:
 def test_a_journal_that_today_decides_the_same_replays(journal: Path, capsys: Capsys) -> None:
     ran = flightmode(capsys, "replay", journal, "--json")
     assert (ran.status, ran.json) == (0, {"records": 2, "different": []})
+
+
+def test_what_a_power_loss_has_torn_is_left_out_of_a_journal(journal: Path, capsys: Capsys) -> None:
+    first, second, _ = journal.read_bytes().split(b"\n")
+    holes = (first[:2000] + first[300:], b"\0" * 4096, first[:500])
+    journal.write_bytes(b"\n".join((first, *holes, second)) + b"\n")
+    ran = flightmode(capsys, "replay", journal, "--json")
+    assert (ran.status, ran.json) == (0, {"records": 2, "different": []})
+
+
+def test_a_new_life_does_not_write_on_the_torn_line_of_the_last(journal: Path) -> None:
+    again = FileJournal(journal.parent)
+    again.write(view(), decide(view()), ())
+    again.close()
+    assert [number for number, _ in records(journal)] == [1, 2, 4]
 
 
 def test_a_replay_shows_what_would_be_different(journal: Path, capsys: Capsys) -> None:

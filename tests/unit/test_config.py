@@ -207,6 +207,7 @@ RULE_BREAKERS = {
     "a_flap_waits_longer": changed(timing={"stable_after_flap_s": 0.5}),
     "members_speak_before_they_are_stale": changed(timing={"member_fresh_s": 1}),
     "a_suspicion_takes_its_time": changed(timing={"suspect_after_s": 0.5}),
+    "a_hang_takes_its_time": changed(timing={"hang_after_s": 1}),
     "parameters_are_free": changed(postgres={"parameters": {"synchronous_commit": "off"}}),
     "values_are_one_line": changed(postgres={"parameters": {"work_mem": "1MB'\nfsync = off"}}),
     "rules_of_access_are_whole": changed(postgres={"hba": [{"type": "host"}]}),

@@ -1,5 +1,6 @@
 """`flightmode init`: a new cluster's file, certificates and passwords, in one directory."""
 
+import asyncio
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,14 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
+from flightmode.cli.commands.adoptable import as_told
 from flightmode.cli.options import place
-from flightmode.cli.show import as_json, out
+from flightmode.cli.show import as_json, err, out
 from flightmode.config import Config, parse
 from flightmode.config.reference import sample
 from flightmode.errors import AlreadyThere, RequestWrong
 from flightmode.model.member import NodeKind
 from flightmode.pki import Authority, make_secrets
 from flightmode.postgres.adopt import inspect
+from flightmode.provision.adoption import look_from_afar
+from flightmode.remote.ssh import Login
 
 _TOML = "flightmode.toml"
 
@@ -32,13 +36,22 @@ def init(
         str, typer.Option("--witness", metavar="NAME=HOST", help="The witness.")
     ] = "wit=10.0.0.3",
     adopt: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--adopt",
-            metavar="DATA_DIR",
-            help="Take over the stopped PostgreSQL of this data directory, on the first database "
-            "node. Refused, with the reason, when that can't be done safely.",
+            metavar="[HOST:]DATA_DIR",
+            help="Take over the PostgreSQL of this data directory, on the first database node. "
+            "With HOST: it is looked at over SSH, and goes on running meanwhile. Refused, with "
+            "the reason, when that can't be done safely.",
         ),
+    ] = None,
+    ssh_user: Annotated[
+        str, typer.Option("--ssh-user", help="Who logs in on the hosts: root, or who may sudo.")
+    ] = "root",
+    ssh_port: Annotated[int, typer.Option("--ssh-port", help="Where their sshd listens.")] = 22,
+    ssh_key: Annotated[
+        Path | None,
+        typer.Option("--ssh-key", help="The private key; else those of the agent and ~/.ssh."),
     ] = None,
     renew: Annotated[
         bool, typer.Option("--renew", help="Issue new certificates from the authority in here.")
@@ -55,8 +68,9 @@ def init(
         config = place(directory / _TOML).config
     else:
         nodes = _nodes(database or ["ams=10.0.0.1", "fra=10.0.0.2"], witness)
-        adopted, notes = _adopted(adopt)
-        config = _begin(directory, name, nodes, adopted)
+        login = Login(ssh_user, ssh_port, ssh_key, directory / "known_hosts")
+        given, notes = _adopted(adopt, login)
+        config = _begin(directory, name, nodes, {**given, "provision": _login_given(login)})
     _certificates(directory, config, renew=renew)
     _share(directory, config)
     steps = [*notes, *_next_steps(directory, config)]
@@ -81,20 +95,32 @@ def _nodes(databases: list[str], witness: str) -> dict[str, dict[str, Any]]:
     return nodes
 
 
-def _adopted(data_dir: Path | None) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
-    """What flightmode.toml has to say so that this data directory is taken over; and notes."""
-    if data_dir is None:
-        return {}, ()
-    found = inspect(data_dir.absolute())
-    settings: dict[str, dict[str, Any]] = {
-        "cluster": {"postgres_major": found.data.pg_major},
-        "postgres": {
-            "data_dir": str(data_dir.absolute()),
-            "parameters": found.parameters,
-            "hba": list(found.hba),
-        },
+def _login_given(login: Login) -> dict[str, Any]:
+    """What of it differs from what is usual."""
+    usual = Login("root", 22, None, login.known_hosts)
+    given = {
+        "ssh_user": login.user if login.user != usual.user else None,
+        "ssh_port": login.port if login.port != usual.port else None,
+        "ssh_key": str(login.key.absolute()) if login.key is not None else None,
     }
-    return settings, found.notes
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _adopted(adopt: str | None, login: Login) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
+    """What flightmode.toml has to say so that this data directory is taken over; and notes."""
+    if adopt is None:
+        return {}, ()
+    host, colon, path = adopt.rpartition(":")
+    if colon:
+        err.print(f"looking at {path} on {host}, which goes on running")
+        found = asyncio.run(look_from_afar(host, path, login))
+    else:
+        found = as_told(inspect(Path(path).absolute()))
+    settings: dict[str, dict[str, Any]] = {
+        "cluster": {"postgres_major": found["postgres_major"]},
+        "postgres": {key: found[key] for key in ("data_dir", "parameters", "hba")},
+    }
+    return settings, tuple(found["notes"])
 
 
 def _begin(
@@ -107,6 +133,7 @@ def _begin(
         "cluster": {"name": name, **adopted.get("cluster", {})},
         "nodes": nodes,
         "postgres": adopted.get("postgres", {}),
+        "provision": adopted.get("provision", {}),
     }
     text = sample(given)
     config = parse(text, name="the settings given")

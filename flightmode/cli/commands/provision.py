@@ -84,13 +84,13 @@ async def bring(
         release = await asyncio.to_thread(build)
         plans = await plan_all(config, hosts, remotes, release)
         if only_plan:
-            _show_plan(plans, json=json)
+            show_plan(plans, json=json)
             return
-        await carry_out(plans, remotes, release, lambda step: _say(out, step, quiet=json))
+        await carry_out(plans, remotes, release, lambda step: say(out, step, quiet=json))
     steps = sum(len(each.steps) for each in plans)
     if not json:
         out.print(f"{steps} steps done" if steps else "nothing to do: all is as it should be")
-    status = await _whole(here, wait_s)
+    status = await whole(here, wait_s)
     took_s = time.monotonic() - began_s
     if json:
         as_json({"steps": steps, "took_s": round(took_s, 1), "status": status})
@@ -129,7 +129,7 @@ async def remotes_of(here: Place, hosts: list[Wanted]) -> AsyncIterator[Mapping[
         yield {link.name: link for link in links if isinstance(link, SshHost)}
 
 
-def _show_plan(plans: list[Plan], *, json: bool) -> None:
+def show_plan(plans: list[Plan], *, json: bool) -> None:
     if json:
         as_json({each.name: [step.title for step in each.steps] for each in plans})
         return
@@ -139,14 +139,14 @@ def _show_plan(plans: list[Plan], *, json: bool) -> None:
     out.print(f"{len(lines)} things to do" if lines else "nothing to do: all is as it should be")
 
 
-def _say(console: Console, step: Progress, *, quiet: bool) -> None:
+def say(console: Console, step: Progress, *, quiet: bool) -> None:
     if quiet or not step.ended:
         return
     where = f"{step.host:>10} {step.number:3}/{step.of:<3}"
     console.print(f"{where} {step.took_s:6.1f} s  {step.title}", soft_wrap=True)
 
 
-async def _whole(here: Place, wait_s: float) -> dict[str, Any]:
+async def whole(here: Place, wait_s: float) -> dict[str, Any]:
     """Wait until writes are accepted and every standby follows.  Raises RequestUnfinished."""
     until_s = time.monotonic() + wait_s
     last = "no node has answered"
@@ -155,7 +155,7 @@ async def _whole(here: Place, wait_s: float) -> dict[str, Any]:
         try:
             async with by_operator(here, tls) as cluster:
                 status: dict[str, Any] = (await cluster.best("/status", freshness)).body
-            if _is_whole(status):
+            if is_whole(status):
                 return status
             last = str(status["route"])
         except FlightmodeError as failure:
@@ -166,10 +166,10 @@ async def _whole(here: Place, wait_s: float) -> dict[str, Any]:
         await asyncio.sleep(_POLL_S)
 
 
-def _is_whole(status: dict[str, Any]) -> bool:
+def is_whole(status: dict[str, Any]) -> bool:
     if status["writes"] is None:
         return False
-    return all(
-        node["kind"] == "witness" or node["name"] == status["writes"] or node["sync"]
-        for node in status["nodes"]
-    )
+    databases = [node for node in status["nodes"] if node["kind"] != "witness"]
+    standbys = [node for node in databases if node["name"] != status["writes"]]
+    follow = all(node["streaming"] and node["heard"] for node in standbys)
+    return follow and (not standbys or any(node["sync"] for node in standbys))

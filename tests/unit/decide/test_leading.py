@@ -142,6 +142,14 @@ class TestAfterACrash:
         assert isinstance(start, StartPostgres)
         assert start.deadline_s is None
 
+    def test_a_server_that_is_being_stopped_is_not_slow_in_starting(self):
+        """The ten seconds of a stop that hung were taken off the start that came after it."""
+        refusing = replace(CRASHED, run=Run.STARTING)
+        stopping = leader(server=refusing, job=Job(JobKind.STOP, 3, NOW_S - 8))
+        assert decide(stopping).memory.starting_since_s is None
+        starting = leader(server=refusing, job=Job(JobKind.START, 3, NOW_S - 8))
+        assert decide(starting).memory.starting_since_s == NOW_S
+
     def test_recovery_that_takes_long_gives_way_to_a_standby_that_could_serve(self):
         slow = memory(starting_since_s=NOW_S - 11, watched=())
         decision = decide(leader(server=replace(CRASHED, run=Run.STARTING), memory=slow))

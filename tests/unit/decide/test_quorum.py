@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 
+import pytest
+
 from flightmode.decide import decide
 from flightmode.model.action import ExtendFence, SetSyncNames, SwapState
 from flightmode.model.cluster import Mode
+from flightmode.model.heartbeat import Heard, Listening
 from flightmode.model.lsn import Lsn
-from flightmode.model.memory import Watched
+from flightmode.model.memory import Memory, Watched
 from flightmode.model.view import Job, JobKind, Renewed
 from tests.unit.decide.worlds import (
     ALL_WELL,
@@ -174,3 +177,42 @@ def test_a_standby_that_is_added_was_passed_over_no_longer():
     (added,) = (a for a in decide(solo_leader(store=waiting)).actions if isinstance(a, SwapState))
     assert added.state.sync == ("fra",)
     assert added.state.passed_over == ()
+
+
+class TestALostHost:
+    """Without replies and without heartbeats less silence is enough."""
+
+    @staticmethod
+    def listening(silent_s: float, **changes: float | None) -> Listening:
+        at_s = NOW_S - silent_s
+        heard = replace(Heard("fra", at_s, at_s, at_s), **changes)  # type: ignore[arg-type]
+        return Listening(NOW_S - 60, NOW_S - 60, (heard,))
+
+    @staticmethod
+    def quiet(silent_s: float) -> Memory:
+        marker = f"12:00:00 {HERE}"
+        return memory(watched=(Watched("fra", NOW_S - 60, NOW_S - silent_s, marker),), **OLD)
+
+    def test_a_standby_whose_host_is_silent_too_is_left_out_sooner(self) -> None:
+        lost = leader(memory=self.quiet(0.5), listening=self.listening(0.81))
+        assert "degrade" in verbs(decide(lost))
+
+    def test_one_heartbeat_is_enough_to_wait(self) -> None:
+        heard = self.listening(0.9, agent_tcp_s=NOW_S - 0.7)
+        assert "degrade" not in verbs(decide(leader(memory=self.quiet(0.5), listening=heard)))
+
+    def test_what_was_never_heard_says_nothing(self) -> None:
+        unheard = self.listening(0.9, fence_s=None)
+        assert "degrade" not in verbs(decide(leader(memory=self.quiet(0.5), listening=unheard)))
+
+    def test_a_standby_that_replies_is_not_left_out_for_its_heartbeats(self) -> None:
+        lost = leader(memory=self.quiet(0.3), listening=self.listening(5.0))
+        assert "degrade" not in verbs(decide(lost))
+
+    def test_without_heartbeats_it_takes_as_long_as_before(self) -> None:
+        assert "degrade" not in verbs(decide(leader(memory=self.quiet(1.9))))
+        assert "degrade" in verbs(decide(leader(memory=self.quiet(2.0))))
+
+    def test_it_looks_again_when_the_silence_is_long_enough(self) -> None:
+        soon = leader(memory=self.quiet(0.5), listening=self.listening(0.7))
+        assert decide(soon).wake_s == pytest.approx(0.1)

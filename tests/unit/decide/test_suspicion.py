@@ -182,6 +182,11 @@ def test_a_witness_takes_back_at_once_what_is_no_longer_so() -> None:
     assert published(decide(back)).suspects is None
 
 
+def test_a_witness_that_is_new_has_promised_nothing_and_may_speak() -> None:
+    new = Listening(NOW_S - 2.0, NOW_S - 2.0, (SILENT,))
+    assert suspects(witness(listening=new)) == 3
+
+
 def test_a_witness_looks_again_just_when_the_silence_is_long_enough() -> None:
     soon = witness(listening=heard(fence_s=NOW_S - 1.3))
     assert decide(soon).wake_s == pytest.approx(0.2)

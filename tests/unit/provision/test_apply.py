@@ -1,14 +1,17 @@
 """Steps on several hosts at once, and those that never are."""
 
 import asyncio
+import time
 
 import pytest
 
 from flightmode.errors import StepFailed
-from flightmode.provision.apply import Progress, carry_out
+from flightmode.provision.apply import Progress, carry_out, look
 from flightmode.provision.plan import Plan, Step
+from flightmode.provision.wanted import wanted
 from flightmode.provision.wheels import Release
 from flightmode.remote.port import Ran
+from tests.unit.provision.test_plan import BUNDLE, CONFIG
 
 RELEASE = Release("0.1.0-abc")
 
@@ -88,3 +91,56 @@ async def test_nobody_waits_for_a_host_that_has_failed() -> None:
             await carry_out(plans, {"ams": bad, "wit": good}, RELEASE, lambda step: None)
     assert bad.ran == ["apt-get install"]
     assert good.ran == ["systemctl restart agent"]
+
+
+async def test_what_comes_last_begins_when_nothing_else_is_left_anywhere() -> None:
+    shared = {"busy": 0, "most": 0}
+    order = list[str]()
+
+    class Noting(Host):
+        async def run(
+            self, command: str, *, stdin: bytes | None = None, within_s: float = 600.0
+        ) -> Ran:
+            order.append(command)
+            return await super().run(command, stdin=stdin, within_s=within_s)
+
+    slow = tuple(Step("install", f"slow {number}") for number in range(20))
+    plans = [
+        Plan("ams", (), (Step("install", "quick"), Step("take over", "last", last=True))),
+        Plan("fra", (), slow),
+    ]
+    hosts = {"ams": Noting(shared), "fra": Noting(shared)}
+    await carry_out(plans, hosts, RELEASE, lambda step: None)
+    assert order[-1] == "last"
+    assert len(order) == 22
+    with pytest.raises(StepFailed):
+        async with asyncio.timeout(5):
+            await carry_out(
+                plans,
+                {"ams": Noting(shared), "fra": Noting(shared, "slow 3")},
+                RELEASE,
+                lambda step: None,
+            )
+    assert order[-1] == "slow 3"
+
+
+class Slow(Host):
+    """A host that takes its time to answer, and whose clock is off."""
+
+    def __init__(self, off_s: float) -> None:
+        super().__init__({"busy": 0, "most": 0})
+        self.off_s = off_s
+
+    async def run(
+        self, command: str, *, stdin: bytes | None = None, within_s: float = 600.0
+    ) -> Ran:
+        clock_s = time.time() + self.off_s
+        await asyncio.sleep(0.3)
+        return Ran(0, f"os debian 12\nclock {clock_s:.6f}\nend\n", "")
+
+
+@pytest.mark.parametrize("off_s", [0.0, -60.0, 60.0])
+async def test_a_slow_answer_is_not_taken_for_a_clock_that_is_off(off_s: float) -> None:
+    host = wanted(CONFIG, "web", BUNDLE)
+    facts, now_s = await look(Slow(off_s), host)
+    assert facts.clock_s - now_s == pytest.approx(off_s, abs=0.35 if off_s else 1e-5)

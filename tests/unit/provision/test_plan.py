@@ -2,11 +2,12 @@
 
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from flightmode.config import Config, parse
-from flightmode.provision.facts import Facts, Held, Unit, read, script
+from flightmode.provision.facts import DebianCluster, Facts, Held, Unit, read, script
 from flightmode.provision.plan import Plan, plan, summary
 from flightmode.provision.wanted import Bundle, Wanted, firewall, wanted
 
@@ -204,6 +205,7 @@ clock 1764000000.25
 python 3.11
 free 51234
 release /opt/flightmode/0.1.0-abc
+fence /opt/flightmode/0.0.9-old/bin/flightmode-fence (deleted)
 fsync 1250000
 package etcd-server
 user root
@@ -214,6 +216,7 @@ unit flightmode-agent.service enabled active
 unit flightmode-etcd.service not-found inactive
 unit flightmode-fence.service inactive
 listener 5432 postgres
+cluster 15 main auto active /var/lib/postgresql/15/main
 end
 """
 
@@ -229,6 +232,8 @@ def test_the_answer_of_a_host_is_read() -> None:
     assert facts.held["/etc/flightmode/flightmode.toml"].digest == "abcdef"
     assert facts.units["flightmode-fence.service"] == Unit("", "inactive")
     assert facts.listeners == {5432: "postgres"}
+    assert facts.clusters == (DEBIAN_S,)
+    assert facts.fence == "0.0.9-old"
 
 
 def test_an_answer_that_was_cut_off_is_none() -> None:
@@ -242,3 +247,62 @@ def test_the_script_asks_for_every_file_and_unit_and_for_nothing_by_a_shell_s_le
     for file in host.files:
         assert file.path in text
     assert "'" not in text.split("for port in ")[1].split(";")[0]
+
+
+ADOPTING = CONFIG.model_copy(
+    update={
+        "postgres": CONFIG.postgres.model_copy(
+            update={"data_dir": Path("/var/lib/postgresql/15/main")}
+        )
+    }
+)
+DEBIAN_S = DebianCluster("15", "main", "auto", True, "/var/lib/postgresql/15/main")
+
+
+def test_a_server_that_is_taken_over_goes_on_until_all_is_there_and_stops_once() -> None:
+    facts = replace(BARE, clusters=(DEBIAN_S,), listeners={5432: "postgres"})
+    found = planned("ams", facts, ADOPTING)
+    assert found.unfit == ()
+    steps = {step.title: step for step in found.steps}
+    told = list(steps)
+    assert "--now" not in steps["mask etcd.service postgresql.service"].command
+    stop = told.index("postgresql@15-main.service stops, for good")
+    assert told[stop - 1] == "etcd answers, and the others are ready"
+    assert found.steps[stop - 1].last
+    assert told[stop + 1 :] == ["start flightmode-fence.service", "start flightmode-agent.service"]
+    assert "the directory /var/lib/postgresql/15" in told
+
+
+def test_another_server_on_our_port_is_left_alone_and_so_is_its_host() -> None:
+    other = replace(DEBIAN_S, data_dir="/srv/other")
+    found = planned("ams", replace(BARE, clusters=(other,), listeners={5432: "postgres"}), ADOPTING)
+    assert found.unfit == ("has another program, postgres, listening on port 5432",)
+
+
+def test_what_was_taken_over_once_is_ours() -> None:
+    host = want("ams", ADOPTING)
+    taken = replace(DEBIAN_S, start="disabled", active=False)
+    assert planned("ams", replace(done(host), clusters=(taken,)), ADOPTING).steps == ()
+
+
+def test_a_fence_is_replaced_only_when_that_is_asked_for_and_after_everything_else() -> None:
+    host = want("ams")
+    old = replace(done(host), fence="0.0.9-old", release="0.0.9-old")
+    assert not any("fence" in step.title for step in planned("ams", old).steps)
+    steps = plan(CONFIG, host, old, RELEASE, NOW_S, fence_too=True).steps
+    assert [step.title for step in steps] == [
+        f"install {RELEASE}",
+        "restart flightmode-agent.service",
+        "PostgreSQL restarts, under a new fence",
+    ]
+    new = replace(done(host), fence=RELEASE)
+    assert plan(CONFIG, host, new, RELEASE, NOW_S, fence_too=True).steps == ()
+
+
+def test_a_proxy_s_clients_go_over_to_the_new_one_unless_it_listens_elsewhere() -> None:
+    host = want("web")
+    old = replace(done(host), release="0.0.9-old")
+    (*_, last) = planned("web", old).steps
+    assert "USR2" in last.command
+    (*_, last) = planned("web", replace(old, listeners={})).steps
+    assert last.command == "systemctl restart flightmode-proxy.service"

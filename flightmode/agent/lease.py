@@ -1,0 +1,107 @@
+"""Keeps the peer lease: what this node has promised, and what was promised to it (S6).
+
+It answers beside the loop, because a look takes a second while etcd is silent and the fence's
+deadline comes nearer.  A promise and a claim never cross: who is about to claim, or in doubt
+of a claim, promises nothing, and who has promised does not send a claim.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+
+from flightmode.agent.clock import Clock
+from flightmode.decide.lease import leased_until_s, promises, whom_to_ask
+from flightmode.errors import FenceError
+from flightmode.fence.port import Fence
+from flightmode.model.lease import Leased
+from flightmode.model.policy import Policy
+from flightmode.store.tracker import Tracker
+
+_log = structlog.get_logger("agent.lease")
+
+LONG_AGO_S = -1e9
+# A deadline that moved by less is not worth a datagram.
+_WORTH_S = 0.3
+
+
+class LeaseBook:
+    """One node's, for one life of its agent; implements `flightmode.pulse.port.Leases`."""
+
+    def __init__(self, me: str, policy: Policy, tracker: Tracker, clock: Clock) -> None:
+        self._me = me
+        self._policy = policy
+        self._tracker = tracker
+        self._clock = clock
+        self._claiming = False
+        self._news = asyncio.Event()
+        self.granted_until_s = LONG_AGO_S
+        """Until then, by our clock, this node has promised not to claim."""
+        self.leased: Leased | None = None
+        """The best promise that this node has in hand."""
+
+    # ------------------------------------------------------------------ promising
+
+    def asked(self, node: str, term: int) -> float | None:
+        """For how long we promise `node` not to claim; None: we don't.  The promise stands."""
+        if self._claiming or not promises(self._tracker.view, self._me, node, term):
+            return None
+        until_s = self._clock.now_s() + self._policy.ttl_s
+        if until_s - self.granted_until_s > 2 * self._policy.ttl_s:
+            _log.info("promising not to take over while etcd is silent", leader=node, term=term)
+        self.granted_until_s = max(self.granted_until_s, until_s)
+        return self._policy.ttl_s
+
+    @property
+    def promised(self) -> bool:
+        """A promise of ours stands now."""
+        return self._clock.now_s() < self.granted_until_s
+
+    @contextmanager
+    def claiming(self) -> Iterator[None]:
+        """While a claim of ours is under way; what is unknown after it is in doubt (S1)."""
+        self._claiming = True
+        try:
+            yield
+        finally:
+            self._claiming = False
+
+    # ------------------------------------------------------------------ being promised
+
+    def wish(self) -> tuple[int, tuple[str, ...]] | None:
+        """For which term we would like a promise, and whose; None: for none."""
+        state = self._tracker.state
+        whom = whom_to_ask(state, self._me)
+        return (state.term, whom) if state is not None and whom else None
+
+    def granted(self, leased: Leased) -> None:
+        """A promise has arrived."""
+        known = self.leased
+        newer = known is None or (known.term, known.sent_s) < (leased.term, leased.sent_s)
+        if newer:
+            self.leased = leased
+            self._news.set()
+
+    def _alone(self, term: int) -> bool:
+        """Mode solo was confirmed, also when no look has seen it yet: no deadline (I6)."""
+        renewed = self._tracker.renewed
+        return renewed is not None and renewed.term == term and renewed.solo
+
+    async def extend(self, fence: Fence) -> None:
+        """Tell the fence of promises as they come, until cancelled."""
+        told_s = LONG_AGO_S
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            state = self._tracker.state
+            until_s = None
+            if state is not None and state.leader == self._me and not self._alone(state.term):
+                until_s = leased_until_s(state, self.leased, self._policy)
+            if state is None or until_s is None or until_s - told_s < _WORTH_S:
+                continue
+            try:
+                await fence.extend(state.term, until_s)
+                told_s = until_s
+            except FenceError as failure:
+                _log.info("the fence does not take a peer's promise", why=str(failure))
