@@ -30,11 +30,13 @@ are not part of this repository.
 
 
 def main(
-    ours: Annotated[Path, typer.Argument()], theirs: Annotated[Path, typer.Argument()]
+    ours: Annotated[Path, typer.Argument()],
+    theirs: Annotated[Path | None, typer.Argument(help="Else every test counts as one.")] = None,
 ) -> None:
     """Print the page."""
     found: Outcomes = json.loads(ours.read_text())
-    reference: Outcomes = json.loads(theirs.read_text())
+    ran = {name: ["passed", ""] for name, (outcome, _) in found.items() if outcome != "skipped"}
+    reference: Outcomes = ran if theirs is None else json.loads(theirs.read_text())
     reasons = tomllib.loads(REASONS.read_text())["reason"]
     print(HEAD)
     print(_counts(found, reference))
@@ -43,7 +45,7 @@ def main(
 
 def _counts(found: Outcomes, reference: Outcomes) -> str:
     lines = [
-        "| tests of | PgBouncer itself passes | Flightmode passes of these |",
+        "| tests of | tests that can pass here | Flightmode passes of these |",
         "|---|---:|---:|",
     ]
     passes, ours = Counter[str](), Counter[str]()
@@ -68,7 +70,8 @@ def _by_reason(found: Outcomes, reference: Outcomes, reasons: list[dict[str, str
     parts = ["## What does not pass, and why\n"]
     for text, names in groups.items():
         parts.append(f"**{text}**\n")
-        parts += [f"- `{name}`" for name in names]
+        # Without quotes: tests of our own are named in those.
+        parts += [f"- {name}" for name in names]
         parts.append("")
     return "\n".join(parts)
 
