@@ -87,9 +87,9 @@ def plan(config: Config, wanted: Wanted, age: Age) -> Plan:
         title = f"upgrade {', '.join(age.packages)}"
         steps = [Step(title, locked_apt(_UPGRADE))]
     elif age.reboot and wanted.role is not Role.APP:
-        # Later than the answer, so that the link ends well; the file would ask for it again.
+        # Later than the answer, so that the link ends well.
         later = "systemd-run --quiet --on-active=1 systemctl reboot"
-        steps = [Step("reboot", f"rm -f /run/reboot-required && {later}", reboots=True)]
+        steps = [Step("reboot", later, reboots=True)]
     else:
         steps = [_restart(config, wanted, name) for name in wanted.units if name in age.stale]
     return Plan(wanted.name, (), tuple(steps))

@@ -117,7 +117,7 @@ async def debian_is_upgraded(me: Founder, application: Application) -> None:
         assert (boot != boots[name]) is (name != first)
     assert postmaster(me, first) != started
     await acknowledged(application, 20)
-    again = await asyncio.to_thread(me.does, "upgrade", "--system")
+    again = await asyncio.to_thread(me.does, "upgrade", "--system", "--plan")
     assert "nothing to do" in again.out
 
 

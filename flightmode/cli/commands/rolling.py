@@ -11,6 +11,7 @@ from flightmode.cli.commands.provision import is_whole, remotes_of, say, whole
 from flightmode.cli.options import Place
 from flightmode.cli.show import err, out
 from flightmode.errors import (
+    HostRefused,
     HostUnreachable,
     RequestRefused,
     RequestUnfinished,
@@ -126,7 +127,8 @@ class Rolling:
                     answer = await remotes[host.name].run(_BOOT, within_s=_ASK_WITHIN_S)
                 if answer.status == 0 and answer.out != before:
                     return
-            except HostUnreachable as away:
+            except (HostUnreachable, HostRefused) as away:
+                # Refused: while it goes down and comes up only root may log in.
                 last = away.message
             await asyncio.sleep(_POLL_S)
         text = f"{host.name} is not back from its reboot after {self._wait_s:.0f} s: {last}"
