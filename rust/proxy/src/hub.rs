@@ -512,7 +512,7 @@ async fn open(hub: Rc<Hub>, pool: Rc<PoolOf>, id: ServerId, node: NodeId) {
         }
         Err(failure) => {
             let words = failure.to_string();
-            pool.deny_logins(&failure);
+            pool.deny_logins(&hub, node, &failure);
             if pool.failure.borrow().as_ref() != Some(&words) {
                 let name = hub.name_of(node);
                 tracing::warn!(

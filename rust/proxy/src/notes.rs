@@ -10,9 +10,11 @@ use crate::server::ConnectError;
 
 impl PoolOf {
     /// Clients that wait for the end of their login are told what a server said for good; those
-    /// that are in are held, for they were let in before.
-    pub fn deny_logins(&self, failure: &ConnectError) {
-        let Some((sqlstate, message)) = failure.verdict() else {
+    /// that are in are held, for they were let in before.  Only the primary knows: a standby may
+    /// not have heard yet of a role or database that is there.
+    pub fn deny_logins(&self, hub: &Hub, node: NodeId, failure: &ConnectError) {
+        let is_primarys = hub.topology.borrow().writable() == Some(node);
+        let Some((sqlstate, message)) = failure.verdict().filter(|_| is_primarys) else {
             return;
         };
         for events in self.waiting.borrow().values() {
