@@ -6,6 +6,7 @@ of the run's own; the machine's forwarding is put back at the end.
 """
 
 import subprocess
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -37,6 +38,8 @@ class Hosts:
         self._image = partial(image, cache, suite)
         self._machines: dict[str, Machine] = {}
         self._forwarded = FORWARD.read_text()
+        self._closing = threading.Event()
+        self._tender = threading.Thread(target=self._tend, daemon=True)
 
     @property
     def machines(self) -> Mapping[str, Machine]:
@@ -69,6 +72,7 @@ class Hosts:
         except BaseException:
             self.close()
             raise
+        self._tender.start()
         return self
 
     def __exit__(
@@ -78,6 +82,11 @@ class Hosts:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _tend(self) -> None:
+        while not self._closing.wait(_POLL_S):
+            for machine in tuple(self._machines.values()):
+                machine.boot_if_it_reboots()
 
     def _machine(self, name: str, base: Path) -> Machine:
         made = Machine(
@@ -157,6 +166,9 @@ class Hosts:
 
     def close(self) -> None:
         """Everything off, and gone.  May be repeated."""
+        self._closing.set()
+        if self._tender.is_alive():
+            self._tender.join()
         for machine in self._machines.values():
             machine.erase()
         FORWARD.write_text(self._forwarded)

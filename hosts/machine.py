@@ -11,6 +11,8 @@ from hosts.commands import HostsFailed, run
 
 BOOTS_WITHIN_S = 60.0
 SSH_PORT = 22
+REBOOTS = 133
+"""What systemd-nspawn with --keep-unit ends with, so that whoever started it starts it again."""
 _POLL_S = 0.1
 
 
@@ -83,6 +85,11 @@ class Machine:
     @property
     def running(self) -> bool:
         return self.supervisor is not None and self.supervisor.poll() is None
+
+    def boot_if_it_reboots(self) -> None:
+        """A machine that reboots is powered on again at once."""
+        if self.supervisor is not None and self.supervisor.poll() == REBOOTS:
+            self.boot()
 
     @property
     def init(self) -> int:
