@@ -42,6 +42,26 @@ BY_SEED: Mapping[str, int] = {
 }
 """A seed that is known to find it, without the fast path; the others are found by kept plans."""
 
+OUTDATED = frozenset(
+    {
+        "the detach is not verified",
+        "commits stop waiting before the degrade is recorded",
+        "a standby is recorded before commits are known to wait for it",
+        "a standby is recorded that has not flushed everything",
+        "an unknown outcome is taken as lost",
+        "a doubt is forgotten by the leader",
+        "Postgres starts although its handover is offered",
+        "a switchover to who is not promotable",
+        "who was passed over is rewound",
+        "one observer suffices",
+        "a renewal is no sign of life",
+        "the agent's heartbeats are not listened to",
+        "the margin is added to a promise",
+    }
+)
+"""Found before, by plans whose story is another one since the shipped code has changed: they wait
+for new plans.  A full run without `--known` looks for them in seeds."""
+
 UNFOUND = frozenset(
     {
         "clients see what crash recovery brought back",
@@ -68,7 +88,7 @@ def main(names: str = "", *, known: bool = False) -> int:
     """
     chosen = [mutant for mutant in (*MUTANTS, *FAST) if names in mutant.name]
     if known:
-        chosen = [mutant for mutant in chosen if mutant.name not in UNFOUND]
+        chosen = [mutant for mutant in chosen if mutant.name not in UNFOUND | OUTDATED]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         found = list(pool.map(lambda mutant: _found(mutant, known=known), chosen))
     survivors = [mutant.name for mutant, one in zip(chosen, found, strict=True) if not one]

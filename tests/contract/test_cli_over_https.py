@@ -58,7 +58,7 @@ class Nodes:
             kind = "witness" if name == "wit" else "database"
             nodes[name] = {"kind": kind, "host": "127.0.0.1", "api_port": port}
             taken = [sock.getsockname()[1] for sock in self._sockets.values()]
-            for key in ("postgres_port", "etcd_client_port", "etcd_peer_port"):
+            for key in ("postgres_port", "etcd_client_port", "etcd_peer_port", "heartbeat_port"):
                 nodes[name][key] = next(p for p in spare if p not in taken)
             authority.issue_node(name, ["127.0.0.1"]).save(self.directory / name, "node")
         authority.issue_client("operator").save(self.directory / "operator", "client")

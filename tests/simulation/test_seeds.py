@@ -46,5 +46,6 @@ def test_the_lists_of_planted_bugs_name_planted_bugs() -> None:
     names = {mutant.name for mutant in MUTANTS}
     assert set(mutants.BY_SEED) <= names
     assert names >= mutants.UNFOUND
+    assert {mutant.name for mutant in (*MUTANTS, *FAST)} >= mutants.OUTDATED
     assert not mutants.UNFOUND & set(mutants.BY_SEED)
     assert len(names - mutants.UNFOUND) >= 25
