@@ -14,13 +14,13 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-from flightmode.demo.killing import kill_until_none
+from flightmode.demo.killing import bearing, kill_until_none
 from flightmode.demo.namespaces import Wiring, carry_out, namespaces_of, pids_in, tear_down
 from flightmode.demo.record import Record
 from flightmode.demo.sweep import sweep
 from hosts.commands import HostsFailed, run
 from hosts.image import CACHE, SUITE, image
-from hosts.machine import Machine, unmounted
+from hosts.machine import MARK, Machine, unmounted
 
 _POLL_S = 0.1
 
@@ -178,13 +178,15 @@ class Hosts:
 def remove(record: Record) -> None:
     """Remove a run of hosts, also one that was killed.  Needs only its record; may be repeated.
 
-    The end of what is in a host's network namespace is the end of its init, and so of all of it.
+    The end of what is in a host's network namespace is the end of its init, and so of all of it;
+    what ran it then removes files of its own, and has to be gone before the directory goes.
     """
     table = ["nft", "delete", "table", "ip", record.run_id]
     subprocess.run(table, capture_output=True, check=False)
     for namespace in namespaces_of(record.run_id):
         if not namespace.endswith("-switch"):
             kill_until_none(partial(pids_in, namespace))
+    kill_until_none(partial(bearing, f"{MARK}={record.scratch}/"))
     for name in record.hosts:
         unmounted(record.scratch / name / "root")
     tear_down(record)

@@ -11,6 +11,8 @@ from hosts.commands import HostsFailed, run
 
 BOOTS_WITHIN_S = 60.0
 SSH_PORT = 22
+MARK = "FLIGHTMODE_HOST"
+"""In the environment of what runs a host: its directory."""
 REBOOTS = 133
 """What systemd-nspawn with --keep-unit ends with, so that whoever started it starts it again."""
 _POLL_S = 0.1
@@ -67,7 +69,7 @@ class Machine:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, "SYSTEMD_LOG_LEVEL": "warning"},
+                env={**os.environ, "SYSTEMD_LOG_LEVEL": "warning", MARK: f"{self.home}"},
             )
 
     def wait_for_ssh(self, within_s: float = BOOTS_WITHIN_S) -> None:

@@ -8,7 +8,9 @@
 //! - the first statement is answered by the error of the table in `hold`, the others by 25P02;
 //! - ROLLBACK ends it, and so does COMMIT: with the tag `ROLLBACK` if the error was told before,
 //!   with the error itself if not.  A driver that looks at no tag would take it for success;
-//! - nothing else ends it, and nothing is ever sent to a server.
+//! - nothing else ends it, and nothing is ever sent to a server;
+//! - a group outside of a transaction whose answers were all heard (by a Flush) when its server was
+//!   lost is such a state too: the next message of it hears of it, and its end ends it.
 //!
 //! Source: `postgres.c`, `exec_simple_query`, `IsTransactionExitStmt`.
 
@@ -39,18 +41,22 @@ pub struct Aftermath {
     portals: HashMap<Vec<u8>, Exit>,
     skipping: bool,
     over: bool,
+    /// It is the rest of a group outside of a transaction, and over with its first `ReadyForQuery`.
+    is_group: bool,
 }
 
 impl Aftermath {
     /// `untold`: the error, if nobody was waiting for a reply that it could be told in.
     /// `skipping`: it was told in a group whose Sync has not come (see `flow`).
-    pub fn new(untold: Option<Failure>, skipping: bool) -> Self {
+    /// `status`: what the client's transaction is in now; Idle for a group outside of one.
+    pub fn new(untold: Option<Failure>, skipping: bool, status: TxStatus) -> Self {
         Self {
             untold,
             statements: HashMap::new(),
             portals: HashMap::new(),
             skipping,
             over: false,
+            is_group: status == TxStatus::Idle,
         }
     }
 
@@ -68,6 +74,9 @@ impl Aftermath {
     pub fn on_message(&mut self, message: &FromClient, out: &mut Vec<u8>) {
         if self.skipping && *message != FromClient::Sync {
             return;
+        }
+        if self.is_group {
+            return self.on_rest_of_group(message, out);
         }
         match *message {
             FromClient::Query(sql) => self.on_query(sql, out),
@@ -110,6 +119,30 @@ impl Aftermath {
             | FromClient::CopyDone
             | FromClient::CopyFail(_)
             | FromClient::Terminate => (),
+        }
+    }
+
+    fn on_rest_of_group(&mut self, message: &FromClient, out: &mut Vec<u8>) {
+        match message {
+            FromClient::Sync | FromClient::Query(_) | FromClient::FunctionCall(_) => {
+                // The group has not committed: its Sync is not answered as if it had.
+                if !self.skipping {
+                    self.refuse(out);
+                }
+                self.skipping = false;
+                self.over = true;
+                self.ready(out);
+            }
+            FromClient::Flush
+            | FromClient::CopyData(_)
+            | FromClient::CopyDone
+            | FromClient::CopyFail(_)
+            | FromClient::Terminate => (),
+            FromClient::Parse(_)
+            | FromClient::Bind(_)
+            | FromClient::Describe(_)
+            | FromClient::Execute { .. }
+            | FromClient::Close(_) => self.fail_group(out),
         }
     }
 
@@ -252,7 +285,7 @@ mod tests {
 
     #[test]
     fn the_first_statement_hears_of_the_failover_and_the_others_wait_for_the_end() {
-        let mut aftermath = Aftermath::new(Some(failure()), false);
+        let mut aftermath = Aftermath::new(Some(failure()), false, TxStatus::Failed);
         let seen = answers(&mut aftermath, &[query("select 1"), query("select 2")]);
         assert_eq!(seen, ["40001", "Failed", "25P02", "Failed"]);
         assert!(!aftermath.is_over());
@@ -265,12 +298,12 @@ mod tests {
 
     #[test]
     fn a_commit_is_never_taken_for_success() {
-        let mut untold = Aftermath::new(Some(failure()), false);
+        let mut untold = Aftermath::new(Some(failure()), false, TxStatus::Failed);
         assert_eq!(answers(&mut untold, &[query("commit")]), ["40001", "Idle"]);
         assert!(untold.is_over());
-        let mut told = Aftermath::new(None, false);
+        let mut told = Aftermath::new(None, false, TxStatus::Failed);
         assert_eq!(answers(&mut told, &[query("end")]), ["ROLLBACK", "Idle"]);
-        let mut untold = Aftermath::new(Some(failure()), false);
+        let mut untold = Aftermath::new(Some(failure()), false, TxStatus::Failed);
         let seen = answers(&mut untold, &extended("commit"));
         let spoken: Vec<_> = seen.iter().map(String::as_str).collect();
         assert_eq!(
@@ -282,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_rollback_by_the_extended_protocol_ends_it_too() {
-        let mut aftermath = Aftermath::new(Some(failure()), false);
+        let mut aftermath = Aftermath::new(Some(failure()), false, TxStatus::Failed);
         let seen = answers(&mut aftermath, &extended("rollback"));
         let spoken: Vec<_> = seen.iter().map(String::as_str).collect();
         assert_eq!(
@@ -300,11 +333,11 @@ mod tests {
 
     #[test]
     fn pitfall_17_an_error_of_ours_drops_the_rest_of_its_group_and_no_more() {
-        let mut aftermath = Aftermath::new(Some(failure()), false);
+        let mut aftermath = Aftermath::new(Some(failure()), false, TxStatus::Failed);
         let group = extended("insert into t values (1)");
         assert_eq!(answers(&mut aftermath, &group), ["40001", "Failed"]);
         assert_eq!(answers(&mut aftermath, &group), ["25P02", "Failed"]);
-        let mut in_group = Aftermath::new(None, true);
+        let mut in_group = Aftermath::new(None, true, TxStatus::Failed);
         let rest = [query("rollback"), FromClient::Sync, query("rollback")];
         assert_eq!(
             answers(&mut in_group, &rest),
@@ -314,7 +347,7 @@ mod tests {
 
     #[test]
     fn a_savepoint_cannot_be_gone_back_to_and_a_chain_of_statements_does_not_end_it() {
-        let mut aftermath = Aftermath::new(None, false);
+        let mut aftermath = Aftermath::new(None, false, TxStatus::Failed);
         let tries = [
             query("rollback to s"),
             query("rollback; select 1"),
@@ -336,7 +369,7 @@ mod tests {
 
     #[test]
     fn an_end_that_begins_another_transaction_is_refused_for_there_is_no_server_to_begin_it() {
-        let mut aftermath = Aftermath::new(None, false);
+        let mut aftermath = Aftermath::new(None, false, TxStatus::Failed);
         let chained = [query("rollback and chain"), query("commit and chain")];
         let seen = answers(&mut aftermath, &chained);
         assert_eq!(seen, ["25P02", "Failed", "25P02", "Failed"]);
@@ -345,8 +378,24 @@ mod tests {
     }
 
     #[test]
+    fn the_rest_of_a_group_hears_of_it_once_and_is_over_with_its_sync() {
+        let idle = || Aftermath::new(Some(failure()), false, TxStatus::Idle);
+        let mut group = idle();
+        assert_eq!(answers(&mut group, &[FromClient::Flush]), [""; 0]);
+        let seen = answers(&mut group, &extended("commit"));
+        assert_eq!(seen, ["40001", "Idle"]);
+        assert!(group.is_over());
+        let mut synced = idle();
+        assert_eq!(answers(&mut synced, &[FromClient::Sync]), ["40001", "Idle"]);
+        assert!(synced.is_over());
+        let mut asked = idle();
+        assert_eq!(answers(&mut asked, &[query("select 1")]), ["40001", "Idle"]);
+        assert!(asked.is_over());
+    }
+
+    #[test]
     fn a_rollback_that_was_prepared_before_ends_it() {
-        let mut aftermath = Aftermath::new(None, false);
+        let mut aftermath = Aftermath::new(None, false, TxStatus::Failed);
         aftermath.knows(b"r", Exit::Rollback);
         let seen = answers(
             &mut aftermath,

@@ -161,6 +161,11 @@ impl Flow {
         self.skipping
     }
 
+    /// Whether the client is in a group of which all that it has sent is answered, without error.
+    pub fn is_quiet_in_group(&self) -> bool {
+        self.open_group && !self.is_running() && !self.skipping
+    }
+
     /// Whether the client is in a group: it has sent a part of it, and no Sync.
     pub fn is_in_group(&self) -> bool {
         self.open_group
@@ -257,12 +262,9 @@ impl Flow {
                 instead.push(Instead::Ready);
             }
         }
-        if self.open_group && !self.skipping {
-            if !told {
-                instead.push(Instead::Error);
-            }
-            self.skipping = true;
-        }
+        // In a group of which nothing is owed nobody waits for a word: an error that answers
+        // nothing is none that a driver could take.  The next message of it hears of the loss.
+        self.skipping |= self.open_group && told;
         self.failed = false;
         self.copy = Copy::None;
         instead

@@ -149,6 +149,10 @@ impl Session {
         let Some(step) = step_of(message) else {
             return self.on_unanswered(message, raw, ledger);
         };
+        if self.has_only_prepared() {
+            // What it has seen so far holds at any server: from here on it may run again.
+            std::mem::take(&mut self.unit).end(ledger);
+        }
         let sent = self.flow.on_sent(step, whose);
         match sent {
             Sent::Drop => return sent,

@@ -9,7 +9,7 @@ use crate::aftermath::{exit_of, Aftermath};
 use crate::flow::{Flow, Instead};
 use crate::hold::{on_server_lost, Failure, Moment, Verdict};
 use crate::statement::Pin;
-use crate::unit::Ledger;
+use crate::unit::{Effect, Ledger};
 
 impl Session {
     /// The server has refused what was sent for a reason that another would not have, and is given
@@ -54,7 +54,7 @@ impl Session {
     /// The server is gone: killed, cut off, fenced, or of an old term.
     pub fn on_server_lost(&mut self, ledger: &mut Ledger) -> Lost {
         let was_failed = self.flow.status() == TxStatus::Failed;
-        let is_between = self.flow.is_free();
+        let is_between = self.flow.is_free() || self.has_only_prepared();
         let loss = std::mem::take(&mut self.unit).on_server_lost(ledger);
         self.settings.rollback();
         self.running.clear();
@@ -90,10 +90,11 @@ impl Session {
             }
         }
         self.flow.set_status(failure.after);
-        if failure.after == TxStatus::Failed {
+        let is_quiet = self.flow.is_quiet_in_group();
+        if failure.after == TxStatus::Failed || is_quiet {
             let is_told = was_failed || instead.contains(&Instead::Error);
-            let untold = (!is_told).then(|| failure.clone());
-            let mut aftermath = Aftermath::new(untold, self.flow.is_skipping());
+            let untold = (!is_told || is_quiet).then(|| failure.clone());
+            let mut aftermath = Aftermath::new(untold, self.flow.is_skipping(), failure.after);
             for (name, (_, sql)) in &self.statements {
                 if let Some(exit) = exit_of(sql) {
                     aftermath.knows(name, exit);
@@ -102,6 +103,16 @@ impl Session {
             self.aftermath = Some(aftermath);
         }
         Lost::Tell(out)
+    }
+
+    /// Whether the client is in a group that has only made statements ready and asked what they
+    /// look like, and has heard all of it.  Any server goes on from there: some drivers do this
+    /// before each new statement, by a Flush.
+    pub(super) fn has_only_prepared(&self) -> bool {
+        self.flow.is_quiet_in_group()
+            && self.flow.status() == TxStatus::Idle
+            && self.portals.is_empty()
+            && self.unit.effect() == Effect::ReadOnly
     }
 
     fn farewell(&self, moment: Moment) -> Vec<u8> {

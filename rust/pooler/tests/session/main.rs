@@ -237,6 +237,95 @@ fn a_read_whose_answer_was_begun_is_told_that_it_is_safe_to_retry() {
     assert!(client.session.may_release());
 }
 
+/// Parse and Describe of a named statement, and a Flush: the server has answered.
+fn prepares(client: &mut Client, sql: &str) {
+    client.says(&FromClient::Parse(Parse {
+        name: b"s",
+        sql: sql.as_bytes(),
+        types: b"",
+    }));
+    client.says(&FromClient::Describe(Object::Statement(b"s")));
+    client.says(&FromClient::Flush);
+    client.hears(&FromServer::ParseComplete);
+    client.hears(&FromServer::ParameterDescription(&[0, 0]));
+    client.hears(&FromServer::NoData);
+}
+
+fn binds(client: &mut Client) {
+    client.says(&FromClient::Bind(Bind {
+        portal: b"",
+        statement: b"s",
+        values: &[0; 6],
+    }));
+}
+
+#[test]
+fn a_group_that_has_only_prepared_goes_on_at_another_server() {
+    let mut client = Client::new();
+    prepares(&mut client, "select 1");
+    assert!(!client.session.may_release(), "its group is not over");
+    assert_eq!(client.loses(), Lost::Nothing);
+    assert!(!client.session.is_in_aftermath() && !client.session.may_release());
+    binds(&mut client);
+    client.says(&FromClient::Execute {
+        portal: b"",
+        max_rows: 0,
+    });
+    client.says(&FromClient::Sync);
+    let Lost::RunAgain(sent) = client.loses() else {
+        panic!("it only read, and has seen nothing of it")
+    };
+    let tags: Vec<_> = sent.iter().map(|message| message[0]).collect();
+    assert_eq!(tags, b"BES");
+}
+
+#[test]
+fn a_write_behind_what_was_prepared_is_in_doubt() {
+    let mut client = Client::new();
+    prepares(&mut client, "insert into t values (1)");
+    binds(&mut client);
+    client.says(&FromClient::Execute {
+        portal: b"",
+        max_rows: 0,
+    });
+    client.says(&FromClient::Sync);
+    assert_eq!(client.is_told(), ["08007", "Idle"]);
+}
+
+#[test]
+fn nobody_is_told_what_nobody_has_asked_for() {
+    let mut bound = Client::new();
+    prepares(&mut bound, "select 1");
+    binds(&mut bound);
+    bound.hears(&FromServer::BindComplete);
+    assert_eq!(
+        bound.is_told(),
+        [""; 0],
+        "an error now would answer nothing"
+    );
+    assert!(bound.session.is_in_aftermath());
+    let mut out = Vec::new();
+    let execute = FromClient::Execute {
+        portal: b"",
+        max_rows: 0,
+    };
+    for message in [execute, FromClient::Sync] {
+        bound.session.on_aftermath(&message, &mut out);
+    }
+    assert_eq!(words(&out), ["40001", "Idle"]);
+    assert!(bound.session.may_release());
+
+    let mut open = Client::new();
+    open.query("begin", "BEGIN", TxStatus::Open);
+    prepares(&mut open, "insert into t values (1)");
+    assert_eq!(open.is_told(), [""; 0]);
+    let mut out = Vec::new();
+    for message in [FromClient::Sync, FromClient::Query(b"rollback")] {
+        open.session.on_aftermath(&message, &mut out);
+    }
+    assert_eq!(words(&out), ["Failed", "ROLLBACK", "Idle"]);
+}
+
 #[test]
 fn a_write_of_its_own_is_in_doubt_even_when_its_tag_was_seen() {
     let mut client = Client::new();
