@@ -203,6 +203,12 @@ impl Unit {
         is_whole.then(|| self.sent.clone())
     }
 
+    /// Whether all that was sent of it is messages with one of these tags.
+    pub fn consists_of(&self, tags: &[u8]) -> bool {
+        let is_one = |message: &Bytes| message.first().is_some_and(|tag| tags.contains(tag));
+        !self.too_large && self.sent.iter().all(is_one)
+    }
+
     /// It is not to run again, whatever happens.
     pub fn on_enough(&mut self, ledger: &mut Ledger) {
         self.forget(ledger);

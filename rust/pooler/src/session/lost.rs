@@ -9,7 +9,7 @@ use crate::aftermath::{exit_of, Aftermath};
 use crate::flow::{Flow, Instead};
 use crate::hold::{on_server_lost, Failure, Moment, Verdict};
 use crate::statement::Pin;
-use crate::unit::{Effect, Ledger};
+use crate::unit::Ledger;
 
 impl Session {
     /// The server has refused what was sent for a reason that another would not have, and is given
@@ -111,8 +111,7 @@ impl Session {
     pub(super) fn has_only_prepared(&self) -> bool {
         self.flow.is_quiet_in_group()
             && self.flow.status() == TxStatus::Idle
-            && self.portals.is_empty()
-            && self.unit.effect() == Effect::ReadOnly
+            && self.unit.consists_of(b"PDCH")
     }
 
     fn farewell(&self, moment: Moment) -> Vec<u8> {

@@ -293,6 +293,25 @@ fn a_write_behind_what_was_prepared_is_in_doubt() {
 }
 
 #[test]
+fn a_group_that_has_run_anything_does_not_go_on_as_if_it_had_not() {
+    let mut client = Client::new();
+    prepares(&mut client, "set a to 1");
+    binds(&mut client);
+    client.says(&FromClient::Execute {
+        portal: b"",
+        max_rows: 0,
+    });
+    client.says(&FromClient::Close(Object::Portal(b"")));
+    client.says(&FromClient::Flush);
+    client.hears(&FromServer::BindComplete);
+    client.done("SET");
+    client.hears(&FromServer::CloseComplete);
+    assert_eq!(client.is_told(), [""; 0]);
+    assert!(client.session.is_in_aftermath());
+    assert_eq!(client.setting("a"), None);
+}
+
+#[test]
 fn nobody_is_told_what_nobody_has_asked_for() {
     let mut bound = Client::new();
     prepares(&mut bound, "select 1");
