@@ -421,3 +421,18 @@ def test_pitfall_56_who_waits_and_gets_nothing_hears_why_and_stays(stage: Stage)
         assert [tag for tag, _ in told][-2:] == ["E", "Z"]
         holder.execute("ROLLBACK")
         assert wire.ask(query("SELECT 1")) == ["T", "1", "SELECT 1", "I"]
+
+
+@pytest.mark.parametrize("name", ["", "s"], ids=["unnamed", "named"])
+def test_a_statement_prepared_by_a_flush_is_run_by_another_server_when_its_own_dies(
+    stage: Stage, name: str
+) -> None:
+    """As asyncpg does with each new statement; an error unasked would end its connection."""
+    ours = "backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    with client(stage.port) as wire:
+        wire.send(parse("SELECT 7 AS n", name), describe(name), FLUSH)
+        assert [wire.next()[0] for _ in range(3)] == ["1", "t", "T"]
+        killed = f"SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE {ours}"
+        assert stage.value(killed) == 1
+        assert wire.ask(bind(name), execute(), SYNC) == ["2", "7", "SELECT 1", "I"]
+        assert wire.ask(query("SELECT 8")) == ["T", "8", "SELECT 1", "I"]
