@@ -8,63 +8,19 @@ from typing import Annotated
 import typer
 
 from flightmode import __version__
-from flightmode.cli.commands import (
-    adoptable,
-    changes,
-    check,
-    failover,
-    init,
-    life,
-    logs,
-    nodes,
-    pause,
-    processes,
-    provision,
-    proxy,
-    status,
-    switchover,
-    upgrade,
-    why,
-)
 from flightmode.cli.show import err
+from flightmode.cli.verbs import Verbs
 from flightmode.errors import FlightmodeError
 
 app = typer.Typer(
     name="flightmode",
+    cls=Verbs,
     help="PostgreSQL that fails over by itself and loses nothing it acknowledged.",
     epilog="Every error has a code (docs/reference/errors.md) and a hint: what to type next.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-_LOOK, _ACT, _BUILD, _RUN = "Look", "Act", "Build", "Started by systemd"
-for _verb, _panel in (
-    (status.status, _LOOK),
-    (why.why, _LOOK),
-    (logs.logs, _LOOK),
-    (why.replay, _LOOK),
-    (switchover.switchover, _ACT),
-    (failover.failover, _ACT),
-    (pause.pause, _ACT),
-    (pause.resume, _ACT),
-    (nodes.restart, _ACT),
-    (nodes.reload, _ACT),
-    (nodes.reinit, _ACT),
-    (init.init, _BUILD),
-    (adoptable.adoptable, _BUILD),
-    (check.check, _BUILD),
-    (provision.provision, _BUILD),
-    (upgrade.upgrade, _BUILD),
-    (life.destroy, _BUILD),
-    (processes.agent, _RUN),
-    (processes.fence, _RUN),
-):
-    app.command(rich_help_panel=_panel)(_verb)
-app.add_typer(changes.config, rich_help_panel=_BUILD)
-app.add_typer(changes.certs, rich_help_panel=_BUILD)
-app.add_typer(life.node, rich_help_panel=_BUILD)
-app.add_typer(proxy.app, rich_help_panel=_RUN)
 
 
 def _version(wanted: bool) -> None:

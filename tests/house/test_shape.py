@@ -9,6 +9,8 @@ from pathlib import Path
 import grimp
 import pytest
 
+from flightmode.cli.verbs import VERBS
+
 ROOT = Path(__file__).parents[2]
 DOORS = (
     "flightmode.cli.main",
@@ -109,6 +111,7 @@ def with_packages(modules: set[str]) -> set[str]:
 def test_every_module_is_reached_from_a_door_or_from_a_test() -> None:
     graph = grimp.build_graph("flightmode", cache_dir=None)
     doors = {module for module in graph.modules if module.endswith(".__main__")} | set(DOORS)
+    doors |= {verb.module for verb in VERBS.values()}
     assert doors <= graph.modules, "a door is missing"
     reached = with_packages((doors | imported_by_tests()) & graph.modules)
     fresh = reached
