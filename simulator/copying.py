@@ -49,6 +49,7 @@ async def _work(server: SimServer, member: str, takes: Takes) -> Data:
 async def clone(server: SimServer, member: str, takes: Takes) -> None:
     """Beside the old directory, which is kept (I10)."""
     server.busy_with = "clone"
+    server.copy_begins("clone")
     try:
         await takes(0.05)
         source = _source(server, member)
@@ -70,6 +71,7 @@ async def rewind(server: SimServer, member: str, takes: Takes) -> None:
     data = server.data
     assert data is not None
     server.busy_with = "rewind"
+    server.copy_begins("rewind")
     try:
         await _source_ready(server, member, takes)
         data.unfinished = "rewind"

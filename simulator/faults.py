@@ -9,7 +9,7 @@ from flightmode.store.port import Op, Put
 from simulator.history import Awoke
 from simulator.node import CLUSTER, SimNode
 from simulator.postgres import PRIMARY
-from simulator.store import Moods
+from simulator.store import UNTIL_OVERTAKEN_S, Moods
 from simulator.world import APP, DATABASES, NODES, World
 
 # So long after a swap in doubt its leader still sees the store.
@@ -72,6 +72,7 @@ class Faults:
         world.network.repair_all()
         world.etcd.moods = Moods()
         world.etcd.hold = lambda _: None
+        world.etcd.held = None
         world.etcd.down.clear()
         world.weather.copy_fails = world.weather.start_fails = 0.0
         world.weather.promote_slow = world.weather.recovery_slow = 0.0
@@ -266,6 +267,52 @@ class Faults:
         server.stuck = True
         self._for(fault, server.unstick)
 
+    def _wedge_promotion(self, fault: Fault, node: str) -> None:
+        """Postgres there does not come out of recovery, until it is started again."""
+        self._world.servers[node].wedged = True
+
+    def _cut_promotion(self, fault: Fault, node: str) -> None:
+        """It dies when the signal file is gone and the new timeline not yet begun."""
+        self._world.servers[node].cut_short = True
+
+    def _hang_at_resume(self, fault: Fault, node: str) -> None:
+        """The leader's agent hangs as soon as it has sent the swap that ends a pause."""
+        etcd, key, world = self._world.etcd, keys.state(CLUSTER), self._world
+
+        def hold(ops: tuple[Op, ...]) -> float | None:
+            for op in ops:
+                if isinstance(op, Put) and op.key == key and self._resumes(op):
+                    etcd.hold = lambda _: None
+                    world.loop.call_later(0.0, self.happen, Fault(0.0, "hang agent", node, 12.0))
+            return None
+
+        etcd.hold = hold
+
+    def _resumes(self, put: Put) -> bool:
+        before = self._world.state
+        paused = before is not None and before.pause is not None
+        return paused and codec.load(ClusterState, put.value).pause is None
+
+    def _overtaken_swap(self, fault: Fault, node: str) -> None:
+        """The next swap of that leader to mode `other` is held up until its next swap arrives.
+
+        Its agent dies as it has sent it, and is started again; the leader is cut off from
+        everybody as soon as both have been carried out.
+        """
+        etcd, key, world = self._world.etcd, keys.state(CLUSTER), self._world
+
+        def hold(ops: tuple[Op, ...]) -> float | None:
+            for op in ops:
+                if isinstance(op, Put) and op.key == key and (node, fault.other) == _said(op):
+                    etcd.hold = lambda _: None
+                    dies = Fault(0.0, "kill agent", node, _SOON_S)
+                    world.loop.call_later(0.0, self.happen, dies)
+                    return UNTIL_OVERTAKEN_S
+            return None
+
+        etcd.hold = hold
+        etcd.overtaken = lambda: self.happen(Fault(0.0, "cut", node, fault.lasts_s))
+
     def _hang_postmaster(self, fault: Fault, node: str) -> None:
         """SIGSTOP for the postmaster alone."""
         self._sicken(fault, node, "hung")
@@ -275,7 +322,10 @@ class Faults:
         self._sicken(fault, node, "stalled")
 
     def _fill_disk(self, fault: Fault, node: str) -> None:
-        self._sicken(fault, node, "full")
+        server = self._world.nodes[node].server
+        if server is not None:
+            server.full_since_s = self._world.loop.time()
+            self._for(fault, lambda: setattr(server, "full_since_s", None))
 
     def _sicken(self, fault: Fault, node: str, how: str) -> None:
         server = self._world.nodes[node].server

@@ -147,6 +147,19 @@ class Discarded:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyBegan:
+    """A program begins to write a node's data directory: a clone, or a rewind."""
+
+    at_s: float
+    node: str
+    how: str
+    state: ClusterState | None
+    """As etcd really has it in this moment …"""
+    since_s: float
+    """… and since when its leader, mode and sync set are so."""
+
+
+@dataclass(frozen=True, slots=True)
 class Broke:
     """Our own code failed in a way that nobody foresaw."""
 
@@ -200,6 +213,7 @@ Fact = (
     | PermissionEnded
     | Awoke
     | Discarded
+    | CopyBegan
     | Broke
     | Healed
     | Looked

@@ -1,6 +1,15 @@
 """The planted bugs: what a tired engineer might have written instead.
 
-Each breaks one sentence of the rules (S1-S10), and nothing else.
+Each breaks one sentence of the rules (S1-S10), and nothing else.  Where a second rule covers
+for the first, the mutant takes both away, because with one of them nothing can go wrong:
+
+- Who is counted on is rewound: who leads begins with nobody counted on, and adds only who streams
+  in its own history, which always fits it.
+- Two timelines of one number: two nodes are promoted apart only when a person forces it, and who
+  is passed over by that is copied anew, whatever its timeline is called.
+- What an earlier life knew: the first renewal of a life goes before everything else that it
+  decides, and what follows a swap that failed is not done; so a swap of before has either been
+  carried out by then, and ours fails, or it never will be.
 """
 
 from dataclasses import dataclass
@@ -290,6 +299,11 @@ MUTANTS = (
                 "    if leader is not None and not fits and _counted_on(view):\n",
                 "    if view.now_s < 0:\n",
             ),
+            (
+                "decide/election.py",
+                "        mode=Mode.SOLO,\n        sync=(),\n",
+                "        mode=Mode.SYNC,\n        sync=(state.leader,),\n",
+            ),
         ),
     ),
     Mutant(
@@ -314,6 +328,11 @@ MUTANTS = (
                 "decide/following.py",
                 "    if data.timeline == leader.history.timeline:\n        return True\n",
                 "",
+            ),
+            (
+                "decide/following.py",
+                "    if view.me.name in state_of(view).passed_over:\n",
+                "    if view.now_s < 0:\n",
             ),
         ),
     ),
@@ -414,6 +433,11 @@ MUTANTS = (
                 "decide/permission.py",
                 "return view.store.saw_term_begin or (view.renewed is not None",
                 "return view.now_s > 0 or (view.renewed is not None",
+            ),
+            (
+                "decide/leading.py",
+                "        return before(decision, renew(view))\n",
+                "        return replace(decision, actions=(*decision.actions, renew(view)))\n",
             ),
         ),
     ),

@@ -43,14 +43,18 @@ class SimServer:
         self.promoting = False
         self.stuck = False
         """Its next promotion does not end."""
+        self.wedged = False
+        """Its next promotion does not end in this life of Postgres."""
+        self.cut_short = False
+        """Its next promotion is cut off between its two durable steps."""
         self.ending = False
         """It was asked to end at once (SIGQUIT)."""
         self.hung = False
         """The postmaster is stopped (SIGSTOP): what runs goes on, nothing begins or ends by it."""
         self.stalled = False
         """The disk answers nothing."""
-        self.full = False
-        """The disk has no room: a primary panics at its next segment of WAL."""
+        self.full_since_s: float | None = None
+        """The disk has no room since then: a primary panics at its next segment of WAL."""
         self.busy_with: str | None = None
         """clone | rewind | initdb: its directory is being written by a program."""
         self.life = 0
@@ -72,8 +76,14 @@ class SimServer:
         """WAL has arrived from there."""
         self.became_primary: Callable[[SimServer, bool], None] = lambda *_: None
         self.discarded: Callable[[Discarded], None] = lambda _: None
+        self.copy_begins: Callable[[str], None] = lambda _: None
+        """Its directory is about to be written by that program."""
         self._pid: int | None = None
         self._remnants = False
+
+    @property
+    def full(self) -> bool:
+        return self.full_since_s is not None
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -335,7 +345,8 @@ class SimServer:
         if self.promoting:
             return
         self.promoting = True
-        if self.stuck:
+        if self.stuck or self.wedged:
+            self.wedged = False
             return
         took_s = self.dice.uniform(0.03, 0.12)
         if self.chance(self.weather.promote_slow):
@@ -360,6 +371,10 @@ class SimServer:
         data.wal.flush()
         # StartupXLOG removes the signal, durably, before it writes the new timeline's first record.
         data.signal = False
+        if self.cut_short:
+            self.cut_short = False
+            self.kill_postmaster()
+            return
         self.later(self.dice.uniform(0.0, 0.02), self.flush, self._new_timeline)
 
     def _new_timeline(self) -> None:

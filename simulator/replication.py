@@ -80,9 +80,14 @@ class Receiver:
         data = server.data
         assert data is not None
         for record in records:
-            if record.start == data.wal.end:
-                data.wal.put(record)
-                self.timeline = record.timeline
+            if record.end <= data.wal.end:
+                continue
+            # Bytes are written where they belong: it does not notice that it had others before.
+            end = data.wal.end
+            fits = record.start == end
+            torn = Record(record.timeline, end, record.end, "torn")
+            data.wal.put(record if fits else torn)
+            self.timeline = record.timeline
         if records:
             server.heard_wal(self.source)
             self._unflushed += 1

@@ -21,6 +21,8 @@ from simulator.network import Network
 
 DEADLINE_S = 1.0
 _KEPT_REVISIONS = 30
+UNTIL_OVERTAKEN_S = float("inf")
+"""Of a commit that is held up until a later one to the same key arrives."""
 
 T = TypeVar("T")
 Carried = Callable[["SimStore", float, tuple[Compare, ...], tuple[Op, ...], Txn], None]
@@ -52,6 +54,10 @@ class Etcd:
         self.moods = Moods()
         self.hold: Callable[[tuple[Op, ...]], float | None] = lambda _: None
         """Which commits are held up for so long; what became of them is not told."""
+        self.held: tuple[str, Callable[[], object]] | None = None
+        """A commit that was held up, and the key that it is about."""
+        self.overtaken: Callable[[], None] = lambda: None
+        """It was carried out, right before the one that it should have preceded by far."""
         self.down: set[str] = set()
         """Members whose process does not run."""
         self.leader: str | None = members[-1]
@@ -126,6 +132,10 @@ class Etcd:
         compares: tuple[Compare, ...],
         ops: tuple[Op, ...],
     ) -> Txn:
+        if self.held is not None and any(op.key == self.held[0] for op in ops):
+            (_, act), self.held = self.held, None
+            act()
+            self.loop.call_soon(self.overtaken)
         txn = self.keys.commit(compares, ops)
         self.carried_out(client, sent_s, compares, ops, txn)
         if self.keys.revision - self.keys.compacted > 2 * _KEPT_REVISIONS:
@@ -171,6 +181,9 @@ class SimStore:
             return etcd.carry_out(self, sent_s, compares, ops)
 
         held_s = etcd.hold(ops)
+        if held_s == UNTIL_OVERTAKEN_S:
+            etcd.held = (ops[0].key, act)
+            return await self._ask(act, lost=True, told=True)
         if held_s is not None:
             etcd.loop.call_later(held_s, self._late, act)
             return await self._ask(act, lost=True, told=True)

@@ -15,6 +15,7 @@ from simulator.heartbeats import Heartbeats
 from simulator.history import (
     BecamePrimary,
     Broke,
+    CopyBegan,
     History,
     Looked,
     PermissionEnded,
@@ -37,6 +38,8 @@ APP = "app"
 _ROAMING = 3
 # What another node said of its silence may be so old.
 _SAID_S = 2.4
+# A disk that is full for so long has been seen by an agent that runs, before it claims.
+_SEEN_S = 2.0
 
 POLICY = Policy(
     nodes=tuple(
@@ -72,7 +75,7 @@ class World:
         self.heartbeats.begin(self.nodes)
         self.heartbeats.granted = self._promised
         self.state: ClusterState | None = None
-        self._changed_s = 0.0
+        self._changed_s = self._meant_s = 0.0
         self.served: set[str] = set()
         self._key = keys.state(CLUSTER)
         self._requests = count(1)
@@ -103,6 +106,7 @@ class World:
         server.became_primary = self._became_primary
         server.heard_wal = lambda source: self._heard_wal(source, name)
         server.discarded = self.history.add
+        server.copy_begins = lambda how: self._copy_begins(name, how)
         fence.ended = lambda why, primary: self._permission_ended(node, why, primary=primary)
         return server
 
@@ -159,10 +163,14 @@ class World:
             server = self.servers[new.leader]
             holds = self.rows_of(server)
             busy = server.busy_with or (server.data.unfinished if server.data else "no data")
+            if new.leader == client.node and self._had_no_room(server, client):
+                busy = "no room on its disk"
             ran = old is not None and self._runs(old.leader) and not self._starved(old.leader)
             if old is not None:
                 missed_s = self._missed_s(client, sent_s, old.leader)
         self._changed_s = self.loop.time()
+        if old is None or new is None or _meaning(old) != _meaning(new):
+            self._meant_s = self.loop.time()
         fact = StateChanged(
             at_s=self.loop.time(),
             node=client.node,
@@ -179,6 +187,16 @@ class World:
             missed_s=missed_s,
         )
         self.history.add(fact)
+
+    def _had_no_room(self, server: SimServer, client: SimStore) -> bool:
+        """Since long before the claim was decided: its agent has had the time to see it."""
+        full_since_s, node = server.full_since_s, self.nodes[client.node]
+        if full_since_s is None or not node.agent_well or client.life != client.host.life:
+            return False
+        return self.loop.time() - full_since_s > _SEEN_S
+
+    def _copy_begins(self, name: str, how: str) -> None:
+        self.history.add(CopyBegan(self.loop.time(), name, how, self.state, self._meant_s))
 
     def _missed_s(self, client: SimStore, sent_s: float, lost: str) -> float | None:
         """As the machines really were; None: it was sent in an earlier life of its machine."""
@@ -265,6 +283,10 @@ class World:
         self.served.clear()
         why = "; ".join(f"{name}: {_why(node)}" for name, node in self.nodes.items())
         return Looked(self.loop.time(), primaries, served, synced, why)
+
+
+def _meaning(state: ClusterState) -> tuple[object, ...]:
+    return state.term, state.mode, state.sync
 
 
 def _why(node: SimNode) -> str:

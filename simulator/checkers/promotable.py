@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from flightmode.model.cluster import ClusterState
 from flightmode.model.policy import Policy
 from simulator.checkers.judging import FORCED, Violation
-from simulator.history import BecamePrimary, History, StateChanged
+from simulator.history import BecamePrimary, CopyBegan, History, StateChanged
+
+# So long after a change of the sync set a node that runs knows of it.
+_KNOWN_S = 1.0
 
 
 def only_the_promotable_lead(history: History, policy: Policy) -> Iterator[Violation]:
@@ -24,6 +27,11 @@ def only_the_promotable_lead(history: History, policy: Policy) -> Iterator[Viola
                     yield Violation(fact.at_s, "I5", what)
                 if fact.busy is not None:
                     what = f"{new.leader} leads term {new.term}; its data: {fact.busy}"
+                    yield Violation(fact.at_s, "I5", what)
+            case CopyBegan(state=ClusterState() as state) if fact.node in state.sync:
+                # A swap that was under way for long may say so at any moment.
+                if fact.at_s - fact.since_s > _KNOWN_S:
+                    what = f"a {fact.how} of {fact.node} begins while it is counted on"
                     yield Violation(fact.at_s, "I5", what)
             case _:
                 pass
