@@ -3,7 +3,7 @@
 import aiohttp
 
 from chaos.nemeses.scene import PRIMARY, Nemesis, Scene, nothing
-from flightmode.demo.switching import ask_for_switchover
+from flightmode.demo.asking import ask_for_switchover
 from flightmode.errors import RehearsalFailed
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from flightmode.agent.clock import Clock
+from flightmode.demo.asking import ask_for_switchover, until_well
 from flightmode.demo.cluster import NODES, WITNESS, DemoCluster, Picture
 from flightmode.demo.killing import alive
 from flightmode.demo.ledger import Attempt, Outcome, write_gap
 from flightmode.demo.proxied import Application, Seen, seen
-from flightmode.demo.switching import ask_for_switchover
 from flightmode.errors import RehearsalFailed
 from flightmode.model.server import Run
 
@@ -250,6 +250,7 @@ async def kill_agent(stage: Stage, primary: str) -> str:
 async def agent_on(stage: Stage, primary: str) -> str:
     """It is started again."""
     await stage.cluster.start_agent(primary)
+    await until_well(stage.cluster, primary)
     return ""
 
 

@@ -7,11 +7,11 @@ import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 import pytest
 import pytest_asyncio
 
 from flightmode.agent.clock import SystemClock
+from flightmode.demo.asking import until_well
 from flightmode.demo.cluster import DATABASES
 from flightmode.demo.killing import alive
 from flightmode.demo.loopback import LoopbackLab
@@ -31,7 +31,6 @@ from tests.integration.live_cluster import (
     errors_since,
     live,
     needs_servers,
-    until,
     verdict_of,
 )
 
@@ -106,7 +105,7 @@ async def test_no_client_notices_that_an_agent_died(
         old.send_signal(how)
         assert await old.wait() == (-how if how is signal.SIGKILL else 0)
         await here.cluster.start_agent(node)
-        await looks_again(here, node)
+        await until_well(here.cluster, node)
         await acknowledged(workload)
         after = await here.whole()
         assert errors_since(workload, began) == []
@@ -133,18 +132,6 @@ async def backends_of(here: Live, node: str) -> set[tuple[Any, ...]]:
     """The clients' backends, each by its pid and the time of its start."""
     mine = "SELECT pid, backend_start FROM pg_stat_activity WHERE application_name = '{}'"
     return set(await here.sql(node, mine.format("flightmode-ledger")))
-
-
-async def looks_again(here: Live, node: str) -> None:
-    """Wait until a new agent has had its first look, and does its part."""
-
-    async def well() -> bool:
-        try:
-            return (await here.asks(node, "/health")).status == 200
-        except aiohttp.ClientError:
-            return False
-
-    await until(well, f"the agent of {node} to be well")
 
 
 # ------------------------------------------------------------------ the judge
