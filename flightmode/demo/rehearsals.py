@@ -248,9 +248,13 @@ async def kill_agent(stage: Stage, primary: str) -> str:
 
 
 async def agent_on(stage: Stage, primary: str) -> str:
-    """It is started again."""
-    await stage.cluster.start_agent(primary)
-    await until_well(stage.cluster, primary)
+    """It is started again, and has seen that the standby lives: until then it would start a
+    Postgres that dies again in its place, rather than hand over to who may be dead."""
+    cluster, standby = stage.cluster, _standby_of(stage, primary)
+    await cluster.start_agent(primary)
+    await until_well(cluster, primary)
+    first = await cluster.until(lambda p: standby in p.members, "the standby's record")
+    await cluster.until(lambda p: p.members[standby] != first.members[standby], "a newer one")
     return ""
 
 
