@@ -154,6 +154,18 @@ class Faults:
         sim.kill_agent()
         self._for(fault, sim.start_agent)
 
+    def _retime(self, fault: Fault, node: str) -> None:
+        """Its agent starts anew with `timing.ttl_s = amount`, and later with the others'."""
+        sim = self._world.nodes[node]
+
+        def restart(ttl_s: float) -> None:
+            sim.ttl_s = ttl_s
+            sim.kill_agent()
+            sim.start_agent()
+
+        restart(fault.amount)
+        self._for(fault, lambda: restart(self._world.policy.ttl_s))
+
     def _hang_agent(self, fault: Fault, node: str) -> None:
         sim = self._world.nodes[node]
         sim.hang_agent()

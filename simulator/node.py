@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 from flightmode.agent.act import Done
@@ -75,6 +76,8 @@ class SimNode:
         self.journal = StoryJournal(node.name, history, host.loop)
         self._etcd = etcd
         self._policy = policy
+        self.ttl_s = policy.ttl_s
+        """What the next agent goes by: its flightmode.toml may not be the others'."""
         self._history = history
         self._dice = dice
         self._task: asyncio.Task[None] | None = None
@@ -121,7 +124,8 @@ class SimNode:
         placing = SimPlacing(self._etcd, self._gate)
         hands = Hands(self.host.clock, store, CLUSTER, postgres, fence, placing, self.pulse)
         identity = Identity(self.node, f"machine-{self.name}", "sim")
-        self.agent = Agent(identity, self._policy, hands, self.journal)
+        policy = replace(self._policy, ttl_s=self.ttl_s)
+        self.agent = Agent(identity, policy, hands, self.journal)
         self.agent_since_s = self.host.loop.time()
         self._task = asyncio.get_running_loop().create_task(self.agent.run())
         self._task.add_done_callback(self._agent_ended)

@@ -59,8 +59,28 @@ MUTANTS = (
         (
             (
                 "decide/election.py",
-                "    if silent_for_s(view) >= view.policy.ttl_s:\n        return f",
-                "    if silent_for_s(view) >= view.policy.ttl_s / 2:\n        return f",
+                "    if silent_for_s(view) >= lease_s(view):\n        return f",
+                "    if silent_for_s(view) >= lease_s(view) / 2:\n        return f",
+            ),
+        ),
+    ),
+    Mutant(
+        "who waits goes by its own ttl",
+        (
+            (
+                "decide/permission.py",
+                "    return max(view.policy.ttl_s, state_of(view).ttl_s)\n",
+                "    return view.policy.ttl_s\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "what is left of a longer permission is forgotten",
+        (
+            (
+                "decide/permission.py",
+                "    return max(view.policy.ttl_s, fence.deadline_s - view.now_s)\n",
+                "    return view.policy.ttl_s\n",
             ),
         ),
     ),

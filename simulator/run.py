@@ -69,11 +69,12 @@ def plan_of(seed: int, *, slow: bool = False) -> Plan:
     apart = Random(f"{seed} fast")
     fast = not slow and apart.random() < _FAST
     muffled = schedule.muffled(apart, _UP_S, until_s) if fast else ()
+    retimed = schedule.retimed(Random(f"{seed} retimed"), _UP_S, until_s)
     kind, faults = weather.drawn(dice), schedule.drawn(dice, begin_s, until_s)
     return Plan(
         seed,
         kind,
-        tuple(sorted((*faults, *muffled), key=lambda fault: fault.at_s)),
+        tuple(sorted((*faults, *muffled, *retimed), key=lambda fault: fault.at_s)),
         until_s,
         dice.choice(("", "leader", "leader", "standby", "wit")),
         dice.choice(("power", "cut")),

@@ -41,6 +41,18 @@ def muffled(dice: Random, begin_s: float, end_s: float) -> tuple[Fault, ...]:
     return tuple(faults)
 
 
+def retimed(dice: Random, begin_s: float, end_s: float) -> tuple[Fault, ...]:
+    """A shorter ttl is rolled out, node by node, in some runs; drawn apart from the rest."""
+    if dice.random() > 0.2:
+        return ()
+    at_s, amount = dice.uniform(begin_s, end_s), dice.choice((2.5, 3.5))
+    nodes = dice.sample(NODES, dice.randint(1, len(NODES)))
+    return tuple(
+        Fault(at_s + dice.uniform(0.0, 4.0), "retime", node, dice.uniform(1.0, 20.0), "", amount)
+        for node in nodes
+    )
+
+
 def _database(dice: Random) -> str:
     return dice.choice(("leader", "leader", "standby", *DATABASES))
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import structlog
 
 from flightmode.agent.clock import Clock
-from flightmode.decide.lease import leased_until_s, promises, whom_to_ask
+from flightmode.decide.lease import leased_until_s, promised_for_s, promises, whom_to_ask
 from flightmode.errors import FenceError
 from flightmode.fence.port import Fence
 from flightmode.model.lease import Leased
@@ -47,11 +47,12 @@ class LeaseBook:
         """For how long we promise `node` not to claim; None: we don't.  The promise stands."""
         if self._claiming or not promises(self._tracker.view, self._me, node, term):
             return None
-        until_s = self._clock.now_s() + self._policy.ttl_s
-        if until_s - self.granted_until_s > 2 * self._policy.ttl_s:
+        for_s = promised_for_s(self._tracker.state, self._policy)
+        until_s = self._clock.now_s() + for_s
+        if until_s - self.granted_until_s > 2 * for_s:
             _log.info("promising not to take over while etcd is silent", leader=node, term=term)
         self.granted_until_s = max(self.granted_until_s, until_s)
-        return self._policy.ttl_s
+        return for_s
 
     @property
     def promised(self) -> bool:

@@ -53,7 +53,15 @@ def _create(view: View) -> Decision:
     term = max([view.fence.term, *(seen.member.term for seen in view.store.members)]) + 1
     why = "the database is there: recording this node as the leader of the first term"
     state = ClusterState(
-        data.system_identifier, term, view.me.name, Mode.SOLO, (), 1, "bootstrap", view.wall_s
+        data.system_identifier,
+        term,
+        view.me.name,
+        Mode.SOLO,
+        (),
+        1,
+        "bootstrap",
+        view.wall_s,
+        ttl_s=view.policy.ttl_s,
     )
     history = HistoryEntry(term, view.me.name, None, "bootstrap", view.wall_s, data.position)
     return answer(

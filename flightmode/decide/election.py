@@ -10,7 +10,7 @@ was lost.
 from dataclasses import replace
 
 from flightmode.decide.answer import SOON_S, answer
-from flightmode.decide.permission import state_of, swap
+from flightmode.decide.permission import lease_s, state_of, swap
 from flightmode.decide.requests import wanted
 from flightmode.decide.suspicion import second_observer, silence_s, suspects
 from flightmode.model.action import Detach, FinishRequest, SwapState
@@ -61,7 +61,7 @@ def _reason(view: View) -> str | None:
         return state.handover.why
     if promised(view):
         return None
-    if silent_for_s(view) >= view.policy.ttl_s:
+    if silent_for_s(view) >= lease_s(view):
         return f"{state.leader} has been silent for {silent_for_s(view):.1f} s"
     return _lost(view)
 
@@ -126,6 +126,6 @@ def _forced(view: View) -> Request | None:
 
 def _forced_reason(view: View, request: Request) -> str | None:
     """Also a forced claim waits until the old leader's permission is certainly over."""
-    if silent_for_s(view) < view.policy.ttl_s or promised(view):
+    if silent_for_s(view) < lease_s(view) or promised(view):
         return None
     return f"{request.asked_by} accepted a loss of data"

@@ -5,7 +5,7 @@ from dataclasses import replace
 from flightmode.decide.answer import IDLE_S, SOON_S, answer, died_starting, recently_failed
 from flightmode.decide.election import election, paused, silent_for_s
 from flightmode.decide.leading import fresh, wrong_data
-from flightmode.decide.permission import state_of
+from flightmode.decide.permission import lease_s, state_of
 from flightmode.decide.requests import own_task, wanted
 from flightmode.decide.suspicion import until_suspicion_s
 from flightmode.model.action import (
@@ -126,7 +126,7 @@ def _until_claim_s(view: View) -> float:
         return SOON_S
     if state.mode is not Mode.SYNC or view.me.name not in state.sync or paused(view):
         return IDLE_S
-    ttl_ends_s = view.policy.ttl_s - silent_for_s(view)
+    ttl_ends_s = lease_s(view) - silent_for_s(view)
     return min(IDLE_S, max(SOON_S, min(ttl_ends_s, until_suspicion_s(view))))
 
 

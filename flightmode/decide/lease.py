@@ -33,6 +33,12 @@ def promises(store: StoreView, me: str, asker: str, term: int) -> bool:
     )
 
 
+def promised_for_s(state: ClusterState | None, policy: Policy) -> float:
+    """How long a promise holds: no longer than a next life of this agent waits in any case."""
+    recorded_s = 0.0 if state is None else state.ttl_s
+    return min(policy.ttl_s, recorded_s or policy.ttl_s)
+
+
 def whom_to_ask(state: ClusterState | None, me: str) -> tuple[str, ...]:
     """Those whose promise a leader needs: all who are promotable."""
     if state is None or state.leader != me or state.mode is not Mode.SYNC:

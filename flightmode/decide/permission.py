@@ -97,5 +97,25 @@ def renew(view: View) -> SwapState:
 
 def swap(view: View, purpose: str, state: ClusterState) -> SwapState:
     """A swap of the state as seen for `state`; every one of them is a renewal too."""
-    renewal = state_of(view).renewal + 1
-    return SwapState(purpose, view.store.state_revision, replace(state, renewal=renewal))
+    ttl_s = _ttl_to_record_s(view) if state.leader == view.me.name else state.ttl_s
+    after = replace(state, renewal=state_of(view).renewal + 1, ttl_s=ttl_s)
+    return SwapState(purpose, view.store.state_revision, after)
+
+
+def _ttl_to_record_s(view: View) -> float:
+    """Our own; or what is left of a longer permission that an earlier life of this agent had.
+
+    The fence is told of a shorter one only after this swap; a pause has its own rule.
+    """
+    state, fence = state_of(view), view.fence
+    if not fence.reachable:
+        return max(view.policy.ttl_s, state.ttl_s)
+    if fence.lifted or fence.deadline_s is None or state.pause is not None:
+        return view.policy.ttl_s
+    # A new term has a new leader, whose fence stands for none of its own before.
+    return max(view.policy.ttl_s, fence.deadline_s - view.now_s)
+
+
+def lease_s(view: View) -> float:
+    """For how long the leader has to be silent: nodes may go by two `timing.ttl_s` for a while."""
+    return max(view.policy.ttl_s, state_of(view).ttl_s)

@@ -24,7 +24,7 @@ def silence_s(view: View) -> float | None:
     if state.leader == view.me.name or listening.since_s is None:
         return None
     database = view.me.kind is NodeKind.DATABASE
-    if database and view.now_s - listening.since_s < view.policy.ttl_s:
+    if database and view.now_s - listening.since_s < max(view.policy.ttl_s, state.ttl_s):
         # What this agent promised in an earlier life is over by then, as on the slow path.
         return None
     heard = listening.of(state.leader)

@@ -56,6 +56,9 @@ class ClusterState:
     pause: Pause | None = None
     crashes_wall_s: tuple[float, ...] = ()
     """When a leader last handed over because its Postgres died (S10's guard); bounded."""
+    ttl_s: float = 0.0
+    """How long the leader's silence has to last before anybody takes over, if that is longer than
+    their own: no permission of the leader outlives it (0: of a version that did not say)."""
     passed_over: tuple[str, ...] = ()
     """Leaders that a forced failover took the lead from, sorted: what they acknowledged may be
     nowhere else, so they come back by a copy beside the old directory, never by a rewind (I10)."""

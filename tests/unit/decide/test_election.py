@@ -36,6 +36,25 @@ def test_a_silent_leader_is_replaced_only_after_a_whole_ttl():
     assert verbs(decide(silent_leader())) == ["Detach"]
 
 
+def test_the_leaders_own_ttl_counts_where_it_is_the_longer_one():
+    """While another `timing.ttl_s` is rolled out, node by node."""
+    patient = replace(SYNC, ttl_s=8.0)
+    early = silent_leader(store=store(patient, state_changed_s=NOW_S - 7.9))
+    assert "Detach" not in verbs(decide(early))
+    late = silent_leader(store=store(patient, state_changed_s=NOW_S - 8.1))
+    assert verbs(decide(late)) == ["Detach"]
+    hasty = replace(SYNC, ttl_s=2.5)
+    early = silent_leader(store=store(hasty, state_changed_s=NOW_S - 4.9))
+    assert "Detach" not in verbs(decide(early)), "nor does a shorter one of the leader's"
+
+
+def test_a_forced_claim_waits_for_the_leaders_own_ttl_too():
+    patient = replace(SYNC, ttl_s=8.0)
+    forced = request(RequestKind.FAILOVER, "fra")
+    early = store(patient, state_changed_s=NOW_S - 7.9, requests=(forced,))
+    assert verbs(decide(silent_leader(store=early, server=DETACHED))) == []
+
+
 def test_nothing_is_claimed_before_the_receiver_is_seen_gone():
     lingering = silent_leader(server=replace(DETACHED, receiver=RECEIVER))
     assert verbs(decide(lingering)) == ["Detach"]

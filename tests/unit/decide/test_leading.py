@@ -8,7 +8,7 @@ from flightmode.decide import decide
 from flightmode.model.action import ExtendFence, StartPostgres, StopPostgres, SwapState
 from flightmode.model.cluster import Handover, Mode, Pause
 from flightmode.model.lsn import Lsn
-from flightmode.model.server import Role, Run
+from flightmode.model.server import FenceView, Role, Run
 from flightmode.model.view import Job, JobKind, Renewed
 from tests.unit.decide.worlds import (
     ABSENT,
@@ -50,6 +50,14 @@ class TestRenewal:
         assert isinstance(swap, SwapState)
         assert swap.purpose == "renew"
         assert swap.state == replace(SYNC, renewal=41)
+
+    def test_what_is_left_of_a_longer_permission_is_recorded_with_the_first_renewal(self):
+        before = leader(renewed=None, fence=replace(ARMED, deadline_s=NOW_S + 8))
+        assert [each.state.ttl_s for each in done(decide(before), SwapState)] == [8.0]
+        unknown = leader(
+            renewed=None, fence=FenceView(False), store=store(replace(SYNC, ttl_s=9.0))
+        )
+        assert {each.state.ttl_s for each in done(decide(unknown), SwapState)} <= {9.0}
 
     def test_permission_counts_from_the_sending(self):
         decision = decide(leader(fence=replace(ARMED, deadline_s=NOW_S + 3)))

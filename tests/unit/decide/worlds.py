@@ -31,7 +31,9 @@ FRA = Node("fra", NodeKind.DATABASE, "10.0.0.2")
 WIT = Node("wit", NodeKind.WITNESS, "10.0.0.3")
 POLICY = Policy(nodes=(AMS, FRA, WIT), bootstrap="ams", pg_major=15)
 
-SYNC = ClusterState(SYSTEM, 3, "ams", Mode.SYNC, ("fra",), 40, "test", WALL_S - 100, "fra")
+SYNC = ClusterState(
+    SYSTEM, 3, "ams", Mode.SYNC, ("fra",), 40, "test", WALL_S - 100, "fra", ttl_s=5.0
+)
 SOLO = replace(SYNC, mode=Mode.SOLO, sync=())
 
 ON_3 = History(3, (Switch(1, Lsn(0x1000000)), Switch(2, Lsn(0x2000000))))
