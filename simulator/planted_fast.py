@@ -7,7 +7,7 @@ _SUSPICION = "decide/suspicion.py"
 _LEASE = "decide/lease.py"
 
 BY_PLAN = {
-    "one observer suffices": "a-fence-hangs-behind-a-cut-link",
+    "one observer suffices": "a-witness-that-said-something-long-ago",
     "the other observer alone suffices": "the-witness-hears-nothing-and-an-agent-hangs",
     "WAL is no sign of life": "a-muted-leader-whose-agent-hangs",
     "a renewal is no sign of life": "a-muted-leader-renews",
@@ -22,7 +22,7 @@ BY_PLAN = {
     "a lost leader is replaced without a detach": "a-link-that-returns-before-the-promotion",
     "a claim although a promise stands": "etcd-returns-as-the-leader-is-lost",
     "a promise counts from its answer": "a-promise-over-a-slow-link",
-    "the margin is added to a promise": "etcd-gone-right-after-a-degrade",
+    "the margin is added to a promise": "etcd-returns-as-the-leader-is-lost",
     "a promise is taken for more than it is": "a-promise-over-a-slow-link",
     "a promise although a claim is in doubt": "a-claim-in-doubt-and-etcd-gone",
     "a promise although a claim of an earlier life may arrive": (

@@ -52,7 +52,9 @@ def test_a_forced_claim_waits_for_the_leaders_own_ttl_too():
     patient = replace(SYNC, ttl_s=8.0)
     forced = request(RequestKind.FAILOVER, "fra")
     early = store(patient, state_changed_s=NOW_S - 7.9, requests=(forced,))
-    assert verbs(decide(silent_leader(store=early, server=DETACHED))) == []
+    assert "claim" not in verbs(decide(silent_leader(store=early, server=DETACHED)))
+    late = store(patient, state_changed_s=NOW_S - 8.1, requests=(forced,))
+    assert "claim" in verbs(decide(silent_leader(store=late, server=DETACHED)))
 
 
 def test_nothing_is_claimed_before_the_receiver_is_seen_gone():
