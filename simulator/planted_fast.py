@@ -10,10 +10,10 @@ BY_PLAN = {
     "one observer suffices": "a-witness-that-said-something-long-ago",
     "the other observer alone suffices": "the-witness-hears-nothing-and-an-agent-hangs",
     "WAL is no sign of life": "a-muted-leader-whose-agent-hangs",
-    "a renewal is no sign of life": "a-muted-leader-renews",
+    "a renewal is no sign of life": "a-muted-leader-that-only-renews",
     "who slept says that others were silent": "a-witness-that-slept",
     "the fence's heartbeats are not listened to": "an-agent-hangs-behind-a-cut-link",
-    "the agent's heartbeats are not listened to": "a-fence-hangs-behind-a-cut-link",
+    "the agent's heartbeats are not listened to": "a-fence-hangs-and-only-the-agent-is-heard",
     "a suspicion of any age counts": "a-witness-that-said-something-long-ago",
     "half the time is long enough": "a-short-cut",
     "a lost leader is replaced by who is not in the sync set": (
