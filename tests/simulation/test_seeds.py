@@ -45,7 +45,6 @@ def test_the_lists_of_planted_bugs_name_planted_bugs() -> None:
     assert {path.stem for path in cases.kept()} >= set(BY_PLAN.values())
     names = {mutant.name for mutant in (*MUTANTS, *FAST)}
     assert set(mutants.BY_SEED) <= names
-    assert names >= mutants.OUTDATED
     assert set(mutants.BY_KEPT) <= names
     assert {path.stem for path in cases.kept()} >= set(mutants.BY_KEPT.values())
     assert not set(mutants.BY_KEPT) & set(mutants.BY_SEED)
