@@ -1,6 +1,7 @@
 """Two database nodes, a witness, their etcd, and the clients; built from one seed."""
 
 import asyncio
+from dataclasses import replace
 from itertools import count
 from random import Random
 
@@ -61,7 +62,8 @@ class World:
         self.loop.set_exception_handler(self._unforeseen)
         self.seed = seed
         self.history = history
-        self.weather = weather
+        # Healing makes it fair; the plan keeps what it had.
+        self.weather = replace(weather)
         self.policy = policy
         self.hosts = {name: self._host(name) for name in (*NODES, APP)}
         self.network = Network(self.hosts, self.dice("network"))

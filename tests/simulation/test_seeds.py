@@ -49,3 +49,12 @@ def test_the_lists_of_planted_bugs_name_planted_bugs() -> None:
     assert {path.stem for path in cases.kept()} >= set(mutants.BY_KEPT.values())
     assert not set(mutants.BY_KEPT) & set(mutants.BY_SEED)
     assert len(MUTANTS) >= 40
+
+
+def test_the_same_plan_gives_the_same_story_whatever_ran_before() -> None:
+    """Healing makes the weather fair: of the run, and not of the plan that others are made from."""
+    plan = plan_of(5)
+    first = run(plan)
+    run(plan_of(6))
+    assert run(plan).history.story == first.history.story
+    assert plan == plan_of(5)
