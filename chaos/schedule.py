@@ -73,8 +73,15 @@ def _beside(first: Nemesis, role: str, all_: Sequence[Nemesis]) -> list[Nemesis]
     return [*fits, *people * max(1, len(fits))]
 
 
-# A host that is off has no disk to fill, and none whose etcd could lose its data.
-_NEVER_TOGETHER = ({"disk", "power"}, {"disk", "etcd"}, {"power", "etcd"}, {"power", "pause"})
+# A host that is off has no disk to fill, and none whose etcd could lose its data; and who waits
+# for a stalled disk can't be frozen.
+_NEVER_TOGETHER = (
+    {"disk", "power"},
+    {"disk", "etcd"},
+    {"disk", "pause"},
+    {"power", "etcd"},
+    {"power", "pause"},
+)
 
 
 def family(nemesis: Nemesis) -> str:

@@ -29,6 +29,8 @@ from flightmode.model.view import JobKind, View
 _CAUGHT_UP_BYTES = 1 << 20
 # An added standby's swap needs this much permission left, or it waits for the next renewal.
 _PERMISSION_LEFT_S = 0.5
+# The store answered that lately: it does not while its answers get lost.
+_RENEWALS_AGO = 1.5
 
 Step = tuple[str, tuple[Action, ...], Memory] | None
 """Why, what, and what to remember; None: the set is as it should be."""
@@ -162,8 +164,15 @@ def _proving(view: View) -> bool:
 
 
 def _permission_left(view: View) -> bool:
-    end_s = deadline_s(view)
-    return end_s is not None and end_s - view.now_s >= _PERMISSION_LEFT_S
+    """Whether there is time to learn what became of the swap that ends mode solo.
+
+    From when it is sent the fence has a deadline (I8), and while its outcome is unknown nobody can
+    lift that: a leader that was alone would be fenced, for a standby that was never recorded (I6).
+    """
+    end_s, renewed = deadline_s(view), view.renewed
+    if end_s is None or renewed is None or end_s - view.now_s < _PERMISSION_LEFT_S:
+        return False
+    return view.now_s - renewed.sent_s <= _RENEWALS_AGO * view.policy.renew_every_s
 
 
 def _failed_lately(view: View) -> bool:

@@ -128,11 +128,15 @@ impl Session {
     /// A server is the client's now; `reported` are its `ParameterStatus`.  What the client has to
     /// be told of them.
     pub fn on_server(&mut self, reported: &Rc<Values>) -> Vec<(Vec<u8>, Vec<u8>)> {
-        if Rc::ptr_eq(&self.reported, reported) || self.reported == *reported {
+        if Rc::ptr_eq(&self.reported, reported) {
             // The client has heard of all of it, from a server like this one.
             return Vec::new();
         }
+        let is_same = self.reported == *reported;
         self.reported = Rc::clone(reported);
+        if is_same {
+            return Vec::new();
+        }
         self.told.news_from(reported)
     }
 

@@ -258,6 +258,7 @@ impl Relay {
             FromServer::ParameterStatus { name, value } => {
                 if let Some(held) = &mut self.held {
                     Rc::make_mut(&mut held.server.reported).insert(name.to_vec(), value.to_vec());
+                    held.server.reported = self.pool.variants.shared(&held.server.reported);
                     if *name == b"in_hot_standby" && *value == b"on" {
                         let (pool, id) = (Rc::clone(&self.pool), held.id);
                         pool.on_found_in_recovery(&self.hub, id);

@@ -27,6 +27,7 @@ use crate::pace::Pace;
 use crate::server::{self, Identity, Server, Target};
 use crate::shard::Door;
 use crate::stats::{Counts, Holds, Logins};
+use crate::variants::Variants;
 
 /// What one unit may keep to run again, and all units of a shard.
 const KEPT_BY_UNIT: usize = 1 << 20;
@@ -84,6 +85,7 @@ pub struct PoolOf {
     pub identity: RefCell<Identity>,
     /// What a server of this pool last said of itself at its login.
     pub reported: RefCell<Option<Rc<Values>>>,
+    pub variants: Variants,
     tick: Notify,
     pub failure: RefCell<Option<String>>,
     pub in_reserve: Cell<bool>,
@@ -247,6 +249,7 @@ impl Hub {
                 startup: Vec::new(),
             }),
             reported: RefCell::default(),
+            variants: Variants::default(),
             tick: Notify::new(),
             failure: RefCell::default(),
             in_reserve: Cell::new(false),

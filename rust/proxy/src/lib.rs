@@ -48,6 +48,7 @@ pub mod stats;
 mod stream;
 mod times;
 mod tls;
+mod variants;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

@@ -63,6 +63,11 @@ class TestGrowing:
         row = replace(STREAMING, sync_state="async")
         assert "add" not in verbs(decide(solo_leader(server=replace(PRIMARY, replicas=(row,)))))
 
+    def test_not_while_the_store_has_confirmed_nothing_lately(self):
+        """The deadline that it begins could be over before the swap's outcome is known (I6)."""
+        old = Renewed(3, NOW_S - 1.6, solo=True)
+        assert "add" not in verbs(decide(solo_leader(renewed=old)))
+
     def test_not_with_a_permission_that_is_nearly_over(self):
         old = Renewed(3, NOW_S - 4.2, solo=True)
         assert "add" not in verbs(decide(solo_leader(renewed=old)))
