@@ -70,7 +70,8 @@ def _refuse_while_alive(status: dict[str, Any]) -> None:
         raise NotNeeded("there is no cluster yet: nothing to fail over", hint="flightmode status")
     leader = next(each for each in status["nodes"] if each["name"] == state["leader"])
     if status["writes"] is not None and (leader["heard"] or state["mode"] == "sync"):
-        text = f"{status['writes']} leads and is alive: `flightmode switchover` loses nothing"
+        ago = "" if leader["silent_s"] is None else f", heard {duration(leader['silent_s'])} ago"
+        text = f"{status['writes']} leads and is alive{ago}: `flightmode switchover` loses nothing"
         raise NotNeeded(text)
 
 
