@@ -88,8 +88,13 @@ class Faults:
     def who(self, name: str) -> str:
         world = self._world
         leader = DATABASES[0] if world.state is None else world.state.leader
-        standby = next(each for each in DATABASES if each != leader)
-        return {"leader": leader, "standby": standby}.get(name, name)
+        return {"leader": leader, "standby": self._standby_of(leader)}.get(name, name)
+
+    def _standby_of(self, leader: str) -> str:
+        """Of two the one that counts."""
+        state = self._world.state
+        counted = () if state is None else state.sync
+        return next(each for each in (*counted, *self._world.policy.databases) if each != leader)
 
     def _for(self, fault: Fault, undo: Callable[[], object]) -> None:
         """Undo it after its time, or at the healing."""
@@ -244,8 +249,7 @@ class Faults:
 
     def _doubt_swap_alone(self, fault: Fault, node: str) -> None:
         """And in that moment its standby's Postgres dies."""
-        standby = next(each for each in DATABASES if each != node)
-        self._doubt(fault, node, Fault(0.0, "kill postgres", standby))
+        self._doubt(fault, node, Fault(0.0, "kill postgres", self._standby_of(node)))
 
     def _doubt_swap_and_etcd(self, fault: Fault, node: str) -> None:
         """And in that moment all of etcd is gone for a while."""

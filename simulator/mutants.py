@@ -59,6 +59,9 @@ BY_KEPT: Mapping[str, str] = {
     "Postgres starts although its handover is offered": "a-handover-and-a-start-beside-it",
     "a switchover to who is not promotable": "a-switchover-while-alone",
     "who was passed over is rewound": "a-leader-that-was-passed-over-returns",
+    "only the leader counts as passed over": (
+        "a-third-node-holds-more-than-the-one-that-was-forced"
+    ),
     "who waits goes by its own ttl": "a-ttl-that-differs",
     "what is left of a longer permission is forgotten": "a-ttl-that-shrinks",
     **BY_PLAN,

@@ -337,6 +337,16 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "only the leader counts as passed over",
+        (
+            (
+                "decide/election.py",
+                "        passed_over |= {state.leader, *view.policy.databases}\n",
+                "        passed_over |= {state.leader}\n",
+            ),
+        ),
+    ),
+    Mutant(
         "two timelines of one number are taken for one",
         (
             (

@@ -17,7 +17,7 @@ from simulator.history import UNTOLD, Healed, History, Standing
 from simulator.host import WALL_S
 from simulator.loop import VirtualLoop
 from simulator.weather import Weather
-from simulator.world import POLICY, World
+from simulator.world import POLICY, THREE, World
 
 _UP_S = 15.0
 """By then a cluster without faults is in mode sync."""
@@ -25,6 +25,8 @@ _LOOK_S = 0.5
 _LIVENESS_S = 62.0
 _FAST = 0.75
 """So many runs have the fast path; the others meet what only the ttl keeps safe."""
+_THREE = 0.2
+"""So many have a third database node, and no witness."""
 _QUIET_S = 3.0
 
 
@@ -42,10 +44,13 @@ class Plan:
     """… and how: power | cut."""
     fast: bool = True
     """A lost host is replaced as soon as two nodes miss it, and not after the ttl."""
+    three: bool = False
+    """The witness's place is taken by a third database node, under its name."""
 
     @property
     def policy(self) -> Policy:
-        return POLICY if self.fast else replace(POLICY, suspect_after_s=0.0)
+        policy = THREE if self.three else POLICY
+        return policy if self.fast else replace(policy, suspect_after_s=0.0)
 
 
 @dataclass
@@ -79,6 +84,7 @@ def plan_of(seed: int, *, slow: bool = False) -> Plan:
         dice.choice(("", "leader", "leader", "standby", "wit")),
         dice.choice(("power", "cut")),
         fast,
+        Random(f"{seed} third").random() < _THREE,
     )
 
 

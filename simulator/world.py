@@ -1,4 +1,4 @@
-"""Two database nodes, a witness, their etcd, and the clients; built from one seed."""
+"""Two database nodes and a witness, or three database nodes; their etcd, and the clients."""
 
 import asyncio
 from dataclasses import replace
@@ -50,6 +50,8 @@ POLICY = Policy(
     bootstrap=DATABASES[0],
     pg_major=15,
 )
+THREE = replace(POLICY, nodes=tuple(Node(name, NodeKind.DATABASE, name) for name in NODES))
+"""A third database node in the place of the witness."""
 
 
 class World:
@@ -71,8 +73,8 @@ class World:
         self.network.changed = self.etcd.look
         self.etcd.carried_out = self._carried_out
         self.etcd.told = self._told
-        self.nodes = {node.name: self._node(node) for node in POLICY.nodes}
-        self.servers = {name: self._server(name) for name in DATABASES}
+        self.nodes = {node.name: self._node(node) for node in policy.nodes}
+        self.servers = {name: self._server(name) for name in policy.databases}
         self.heartbeats = Heartbeats(self.network, self.dice("heartbeats"))
         self.heartbeats.begin(self.nodes)
         self.heartbeats.granted = self._promised

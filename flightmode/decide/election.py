@@ -98,7 +98,10 @@ def _able(view: View) -> bool:
 
 def _claim(view: View, reason: str, forced: Request | None) -> SwapState:
     state = state_of(view)
-    passed_over = {*state.passed_over} if forced is None else {*state.passed_over, state.leader}
+    passed_over = {*state.passed_over}
+    if forced is not None:
+        # A third node may hold more of what the leader acknowledged than this one.
+        passed_over |= {state.leader, *view.policy.databases}
     claimed = replace(
         state,
         term=state.term + 1,

@@ -86,6 +86,9 @@ def _standby(view: View) -> Decision:
     leader = _ready_leader(view)
     if view.job is not None:
         return answer(view, "following: job", f"waiting for the job: {view.job.kind}", wake_s=0.1)
+    stranger = _led_by_a_stranger(view)
+    if stranger is not None:
+        return stranger
     if leader is not None and _diverged(view, leader):
         why = f"this standby has WAL that is not in {leader.name}'s history: it has to be rewound"
         return _stop(view, "following: diverged", why)
@@ -97,6 +100,15 @@ def _standby(view: View) -> Decision:
         why = f"{state.leader} leads term {state.term}: following it"
         return answer(view, "following: follow", why, follow, wake_s=0.1)
     return _settled(view)
+
+
+def _led_by_a_stranger(view: View) -> Decision | None:
+    """Nodes are changed one after the other, and this one has not heard of the newest yet."""
+    leader = state_of(view).leader
+    if leader in view.policy.databases:
+        return None
+    why = f"{leader} leads, and no database node is called that in this node's flightmode.toml"
+    return answer(view, "following: stranger", why, problem=f"FM613: {why}")
 
 
 def _settled(view: View) -> Decision:
@@ -226,6 +238,9 @@ def _down(view: View) -> Decision:
     if state.pause is not None and paused(view):
         why = "paused: Postgres stays down until `flightmode resume`"
         return answer(view, "rejoin: paused", why)
+    stranger = _led_by_a_stranger(view)
+    if stranger is not None:
+        return stranger
     request = _reinit_request(view)
     if request is not None and view.memory.task != request.id:
         return _reinit_begins(view, request)

@@ -96,6 +96,13 @@ class StartedAndEnded(NodeProblem):
     hint = "flightmode logs --postgres"
 
 
+class LedByAStranger(NodeProblem):
+    """Who leads is no database node of this node's flightmode.toml: it is an old one."""
+
+    code = "FM613"
+    hint = "flightmode provision"
+
+
 class RuleBroken(NodeProblem):
     """A decision broke a rule of ours, so nothing is done: please report it, with the journal."""
 

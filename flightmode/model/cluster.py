@@ -60,8 +60,9 @@ class ClusterState:
     """How long the leader's silence has to last before anybody takes over, if that is longer than
     their own: no permission of the leader outlives it (0: of a version that did not say)."""
     passed_over: tuple[str, ...] = ()
-    """Leaders that a forced failover took the lead from, sorted: what they acknowledged may be
-    nowhere else, so they come back by a copy beside the old directory, never by a rewind (I10)."""
+    """Nodes that a forced failover did not choose, the old leader first of all, sorted: what they
+    hold of acknowledged commits may be nowhere else, so they come back by a copy beside the old
+    directory, never by a rewind (I10)."""
 
 
 @dataclass(frozen=True, slots=True)

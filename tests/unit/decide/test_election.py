@@ -7,11 +7,15 @@ import pytest
 from flightmode.decide import decide
 from flightmode.model.action import SwapState
 from flightmode.model.cluster import Handover, Mode, Pause, RequestKind
+from flightmode.model.member import Node, NodeKind
 from flightmode.model.server import Run
 from flightmode.model.view import Job, JobKind
 from tests.unit.decide.worlds import (
+    AMS,
     DETACHED,
+    FRA,
     NOW_S,
+    POLICY,
     RECEIVER,
     SOLO,
     STANDBY,
@@ -161,6 +165,14 @@ class TestTheHumanEscapeHatch:
         claim = decide(follower(store=late, server=DETACHED)).actions[0]
         assert isinstance(claim, SwapState)
         assert claim.state.passed_over == ("ams",)
+
+    def test_a_third_node_is_passed_over_too(self):
+        """It may hold more of what the leader acknowledged, and must not be rewound (I10)."""
+        third = replace(POLICY, nodes=(AMS, FRA, Node("ber", NodeKind.DATABASE, "10.0.0.4")))
+        late = store(SOLO, state_changed_s=NOW_S - 5.1, requests=(self.forced,))
+        claim = decide(follower(store=late, server=DETACHED, policy=third)).actions[0]
+        assert isinstance(claim, SwapState)
+        assert claim.state.passed_over == ("ams", "ber")
 
     def test_a_claim_that_nobody_forced_passes_nobody_over(self):
         silent = store(state_changed_s=NOW_S - 5.1)

@@ -51,6 +51,14 @@ def led_by(history, *, state=SOLO, fresh: bool = True, **changes):
     return store(state, members=(seen(told, ago_s=0.3 if fresh else 30), fra, wit))
 
 
+@pytest.mark.parametrize("server", [STANDBY, STOPPED_STANDBY, CRASHED, ABSENT])
+def test_who_does_not_know_the_leader_leaves_everything_as_it_is(server):
+    """Nodes are changed one after the other, and each has its own copy of flightmode.toml."""
+    decision = decide(follower(server=server, store=store(replace(SYNC, leader="ber"))))
+    assert verbs(decision) == []
+    assert "FM613: ber leads" in str(decision.problem)
+
+
 class TestOnlyTheLeaderRunsAPrimary:
     def test_another_primary_is_stopped_at_once(self):
         assert verbs(decide(follower(server=PRIMARY, fence=ARMED))) == ["FencePostgres"]
