@@ -5,19 +5,22 @@
 Prints for each fault the median, the spread and every single figure of the write gap: from
 the last acknowledged commit before to the first after, over all clients.  The faults take
 turns, so that a slow stretch of a shared machine touches them all.  Exits 1 when an
-acknowledged row is missing.
+acknowledged row is missing.  `stall` needs namespaces, and gives each database node a disk of its
+own (chaos/disks.py), which takes no write while it lasts.
 """
 
 import asyncio
 import statistics
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from chaos.lab import ChaosLab
 from flightmode.agent.clock import SystemClock
 from flightmode.demo.cluster import NODES, DemoCluster
 from flightmode.demo.lab import Lab
@@ -34,11 +37,27 @@ from flightmode.demo.rehearsals import (
     STANDBY_LOST,
     SWITCHOVER,
     WITNESS_LOST,
+    Rehearsal,
     Result,
     Stage,
     rehearse,
 )
 from flightmode.demo.workload import Workload
+
+
+async def stall(stage: Stage, primary: str) -> str:
+    """No write reaches the disk of the primary."""
+    assert isinstance(stage.cluster.lab, ChaosLab)
+    await asyncio.to_thread(stage.cluster.lab.disks.freeze, primary)
+    return ""
+
+
+async def thaw(stage: Stage, primary: str) -> str:
+    """They all do."""
+    assert isinstance(stage.cluster.lab, ChaosLab)
+    await asyncio.to_thread(stage.cluster.lab.disks.thaw, primary)
+    return ""
+
 
 FAULTS = {
     "kill": KILL,
@@ -46,6 +65,7 @@ FAULTS = {
     "power": POWER,
     "partition": PARTITION,
     "hung": HUNG,
+    "stall": Rehearsal("stalled disk of the primary", stall, thaw),
     "standby": STANDBY_LOST,
     "witness": WITNESS_LOST,
     "etcd": ETCD_LOST,
@@ -57,6 +77,7 @@ GOALS_S = {
     "power": 2.0,
     "partition": 2.0,
     "hung": 8.0,
+    "stall": 8.0,
     "standby": 1.0,
     "witness": 0.1,
     "etcd": 0.1,
@@ -73,8 +94,11 @@ def main(
 ) -> None:
     """Write gaps of rehearsed failures."""
     chosen = [name.strip() for name in only.split(",")]
-    lab: Lab = NamespaceLab(NODES) if namespaces else LoopbackLab(NODES)
-    gaps, verdict = asyncio.run(_measure(lab, chosen, times, clients))
+    if "stall" in chosen and not namespaces:
+        raise typer.BadParameter("a disk that stalls needs --namespaces")
+    with TemporaryDirectory(prefix="flightmode-bench-") as logs:
+        lab = _lab(chosen, Path(logs), namespaces=namespaces)
+        gaps, verdict = asyncio.run(_measure(lab, chosen, times, clients))
     console = Console()
     console.print(_table(gaps))
     console.print(
@@ -84,6 +108,14 @@ def main(
     sys.exit(0 if verdict.sound else 1)
 
 
+def _lab(chosen: list[str], logs: Path, *, namespaces: bool) -> Lab:
+    if not namespaces:
+        return LoopbackLab(NODES)
+    if "stall" not in chosen:
+        return NamespaceLab(NODES)
+    return ChaosLab(NODES, with_disks=NODES, logs=logs)
+
+
 async def _measure(
     lab: Lab, chosen: list[str], times: int, clients: int
 ) -> tuple[dict[str, list[Result]], Verdict]:
@@ -91,6 +123,9 @@ async def _measure(
     results: dict[str, list[Result]] = {name: [] for name in chosen}
     # The guard against a crash loop would, rightly, end a series of crashes.
     async with lab, DemoCluster(lab, POSTGRES, guards={"crashes_max": 100}) as cluster:
+        if isinstance(lab, ChaosLab):
+            for name in NODES:
+                await asyncio.to_thread(lab.disks.put_under, name, cluster.directory / name)
         await cluster.start()
         await cluster.make_database()
         nodes = {name: cluster.conninfo(name) for name in cluster.policy.databases}

@@ -64,6 +64,7 @@ def _verbs() -> Iterator[tuple[str, Verb]]:
         (build, "config", "changes:config"),
         (build, "certs", "changes:certs"),
         (build, "node", "life:node"),
+        (build, "move", "moving:move"),
         (started, "proxy", "proxy:app"),
     ):
         module, _, attribute = place.partition(":")

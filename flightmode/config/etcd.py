@@ -12,13 +12,12 @@ from flightmode.config.schema import Config
 
 
 def etcd_argv(config: Config, node: str, data: Path, tls: Path) -> list[str]:
-    """Argv of the member on `node`; clients and members prove themselves by certificates."""
+    """Argv of the member on `node`; clients and members prove themselves by certificates.
+
+    Who the others are is told apart from it, by `initial_cluster`.
+    """
     me = config.nodes[node]
     host = bracketed(me.host)
-    members = ",".join(
-        f"{name}=https://{bracketed(each.host)}:{each.etcd_peer_port}"
-        for name, each in config.nodes.items()
-    )
     options = {
         "name": node,
         "data-dir": str(data),
@@ -26,7 +25,6 @@ def etcd_argv(config: Config, node: str, data: Path, tls: Path) -> list[str]:
         "advertise-client-urls": f"https://{host}:{me.etcd_client_port}",
         "listen-peer-urls": f"https://{host}:{me.etcd_peer_port}",
         "initial-advertise-peer-urls": f"https://{host}:{me.etcd_peer_port}",
-        "initial-cluster": members,
         "initial-cluster-token": config.cluster.name,
         "trusted-ca-file": str(tls / "ca.crt"),
         "cert-file": str(tls / "node.crt"),
@@ -44,3 +42,11 @@ def etcd_argv(config: Config, node: str, data: Path, tls: Path) -> list[str]:
     }
     switches = ["--client-cert-auth", "--peer-client-cert-auth", "--pre-vote"]
     return ["etcd", *(f"--{name}={value}" for name, value in options.items()), *switches]
+
+
+def initial_cluster(config: Config) -> str:
+    """ETCD_INITIAL_CLUSTER: read by a member without data, and by no other."""
+    return ",".join(
+        f"{name}=https://{bracketed(each.host)}:{each.etcd_peer_port}"
+        for name, each in config.nodes.items()
+    )

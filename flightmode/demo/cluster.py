@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 
 from flightmode.config import Config, etcd_endpoints, parse, policy_of
 from flightmode.config.derive import locations_of
-from flightmode.config.etcd import etcd_argv
+from flightmode.config.etcd import etcd_argv, initial_cluster
 from flightmode.demo.command import run_beside
 from flightmode.demo.lab import Lab
 from flightmode.errors import RehearsalFailed, StoreError
@@ -187,6 +187,7 @@ class DemoCluster:
         """The node's member of etcd alone, with the data it has."""
         home, tls = self.directory / name, locations_of(self.config, name).tls_dir
         argv = [*self._as_user(), *etcd_argv(self.config, name, home / "etcd", tls)]
+        argv.append(f"--initial-cluster={initial_cluster(self.config)}")
         return await self._spawn(name, "etcd", argv)
 
     async def start_fence(self, name: str) -> asyncio.subprocess.Process:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from flightmode.config import Config
-from flightmode.config.etcd import etcd_argv
+from flightmode.config.etcd import etcd_argv, initial_cluster
 
 PROGRAM = "/opt/flightmode/current/bin/flightmode"
 
@@ -47,6 +47,14 @@ Nice=-5
 [Install]
 WantedBy=multi-user.target
 """
+
+
+def etcd_neighbours(config: Config) -> str:
+    """A file beside the unit: who else is in the cluster, which only a first start reads.
+
+    Apart, so that etcd is not restarted everywhere when a node is exchanged.
+    """
+    return f'[Service]\nEnvironment="ETCD_INITIAL_CLUSTER={initial_cluster(config)}"\n'
 
 
 def fence_unit(node: str) -> str:

@@ -6,13 +6,21 @@ from enum import StrEnum
 
 from flightmode.config import Config, locations_of
 from flightmode.model.member import NodeKind
-from flightmode.provision.units import agent_unit, etcd_unit, fence_unit, firewall_unit, proxy_unit
+from flightmode.provision.units import (
+    agent_unit,
+    etcd_neighbours,
+    etcd_unit,
+    fence_unit,
+    firewall_unit,
+    proxy_unit,
+)
 
 OWN_USER = "flightmode"
 """Runs etcd, the witness' agent and the proxy: a system user that owns nothing else."""
 ETC = "/etc/flightmode"
 STATE = "/var/lib/flightmode"
 UNITS = "/etc/systemd/system"
+ETCD_DROP_INS = f"{UNITS}/flightmode-etcd.service.d"
 
 
 class Role(StrEnum):
@@ -91,6 +99,7 @@ def _node(config: Config, name: str, bundle: Bundle) -> Wanted:
     agent = ("flightmode-agent.service",)
     files = [
         *_unit_files(units),
+        File(f"{ETCD_DROP_INS}/neighbours.conf", etcd_neighbours(config).encode(), _PUBLIC),
         File(
             f"{ETC}/firewall.nft",
             firewall(config, name).encode(),
@@ -110,6 +119,7 @@ def _node(config: Config, name: str, bundle: Bundle) -> Wanted:
         f"{ETC}/etcd-tls": Owned(0o700, f"{OWN_USER}:{OWN_USER}"),
         STATE: Owned(0o755, f"{user}:{user}"),
         f"{STATE}-etcd": Owned(0o700, f"{OWN_USER}:{OWN_USER}"),
+        ETCD_DROP_INS: Owned(0o755, "root:root"),
     }
     if database:
         packages.append(f"postgresql-{major}")

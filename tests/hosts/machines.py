@@ -160,9 +160,9 @@ def is_whole(status: dict[str, Any]) -> bool:
 
 
 @contextmanager
-def founder(suite: str = SUITE) -> Iterator[Founder]:
-    """Bare hosts of that Debian that have booted."""
-    with Hosts((*NODES, APP), suite=suite) as hosts:
+def founder(suite: str = SUITE, more: tuple[str, ...] = ()) -> Iterator[Founder]:
+    """Bare hosts of that Debian that have booted; `more`: others than the cluster begins with."""
+    with Hosts((*NODES, APP, *more), suite=suite) as hosts:
         hosts.boot()
         yield Founder(hosts, hosts.scratch / "cluster")
 

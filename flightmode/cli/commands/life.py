@@ -1,29 +1,33 @@
-"""`flightmode node replace` and `flightmode destroy`: the rest of a cluster's life."""
+"""`flightmode node` and `flightmode destroy`: the rest of a cluster's life."""
 
 import asyncio
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from flightmode.cli.asking import by_operator, freshness
+from flightmode.cli.commands.exchanging import Exchanging, etcd_through
 from flightmode.cli.commands.provision import bring, login_of, remotes_of
+from flightmode.cli.leaving import leaving, nothing_is_leaving
 from flightmode.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Place, place
 from flightmode.cli.show import out
 from flightmode.config import locations_of
+from flightmode.config.schema import NodeSettings
 from flightmode.errors import NotConfirmed, RequestWrong
-from flightmode.pki import client_context
+from flightmode.model.member import NodeKind
 from flightmode.provision.apply import Progress, carry_out
 from flightmode.provision.bundle import bundle_of
 from flightmode.provision.rejoin import announce, existing
 from flightmode.provision.removal import removal
+from flightmode.provision.succession import Exchange
 from flightmode.provision.wanted import wanted
 from flightmode.provision.wheels import Release
-from flightmode.remote.ssh import Login, SshHost, forget_key
-from flightmode.store.etcd import EtcdStore
+from flightmode.remote.ssh import forget_key
 
-_ETCD_DEADLINE_S = 5.0
+WaitWhole = Annotated[
+    float, typer.Option("--wait", help="So many seconds for each step of the cluster.")
+]
 
 node = typer.Typer(name="node", help="Change which machines the nodes are.", no_args_is_help=True)
 
@@ -34,22 +38,100 @@ def _nodes() -> None:
 
 
 @node.command()
-def replace(
-    name: Annotated[str, typer.Argument(help="The node whose machine is gone for good.")],
+def add(
+    node: Annotated[str, typer.Argument(help="A bare Debian host.", metavar="NAME=HOST")],
     config: ConfigPath = DEFAULT_CONFIG,
-    wait_s: Annotated[
-        float, typer.Option("--wait", help="So many seconds for the cluster to be whole.")
-    ] = 300.0,
+    wait_s: WaitWhole = 300.0,
     json: AsJson = False,
 ) -> None:
-    """Put a fresh machine in a dead one's place: bare Debian, at the address in flightmode.toml.
+    """Make it three database nodes: the new one takes the witness's place, and votes for it.
 
-    With another address: change it in flightmode.toml first, and run `flightmode init DIR --renew`.
-    The new machine gets everything, a copy of the data too; the cluster serves all the while.
-    Refused while the node is the primary, and while nobody else accepts writes.
+    A cluster has three nodes: a fourth would be one more that may fail, and no more that may be
+    lost. The witness's machine is let go; `node remove` brings a witness back.
     """
     here = place(config)
-    asyncio.run(_replace(here, here.known(name), wait_s=wait_s, json=json))
+    nothing_is_leaving(here)
+    witness = next((n for n, each in here.config.nodes.items() if _is_witness(each)), None)
+    if witness is None:
+        text = "there are three database nodes already, and a cluster has three nodes"
+        raise RequestWrong(text, hint="flightmode node replace --help")
+    _exchange(here, witness, node, NodeKind.DATABASE, wait_s=wait_s, json=json)
+
+
+@node.command()
+def remove(
+    name: Annotated[str, typer.Argument(help="A database node that shall go.")],
+    witness: Annotated[
+        str,
+        typer.Option("--witness", help="Who votes in its place: bare Debian.", metavar="NAME=HOST"),
+    ],
+    config: ConfigPath = DEFAULT_CONFIG,
+    wait_s: WaitWhole = 300.0,
+    json: AsJson = False,
+) -> None:
+    """Make it two database nodes and a witness, of three database nodes.
+
+    The primary hands over first. The data of the node that goes stay on its disk, under another
+    name.
+    """
+    here = place(config)
+    nothing_is_leaving(here)
+    if any(_is_witness(each) for each in here.config.nodes.values()):
+        text = "there are two database nodes: with one, nobody could take over"
+        raise RequestWrong(text, hint=f"flightmode node replace {name} --by NAME=HOST")
+    _exchange(here, here.known(name), witness, NodeKind.WITNESS, wait_s=wait_s, json=json)
+
+
+@node.command()
+def replace(
+    name: Annotated[str, typer.Argument(help="The node whose machine goes, or is gone for good.")],
+    by: Annotated[
+        str | None,
+        typer.Option("--by", help="The new node. Without it: the same, anew.", metavar="NAME=HOST"),
+    ] = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+    wait_s: WaitWhole = 300.0,
+    json: AsJson = False,
+) -> None:
+    """Put a bare Debian host in the place of a node, dead or alive. The cluster serves meanwhile.
+
+    With --by another machine takes its place, under another name; a primary hands over first.
+    Without, the node is dead and its new machine is at the address in flightmode.toml already.
+    """
+    here = place(config)
+    nothing_is_leaving(here)
+    if by is None:
+        asyncio.run(_replace(here, here.known(name), wait_s=wait_s, json=json))
+        return
+    kind = here.config.nodes[here.known(name)].kind
+    _exchange(here, name, by, kind, wait_s=wait_s, json=json)
+
+
+@node.command()
+def finish(
+    config: ConfigPath = DEFAULT_CONFIG, wait_s: WaitWhole = 300.0, json: AsJson = False
+) -> None:
+    """Go on with an exchange of nodes that was cut off. With none, nothing is done."""
+    path = config
+    if not leaving(path) and not json:
+        out.print("no node is being exchanged")
+    asyncio.run(Exchanging(path, wait_s=wait_s, json=json).finish())
+
+
+def _is_witness(settings: NodeSettings) -> bool:
+    return settings.kind is NodeKind.WITNESS
+
+
+def _exchange(
+    here: Place, gone: str, text: str, kind: NodeKind, *, wait_s: float, json: bool
+) -> None:
+    name, equals, host = text.partition("=")
+    if not (equals and name and host):
+        raise RequestWrong(f"{text!r} is not NAME=HOST", hint="flightmode node --help")
+    if name in here.config.nodes:
+        raise RequestWrong(f"there is a node {name} already: give the new one a name of its own")
+    exchange = Exchange(gone, name, NodeSettings(kind=kind, host=host))
+    asyncio.run(Exchanging(here.path, wait_s=wait_s, json=json).exchange(exchange))
 
 
 async def _replace(here: Place, name: str, *, wait_s: float, json: bool) -> None:
@@ -63,31 +145,12 @@ async def _replace(here: Place, name: str, *, wait_s: float, json: bool) -> None
         raise RequestWrong(text, hint="flightmode switchover")
     login = login_of(here)
     forget_key(login.known_hosts, here.config.nodes[name].host, login.port)
-    words = await _announced(here, login, name, through=status["writes"])
+    async with etcd_through(here, [status["writes"]]) as store:
+        words = await announce(store.members, here.config, name)
     if not json:
         out.print(f"{name}: {words}")
     names = [*here.config.nodes, *here.config.provision.apps]
     await bring(here, names, extra={name: (existing(),)}, wait_s=wait_s, json=json)
-
-
-async def _announced(here: Place, login: Login, name: str, *, through: str) -> str:
-    """Tell etcd, by way of the primary's machine: the firewall lets nobody else ask it."""
-    node = here.config.nodes[through]
-    link = await SshHost.connect(through, node.host, login)
-    try:
-        async with link.forwarded(node.host, node.etcd_client_port) as port:
-            store = EtcdStore(
-                (f"https://127.0.0.1:{port}",),
-                client_context(*here.tls(None, None)),
-                clock=time.monotonic,
-                deadline_s=_ETCD_DEADLINE_S,
-            )
-            try:
-                return await announce(store.members, here.config, name)
-            finally:
-                await store.close()
-    finally:
-        await link.close()
 
 
 def destroy(

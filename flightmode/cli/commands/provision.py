@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from flightmode.cli.asking import by_operator, freshness
+from flightmode.cli.leaving import nothing_is_leaving
 from flightmode.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Place, place
 from flightmode.cli.show import as_json, out, status_view
 from flightmode.config import Config
@@ -50,6 +51,7 @@ def provision(
     Exit status: 0 done; 69 a host can't be reached; 75 a step failed; 78 a host does not fit.
     """
     here = place(config)
+    nothing_is_leaving(here)
     names = _chosen(here.config, only)
     asyncio.run(bring(here, names, only_plan=plan, wait_s=wait_s, json=json))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from flightmode.cli.asking import Asking, by_operator, carry, freshness
 from flightmode.cli.commands.provision import is_whole, remotes_of, say, whole
+from flightmode.cli.leaving import nothing_is_leaving
 from flightmode.cli.options import Place
 from flightmode.cli.show import err, out
 from flightmode.errors import (
@@ -54,7 +55,11 @@ class Rolling:
         json: bool,
         rounds: int = 1,
     ) -> None:
-        """`rounds`: so often a machine is looked at again, as long as that finds something."""
+        """`rounds`: so often a machine is looked at again, as long as that finds something.
+
+        Raises RequestWrong: an exchange of nodes was cut off.
+        """
+        nothing_is_leaving(here)
         self._here, self._planner, self._release = here, planner, release
         self._wait_s, self._json, self._rounds = wait_s, json, rounds
 
