@@ -18,11 +18,13 @@ def fence_argv(
     root: bool,
     postgres_uid: int | None,
     cgroups: Path = CGROUPS,
+    watchdog: Path | None = None,
 ) -> list[str]:
     """How the node's fence is started.  Raises RequestWrong for a witness: it has no Postgres.
 
     What only root may do (cgroup, nftables, watchdog, another user) is left out for others.
-    `cgroups`: below which directory Postgres gets its own.
+    `cgroups`: below which directory Postgres gets its own.  `watchdog`: to be used if it is there
+    and flightmode.toml names none.
     """
     config, locations = place.config, place.locations(node)
     settings = config.nodes[node]
@@ -41,8 +43,11 @@ def fence_argv(
     if config.fence.nft:
         table = f"flightmode-{node}"[:_TABLE_LETTERS]
         argv += ["--nft-table", table, "--nft-port", str(settings.postgres_port)]
-    if config.fence.watchdog is not None:
-        argv += ["--watchdog", str(config.fence.watchdog)]
+    if watchdog is not None and not watchdog.exists():
+        watchdog = None
+    device = config.fence.watchdog or watchdog
+    if device is not None:
+        argv += ["--watchdog", str(device)]
     return argv
 
 

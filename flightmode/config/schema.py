@@ -470,6 +470,16 @@ class Provision(Section):
         "Milliseconds. A disk that takes longer to make 8 kB durable is refused: every commit "
         "waits for it, and etcd stumbles over it.",
     )
+    tune_kernel: bool = Field(
+        default=True,
+        description="Let the kernel refuse memory that is not there (vm.overcommit_memory = 2, on "
+        "database nodes) and write early (vm.dirty_bytes), so that no fsync waits long.",
+    )
+    watchdog: bool = Field(
+        default=True,
+        description="Where a database node has /dev/watchdog: reset the machine when nothing else "
+        "could stop PostgreSQL. In use from the fence's next start.",
+    )
     apps: dict[str, App] = Field(
         default={}, description="Machines of your application, by name: each gets a proxy."
     )

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from flightmode.provision.wanted import Wanted
 
 RELEASES = "/opt/flightmode"
+CLOCKS = ("systemd-timesyncd", "chrony", "ntpsec", "ntp", "openntpd")
+"""Packages that keep a clock right; the first is ours to install where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class Facts:
     listeners: Mapping[int, str] = field(default_factory=dict)
     """Port to what listens on it."""
     clusters: tuple[DebianCluster, ...] = ()
+    kernel: Mapping[str, str] = field(default_factory=dict)
+    """Settings of the kernel that may be changed from there; in a container they may not."""
 
 
 def script(wanted: Wanted) -> str:
@@ -92,7 +96,7 @@ dd if=/dev/zero of="$probe" bs=8k count=100 oflag=dsync conv=notrunc 2>/dev/null
 ended=$(date +%s%N)
 rm -f "$probe"
 echo "fsync $(( (ended - began) / 100 ))"
-for name in {_listed(wanted.packages)}; do
+for name in {_listed((*wanted.packages, *CLOCKS))}; do
     dpkg-query -W -f '${{db:Status-Status}} ${{Package}}\\n' "$name" 2>/dev/null |
         awk '$1 == "installed" {{ print "package " $2 }}'
 done
@@ -110,6 +114,9 @@ done
 for port in {_listed(str(port) for port in wanted.ports)}; do
     ss -Hltnp "sport = :$port" 2>/dev/null |
         sed -n "s/.*users:((\\"\\([^\\"]*\\)\\".*/listener $port \\1/p" | head -n 1
+done
+for name in {_listed(wanted.kernel)}; do
+    [ ! -w "/proc/sys/$(echo "$name" | tr . /)" ] || echo "kernel $name $(sysctl -n "$name")"
 done
 for home in /etc/postgresql/*/*/; do
     [ -f "$home/postgresql.conf" ] || continue
@@ -163,6 +170,7 @@ def read(answer: str) -> Facts | None:
             DebianCluster(major, name, start, active == "active", data_dir)
             for major, name, start, active, data_dir in found.get("cluster", [])
         ),
+        kernel={rest[0]: rest[1] for rest in found.get("kernel", [])},
     )
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from flightmode.config import Config
-from flightmode.provision.facts import RELEASES, DebianCluster, Facts
-from flightmode.provision.wanted import OWN_USER, File, Role, Wanted
+from flightmode.provision.facts import CLOCKS, RELEASES, DebianCluster, Facts
+from flightmode.provision.wanted import KERNEL, OWN_USER, File, Role, Wanted
 
 SUPPORTED = (("debian", "12"), ("debian", "13"))
 MACHINES = ("x86_64", "aarch64")
@@ -72,6 +72,7 @@ def plan(
         *_user(facts),
         *_directories(wanted, facts),
         *_files(wanted, facts),
+        *_kernel(wanted, facts),
         *_release(facts, release),
         *_units(wanted, facts, release),
         *(_fence(config, wanted, facts, release) if fence_too else ()),
@@ -167,6 +168,8 @@ def _major(wanted: Wanted) -> str:
 
 def _packages(wanted: Wanted, facts: Facts) -> list[Step]:
     missing = [name for name in wanted.packages if name not in facts.packages]
+    if not facts.packages.intersection(CLOCKS):
+        missing.append(CLOCKS[0])
     if not missing:
         return []
     return [Step(f"install {' '.join(missing)}", install_command(missing))]
@@ -232,6 +235,24 @@ def _differs(file: File, facts: Facts) -> bool:
         file.owned.mode,
         file.owned.owner,
     )
+
+
+def _kernel(wanted: Wanted, facts: Facts) -> list[Step]:
+    """Not where more memory is promised already than there would be: nothing could start."""
+    if all(facts.kernel.get(name, value) == value for name, value in wanted.kernel.items()):
+        return []
+    fits = (
+        '$1 == "MemTotal:" { m = $2 } $1 == "SwapTotal:" { s = $2 } $1 == "Committed_AS:" '
+        "{ c = $2 } END { exit !(c < m * 0.9 + s) }"
+    )
+    told = "it has too little memory for vm.overcommit_memory = 2: provision.tune_kernel = false"
+    return [
+        Step(
+            "settings of the kernel",
+            f"awk {shlex.quote(fits)} /proc/meminfo || {{ echo '{told}' >&2; false; }} && "
+            f"sysctl -q --load={KERNEL}",
+        )
+    ]
 
 
 def _release(facts: Facts, release: str) -> list[Step]:

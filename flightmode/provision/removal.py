@@ -2,7 +2,7 @@
 
 from flightmode.provision.facts import RELEASES
 from flightmode.provision.plan import Plan, Step
-from flightmode.provision.wanted import ETC, ETCD_DROP_INS, STATE, UNITS, Wanted
+from flightmode.provision.wanted import ETC, ETCD_DROP_INS, KERNEL, STATE, UNITS, Wanted
 
 
 def removal(wanted: Wanted, data_dir: str) -> Plan:
@@ -24,7 +24,7 @@ def removal(wanted: Wanted, data_dir: str) -> Plan:
         ),
         Step(
             "forget the rest",
-            f"rm -rf {files} {ETCD_DROP_INS} {ETC} {STATE}-etcd {RELEASES} "
+            f"rm -rf {files} {ETCD_DROP_INS} {KERNEL} {ETC} {STATE}-etcd {RELEASES} "
             f"/run/flightmode /usr/local/bin/flightmode && systemctl daemon-reload",
         ),
         Step(

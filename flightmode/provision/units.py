@@ -7,6 +7,7 @@ from flightmode.config.etcd import etcd_argv, initial_cluster
 
 PROGRAM = "/opt/flightmode/current/bin/flightmode"
 
+_WATCHDOG = "/dev/watchdog"
 _ETCD_DATA = Path("/var/lib/flightmode-etcd")
 _ETCD_TLS = Path("/etc/flightmode/etcd-tls")
 
@@ -57,15 +58,16 @@ def etcd_neighbours(config: Config) -> str:
     return f'[Service]\nEnvironment="ETCD_INITIAL_CLUSTER={initial_cluster(config)}"\n'
 
 
-def fence_unit(node: str) -> str:
+def fence_unit(config: Config, node: str) -> str:
     """The parent of Postgres.  Stopped, it stops Postgres first; systemd kills what is left."""
+    watchdog = f" --watchdog {_WATCHDOG}" if config.provision.watchdog else ""
     return f"""[Unit]
 Description=Flightmode: fence, the parent of PostgreSQL
 After=local-fs.target flightmode-firewall.service
 
 [Service]
 Type=simple
-ExecStart={PROGRAM} fence --node {node}
+ExecStart={PROGRAM} fence --node {node}{watchdog}
 KillMode=mixed
 TimeoutStopSec=90
 Restart=always

@@ -1,7 +1,7 @@
 """What a host shall have.  Pure: texts in, texts out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from flightmode.config import Config, locations_of
@@ -20,6 +20,7 @@ OWN_USER = "flightmode"
 ETC = "/etc/flightmode"
 STATE = "/var/lib/flightmode"
 UNITS = "/etc/systemd/system"
+KERNEL = "/etc/sysctl.d/60-flightmode.conf"
 ETCD_DROP_INS = f"{UNITS}/flightmode-etcd.service.d"
 
 
@@ -65,6 +66,8 @@ class Wanted:
     """To be enabled and running, in the order of their start."""
     ports: tuple[int, ...]
     """Where ours will listen: nobody else may."""
+    kernel: Mapping[str, str] = field(default_factory=dict)
+    """Its settings, as sysctl(8) has them."""
     data_dir: str = ""
     """Of PostgreSQL; empty where there is none."""
     socket_dir: str = ""
@@ -84,6 +87,22 @@ def wanted(config: Config, name: str, bundle: Bundle) -> Wanted:
     return _node(config, name, bundle)
 
 
+def _kernel(config: Config, *, database: bool) -> dict[str, str]:
+    """A query that asks for too much memory gets an error, instead of PostgreSQL a kill -9; and
+    what waits to be written is written soon, since every fsync, also etcd's, waits for it.
+
+    Source: PostgreSQL's manual, "Linux Memory Overcommit"; the kernel's "sysctl/vm".
+    """
+    if not config.provision.tune_kernel:
+        return {}
+    memory = {"vm.overcommit_memory": "2", "vm.overcommit_ratio": "95"} if database else {}
+    return {
+        **memory,
+        "vm.dirty_background_bytes": str(64 << 20),
+        "vm.dirty_bytes": str(256 << 20),
+    }
+
+
 def _node(config: Config, name: str, bundle: Bundle) -> Wanted:
     me = config.nodes[name]
     database = me.kind is NodeKind.DATABASE
@@ -93,7 +112,7 @@ def _node(config: Config, name: str, bundle: Bundle) -> Wanted:
     units = {
         "flightmode-firewall.service": firewall_unit(),
         "flightmode-etcd.service": etcd_unit(config, name, OWN_USER),
-        **({"flightmode-fence.service": fence_unit(name)} if database else {}),
+        **({"flightmode-fence.service": fence_unit(config, name)} if database else {}),
         "flightmode-agent.service": agent_unit(name, user, fenced=database),
     }
     agent = ("flightmode-agent.service",)
@@ -109,6 +128,10 @@ def _node(config: Config, name: str, bundle: Bundle) -> Wanted:
         *(File(f"{ETC}/{path}", content, own, agent) for path, content in bundle.files.items()),
         *_copies_for_etcd(bundle),
     ]
+    kernel = _kernel(config, database=database)
+    if kernel:
+        lines = "".join(f"{key} = {value}\n" for key, value in kernel.items())
+        files.append(File(KERNEL, f"# Made by `flightmode provision`.\n{lines}".encode(), _PUBLIC))
     ports = [me.etcd_client_port, me.etcd_peer_port, me.api_port, me.heartbeat_port]
     packages = ["etcd-server", "nftables", "python3", "python3-venv"]
     masked = ["etcd.service"]
@@ -140,6 +163,7 @@ def _node(config: Config, name: str, bundle: Bundle) -> Wanted:
         tuple(files),
         tuple(units),
         tuple(ports),
+        kernel,
         str(locations_of(config, name).data_dir) if database else "",
         str(locations_of(config, name).socket_dir) if database else "",
     )

@@ -45,25 +45,29 @@ class Founder:
         """`flightmode …`; the output is also printed, for who reads the test's."""
         began_s = time.monotonic()
         argv = [sys.executable, "-m", "flightmode.cli.main", *words]
-        done = subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=within_s,
-            env=environment,
-            cwd="/",
-        )
+        try:
+            done = subprocess.run(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=within_s,
+                env=environment,
+                cwd="/",
+            )
+        except subprocess.TimeoutExpired as late:
+            print(f"$ flightmode {' '.join(words)}\n{(late.stdout or b'').decode()}-> not ended")
+            raise
         took_s = time.monotonic() - began_s
         print(
             f"$ flightmode {' '.join(words)}\n{done.stdout}-> {done.returncode} in {took_s:.1f} s"
         )
         return Ran(done.returncode, done.stdout, took_s)
 
-    def does(self, verb: str, *words: str) -> Ran:
+    def does(self, verb: str, *words: str, within_s: float = 300.0) -> Ran:
         """The same, about this cluster, and it went well."""
-        ran = self.types(verb, *words, "--config", str(self.toml))
+        ran = self.types(verb, *words, "--config", str(self.toml), within_s=within_s)
         assert ran.status == 0, ran.out
         return ran
 

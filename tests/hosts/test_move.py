@@ -91,7 +91,7 @@ async def test_a_cluster_moves_while_its_clients_stay() -> None:
                 to = me.home / "elsewhere.toml"
                 to.write_text(elsewhere(me))
                 await cut_off_in_the_middle(me, application, str(to))
-                moved = await asyncio.to_thread(me.does, "move", "--to", str(to))
+                moved = await asyncio.to_thread(me.does, "move", "--to", str(to), within_s=900.0)
                 assert "the cluster is whole" in moved.out
                 await acknowledged(application, 50)
                 await application.stop()

@@ -5,6 +5,9 @@ import pwd
 import shutil
 import sys
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from flightmode.cli.fencing import BINARY, cgroup_root, fence_argv
 from flightmode.cli.log import log_as_json
@@ -27,7 +30,14 @@ def agent(config: ConfigPath = DEFAULT_CONFIG, node: NodeName = None) -> None:
     run_agent(here.config, name)
 
 
-def fence(config: ConfigPath = DEFAULT_CONFIG, node: NodeName = None) -> None:
+def fence(
+    config: ConfigPath = DEFAULT_CONFIG,
+    node: NodeName = None,
+    watchdog: Annotated[
+        Path | None,
+        typer.Option("--watchdog", help="A device to use if it is there; flightmode.toml's first."),
+    ] = None,
+) -> None:
     """Run the fence of this node: the parent of Postgres, which stops it when it must.
 
     Becomes the program `flightmode-fence`, with the options that flightmode.toml asks for.
@@ -36,7 +46,9 @@ def fence(config: ConfigPath = DEFAULT_CONFIG, node: NodeName = None) -> None:
     name = here.node(node)
     root = os.geteuid() == 0
     uid = _uid_of(here.config.postgres.user) if root else None
-    argv = fence_argv(here, name, root=root, postgres_uid=uid, cgroups=cgroup_root())
+    argv = fence_argv(
+        here, name, root=root, postgres_uid=uid, cgroups=cgroup_root(), watchdog=watchdog
+    )
     program = find_fence()
     _make_run_dir(here.locations(name).run_dir, uid)
     os.execv(program, [str(program), *argv[1:]])

@@ -11,8 +11,7 @@ from flightmode.provision.facts import DebianCluster, Facts, Held, Unit, read, s
 from flightmode.provision.plan import Plan, plan, summary
 from flightmode.provision.wanted import Bundle, Wanted, firewall, wanted
 
-CONFIG = parse(
-    """
+TEXT = """
 [cluster]
 name = "main"
 [nodes.ams]
@@ -22,12 +21,12 @@ host = "10.0.0.2"
 [nodes.wit]
 kind = "witness"
 host = "10.0.0.3"
-[provision]
-clients = ["192.168.7.0/24", "fd00::/8"]
 [provision.apps.web]
 host = "10.0.0.9"
+[provision]
+clients = ["192.168.7.0/24", "fd00::/8"]
 """
-)
+CONFIG = parse(TEXT, name="it")
 BUNDLE = Bundle(
     {
         "flightmode.toml": b"x",
@@ -65,7 +64,8 @@ def done(host: Wanted) -> Facts:
         BARE,
         python="3.11",
         release=RELEASE,
-        packages=frozenset(host.packages),
+        packages=frozenset({*host.packages, "chrony"}),
+        kernel=host.kernel,
         users=frozenset({"root", "flightmode", "postgres"}),
         held=held,
         units=units,
@@ -90,7 +90,9 @@ def test_a_bare_database_host_gets_everything_and_debian_s_services_never_start(
     told = titles("ams", BARE)
     masked = told.index("mask etcd.service postgresql.service")
     aside = told.index("no cluster of Debian's own")
-    installed = told.index("install etcd-server nftables python3 python3-venv postgresql-15")
+    installed = told.index(
+        "install etcd-server nftables python3 python3-venv postgresql-15 systemd-timesyncd"
+    )
     assert masked < installed
     assert aside < installed
     started = [title.removeprefix("start ") for title in told if title.startswith("start ")]
@@ -306,3 +308,30 @@ def test_a_proxy_s_clients_go_over_to_the_new_one_unless_it_listens_elsewhere() 
     assert "USR2" in last.command
     (*_, last) = planned("web", replace(old, listeners={})).steps
     assert last.command == "systemctl restart flightmode-proxy.service"
+
+
+def test_a_clock_is_kept_right_by_whoever_does_it_already() -> None:
+    host = want("web")
+    without = replace(done(host), packages=frozenset(host.packages))
+    assert "install systemd-timesyncd" in titles("web", without)
+    for name in ("chrony", "ntpsec", "systemd-timesyncd"):
+        assert titles("web", replace(without, packages=without.packages | {name})) == []
+
+
+def test_the_kernel_is_told_where_it_may_be_told() -> None:
+    as_it_comes = {"vm.overcommit_memory": "0", "vm.overcommit_ratio": "50", "vm.dirty_bytes": "0"}
+    whole = done(want("ams"))
+    assert "settings of the kernel" in titles("ams", replace(whole, kernel=as_it_comes))
+    assert titles("ams", replace(whole, kernel={})) == [], "a container may not"
+    assert "vm.overcommit_memory" not in want("wit").kernel, "only PostgreSQL needs that"
+    left = parse(f"{TEXT}tune_kernel = false\nwatchdog = false\n", name="it")
+    assert want("ams", left).kernel == {}
+
+
+def test_a_watchdog_is_used_where_there_is_one() -> None:
+    def fence(config: Config) -> str:
+        files = {file.path: file.content.decode() for file in want("ams", config).files}
+        return files["/etc/systemd/system/flightmode-fence.service"]
+
+    assert "--watchdog /dev/watchdog" in fence(CONFIG)
+    assert "watchdog" not in fence(parse(f"{TEXT}watchdog = false\n", name="it"))
