@@ -6,7 +6,8 @@ from typing import cast
 import tomlkit
 from tomlkit.items import Table
 
-from flightmode.config.schema import App, NodeSettings
+from flightmode.config.provisioning import App
+from flightmode.config.schema import NodeSettings
 
 
 def with_node_exchanged(text: str, out: str, name: str, settings: NodeSettings) -> str:

@@ -1,38 +1,24 @@
 """Every setting: its type, default, range and meaning.
 
 The reference page, the commented sample and the error messages are all made from
-these classes; a setting is described here and nowhere else.
+these classes; a setting is described here and nowhere else ([provision]: in provisioning.py).
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic import Field
 
+from flightmode.config.provisioning import Provision
+from flightmode.config.section import Location, Section, seconds
 from flightmode.model.member import NodeKind
 from flightmode.model.policy import Policy
-
-
-def _under_base(path: Path, info: ValidationInfo) -> Path:
-    """A relative path counts from the directory of flightmode.toml."""
-    base = info.context.get("base") if isinstance(info.context, dict) else None
-    return path if base is None else Path(base) / path
-
-
-Location = Annotated[Path, AfterValidator(_under_base)]
-"""A path; `{node}` in it stands for the name of the node that reads it."""
 
 _POLICY = Policy(nodes=(), bootstrap="", pg_major=15)
 """Its defaults are ours."""
 
 Parameter = str | bool | int | float
 PoolMode = Literal["transaction", "session", "statement"]
-
-
-class Section(BaseModel):
-    """A table of flightmode.toml: frozen, no unknown keys, no guessing of types."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Cluster(Section):
@@ -140,107 +126,103 @@ class Postgres(Section):
     )
 
 
-def _seconds(default: float, ge: float, le: float, description: str) -> Any:
-    return Field(default, ge=ge, le=le, description=description, allow_inf_nan=False)
-
-
 class Timing(Section):
     """How patient the cluster is.  The defaults suit nodes within one continent."""
 
-    ttl_s: float = _seconds(
+    ttl_s: float = seconds(
         _POLICY.ttl_s,
         1,
         60,
         "How long a silent leader keeps its right to write: about as long writes stop when a "
         "primary's machine dies without a word.",
     )
-    renew_every_s: float = _seconds(
+    renew_every_s: float = seconds(
         _POLICY.renew_every_s, 0.1, 20, "How often the leader renews that right."
     )
-    margin: float = _seconds(
+    margin: float = seconds(
         _POLICY.margin,
         0.05,
         0.5,
         "The part of `ttl_s` that is given away for clocks that drift. Not seconds: 0.1 is 10 %.",
     )
-    suspect_after_s: float = _seconds(
+    suspect_after_s: float = seconds(
         _POLICY.suspect_after_s,
         0,
         60,
         "When two nodes have lost every sign of life of the primary's machine for so long, its "
         "standby takes over at once; a sign of less weight waits for `ttl_s`. 0: always wait.",
     )
-    standby_silent_s: float = _seconds(
+    standby_silent_s: float = seconds(
         _POLICY.standby_silent_s,
         0.5,
         60,
         "A synchronous standby that says nothing for so long is left out, and commits go on "
         "without it: about as long writes stop when the standby dies.",
     )
-    standby_lost_s: float = _seconds(
+    standby_lost_s: float = seconds(
         _POLICY.standby_lost_s,
         0,
         60,
         "The same, when its machine sends no heartbeats any more either. 0: only the above.",
     )
-    stable_for_s: float = _seconds(
+    stable_for_s: float = seconds(
         _POLICY.stable_for_s, 0, 600, "So long a standby streams before commits wait for it …"
     )
-    stable_after_flap_s: float = _seconds(
+    stable_after_flap_s: float = seconds(
         _POLICY.stable_after_flap_s,
         0,
         3600,
         "… and so long when it was left out within the last `flap_window_s`.",
     )
-    flap_window_s: float = _seconds(_POLICY.flap_window_s, 0, 86400, "See `stable_after_flap_s`.")
-    member_fresh_s: float = _seconds(
+    flap_window_s: float = seconds(_POLICY.flap_window_s, 0, 86400, "See `stable_after_flap_s`.")
+    member_fresh_s: float = seconds(
         _POLICY.member_fresh_s,
         0.5,
         60,
         "What a node said of itself longer ago says nothing of the present.",
     )
-    hang_after_s: float = _seconds(
+    hang_after_s: float = seconds(
         _POLICY.hang_after_s,
         0,
         600,
         "A primary that takes no new connection, or whose disk takes no small write, for so long "
         "is ended, if its standby could take over at once. 0: never.",
     )
-    handover_patience_s: float = _seconds(
+    handover_patience_s: float = seconds(
         _POLICY.handover_patience_s,
         0.2,
         60,
         "PostgreSQL crashed and a standby was asked to take over: after so long without an answer "
         "it is restarted in place.",
     )
-    start_patience_s: float = _seconds(
+    start_patience_s: float = seconds(
         _POLICY.start_patience_s,
         1,
         86400,
         "So long crash recovery may take while a standby could serve at once.",
     )
-    promote_patience_s: float = _seconds(
+    promote_patience_s: float = seconds(
         _POLICY.promote_patience_s,
         1,
         600,
         "A promotion that takes longer is given up, if the old primary is healthy.",
     )
-    switchover_patience_s: float = _seconds(
+    switchover_patience_s: float = seconds(
         _POLICY.switchover_patience_s,
         1,
         600,
         "A switchover that takes longer is taken back once PostgreSQL is being stopped.",
     )
-    stop_patience_s: float = _seconds(
+    stop_patience_s: float = seconds(
         _POLICY.stop_patience_s,
         0.2,
         600,
         "A planned stop waits so long for logical replication and the archiver.",
     )
-    job_retry_s: float = _seconds(
+    job_retry_s: float = seconds(
         _POLICY.job_retry_s, 0.1, 3600, "Pause after a copy or a rewind of the data that failed."
     )
-    pause_grace_s: float = _seconds(
+    pause_grace_s: float = seconds(
         _POLICY.pause_grace_s,
         1,
         3600,
@@ -258,8 +240,8 @@ class Guards(Section):
         description="So many failovers by a crash of PostgreSQL within `crash_window_s`; then it "
         "is restarted in place: a query that kills one primary will kill the next one too.",
     )
-    crash_window_s: float = _seconds(_POLICY.crash_window_s, 1, 86400, "See `crashes_max`.")
-    disk_floor: float = _seconds(
+    crash_window_s: float = seconds(_POLICY.crash_window_s, 1, 86400, "See `crashes_max`.")
+    disk_floor: float = seconds(
         _POLICY.disk_floor,
         0,
         0.5,
@@ -390,27 +372,27 @@ class Proxy(Section):
     max_clients_per_address: int = Field(
         default=0, ge=0, le=1_000_000, description="And so many from one address; 0: no limit."
     )
-    hold_for_s: float = _seconds(
+    hold_for_s: float = seconds(
         30.0, 0, 3600, "So long a client is held while nobody takes writes; then it gets an error."
     )
-    query_wait_s: float = _seconds(
+    query_wait_s: float = seconds(
         120.0, 0, 3600, "So long a client waits for a free server; 0: as long as it is held."
     )
-    idle_in_transaction_s: float = _seconds(
+    idle_in_transaction_s: float = seconds(
         0.0, 0, 86400, "A client that idles in a transaction for so long is ended; 0: never."
     )
-    query_s: float = _seconds(0.0, 0, 86400, "A longer statement is cancelled; 0: never.")
-    client_idle_s: float = _seconds(
+    query_s: float = seconds(0.0, 0, 86400, "A longer statement is cancelled; 0: never.")
+    client_idle_s: float = seconds(
         0.0, 0, 864000, "A client that says nothing for so long is ended; 0: never."
     )
-    server_idle_s: float = _seconds(600.0, 1, 864000, "An idle server is closed after so long.")
-    server_lifetime_s: float = _seconds(
+    server_idle_s: float = seconds(600.0, 1, 864000, "An idle server is closed after so long.")
+    server_lifetime_s: float = seconds(
         3600.0, 10, 864000, "A server of that age is closed when it is free."
     )
     memory_mb: int = Field(
         default=256, ge=16, le=65536, description="Above it nobody new is let in."
     )
-    stop_grace_s: float = _seconds(
+    stop_grace_s: float = seconds(
         10.0, 0, 3600, "When it is stopped, clients may end their transactions for so long."
     )
     metrics_port: int | None = Field(
@@ -439,53 +421,6 @@ class Proxy(Section):
         default=(),
         description="Who may come from where. Without a rule: anybody with a password, from this "
         "machine, and with TLS from elsewhere.",
-    )
-
-
-class App(Section):
-    """A machine of your application: it gets a proxy of its own, on localhost."""
-
-    host: str = Field(
-        min_length=1,
-        max_length=253,
-        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?$|^::1?$",
-        description="The address at which the nodes see it.",
-    )
-
-
-class Provision(Section):
-    """How `flightmode provision` reaches the machines, and whom it lets in."""
-
-    ssh_user: str = Field(
-        default="root", min_length=1, description="Who logs in: root, or who may sudo."
-    )
-    ssh_port: int = Field(default=22, ge=1, le=65535, description="Where sshd listens.")
-    ssh_key: Location | None = Field(
-        default=None, description="A private key. Without it, what your ssh agent has."
-    )
-    fsync_max_ms: float = _seconds(
-        25.0,
-        0.1,
-        1000,
-        "Milliseconds. A disk that takes longer to make 8 kB durable is refused: every commit "
-        "waits for it, and etcd stumbles over it.",
-    )
-    tune_kernel: bool = Field(
-        default=True,
-        description="Let the kernel refuse memory that is not there (vm.overcommit_memory = 2, on "
-        "database nodes) and write early (vm.dirty_bytes), so that no fsync waits long.",
-    )
-    watchdog: bool = Field(
-        default=True,
-        description="Where a database node has /dev/watchdog: reset the machine when nothing else "
-        "could stop PostgreSQL. In use from the fence's next start.",
-    )
-    apps: dict[str, App] = Field(
-        default={}, description="Machines of your application, by name: each gets a proxy."
-    )
-    clients: tuple[str, ...] = Field(
-        default=(),
-        description="Networks that may reach PostgreSQL without a proxy, like 10.0.0.0/8.",
     )
 
 

@@ -109,12 +109,7 @@ def _node(config: Config, name: str, bundle: Bundle) -> Wanted:
     user = config.postgres.user if database else OWN_USER
     major = config.cluster.postgres_major
     own = Owned(0o600, f"{user}:{user}")
-    units = {
-        "flightmode-firewall.service": firewall_unit(),
-        "flightmode-etcd.service": etcd_unit(config, name, OWN_USER),
-        **({"flightmode-fence.service": fence_unit(config, name)} if database else {}),
-        "flightmode-agent.service": agent_unit(name, user, fenced=database),
-    }
+    units = _units_of_a_node(config, name, user, database=database)
     agent = ("flightmode-agent.service",)
     files = [
         *_unit_files(units),
@@ -167,6 +162,16 @@ def _node(config: Config, name: str, bundle: Bundle) -> Wanted:
         str(locations_of(config, name).data_dir) if database else "",
         str(locations_of(config, name).socket_dir) if database else "",
     )
+
+
+def _units_of_a_node(config: Config, name: str, user: str, *, database: bool) -> dict[str, str]:
+    fence = {"flightmode-fence.service": fence_unit(config, name)} if database else {}
+    return {
+        "flightmode-firewall.service": firewall_unit(),
+        "flightmode-etcd.service": etcd_unit(config, name, OWN_USER),
+        **fence,
+        "flightmode-agent.service": agent_unit(name, user, fenced=database),
+    }
 
 
 def _app(config: Config, name: str, bundle: Bundle) -> Wanted:

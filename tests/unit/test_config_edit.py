@@ -4,8 +4,9 @@ import pytest
 
 from flightmode.config import parse
 from flightmode.config.edit import with_apps, with_node_exchanged
+from flightmode.config.provisioning import App
 from flightmode.config.reference import sample
-from flightmode.config.schema import App, NodeSettings
+from flightmode.config.schema import NodeSettings
 from flightmode.model.member import NodeKind
 
 SAMPLE = sample(
