@@ -171,6 +171,28 @@ class Faults:
         restart(fault.amount)
         self._for(fault, lambda: restart(self._world.policy.ttl_s))
 
+    def _exchange(self, fault: Fault, node: str) -> None:
+        """The others' flightmode.toml does not have it any more, one after the other; until later.
+
+        Its own agent is not told, and goes on as before.
+        """
+        others = [each for name, each in self._world.nodes.items() if name != node]
+        going = {node}
+
+        def restart(sim: SimNode) -> None:
+            sim.unknown = frozenset(going)
+            sim.kill_agent()
+            sim.start_agent()
+
+        def stays() -> None:
+            going.clear()
+            for sim in others:
+                restart(sim)
+
+        for number, sim in enumerate(others):
+            self._world.loop.call_later(number * fault.amount, restart, sim)
+        self._for(fault, stays)
+
     def _hang_agent(self, fault: Fault, node: str) -> None:
         sim = self._world.nodes[node]
         sim.hang_agent()

@@ -78,6 +78,8 @@ class SimNode:
         self._policy = policy
         self.ttl_s = policy.ttl_s
         """What the next agent goes by: its flightmode.toml may not be the others'."""
+        self.unknown: frozenset[str] = frozenset()
+        """Nodes that its flightmode.toml does not have, or no longer."""
         self._history = history
         self._dice = dice
         self._task: asyncio.Task[None] | None = None
@@ -119,12 +121,13 @@ class SimNode:
         if self.server is not None and self.fence is not None:
             postgres = SimPostgres(self.server, gate)
             fence = SimFence(self.fence, self._gate, self._extended)
-        peers = tuple(node.name for node in self._policy.nodes if node.name != self.name)
+        nodes = tuple(node for node in self._policy.nodes if node.name not in self.unknown)
+        peers = tuple(node.name for node in nodes if node.name != self.name)
         self.pulse = SimPulse(self.host, peers, self._gate)
         placing = SimPlacing(self._etcd, self._gate)
         hands = Hands(self.host.clock, store, CLUSTER, postgres, fence, placing, self.pulse)
         identity = Identity(self.node, f"machine-{self.name}", "sim")
-        policy = replace(self._policy, ttl_s=self.ttl_s)
+        policy = replace(self._policy, nodes=nodes, ttl_s=self.ttl_s)
         self.agent = Agent(identity, policy, hands, self.journal)
         self.agent_since_s = self.host.loop.time()
         self._task = asyncio.get_running_loop().create_task(self.agent.run())

@@ -75,16 +75,18 @@ def plan_of(seed: int, *, slow: bool = False) -> Plan:
     fast = not slow and apart.random() < _FAST
     muffled = schedule.muffled(apart, _UP_S, until_s) if fast else ()
     retimed = schedule.retimed(Random(f"{seed} retimed"), _UP_S, until_s)
+    three = Random(f"{seed} third").random() < _THREE
+    swapped = schedule.exchanged(Random(f"{seed} exchanged"), _UP_S, until_s) if three else ()
     kind, faults = weather.drawn(dice), schedule.drawn(dice, begin_s, until_s)
     return Plan(
         seed,
         kind,
-        tuple(sorted((*faults, *muffled, *retimed), key=lambda fault: fault.at_s)),
+        tuple(sorted((*faults, *muffled, *retimed, *swapped), key=lambda fault: fault.at_s)),
         until_s,
         dice.choice(("", "leader", "leader", "standby", "wit")),
         dice.choice(("power", "cut")),
         fast,
-        Random(f"{seed} third").random() < _THREE,
+        three,
     )
 
 

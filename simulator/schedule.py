@@ -53,6 +53,14 @@ def retimed(dice: Random, begin_s: float, end_s: float) -> tuple[Fault, ...]:
     )
 
 
+def exchanged(dice: Random, begin_s: float, end_s: float) -> tuple[Fault, ...]:
+    """A node is to make room for another one, and then stays after all."""
+    if dice.random() > 0.5:
+        return ()
+    at_s, who = dice.uniform(begin_s, end_s), dice.choice(("standby", "standby", "wit", "leader"))
+    return (Fault(at_s, "exchange", who, dice.uniform(4.0, 20.0), amount=dice.uniform(0.0, 2.0)),)
+
+
 def _database(dice: Random) -> str:
     return dice.choice(("leader", "leader", "standby", *DATABASES))
 

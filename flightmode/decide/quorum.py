@@ -45,12 +45,14 @@ def step(view: View) -> Step:
 
 def _keep(view: View) -> Step:
     (holder, *_) = state_of(view).sync
-    if not alive(view, holder) and not _just_started(view):
+    relieved = _relieved(view, holder)
+    if relieved or (not alive(view, holder) and not _just_started(view)):
         removed = tuple(pair for pair in view.memory.removed if pair[0] != holder)
         memory = replace(view.memory, removed=(*removed, (holder, view.now_s)))
         solo = replace(state_of(view), mode=Mode.SOLO, sync=())
         term = state_of(view).term
-        why = f"{holder} is silent: recording that {view.me.name} alone holds what it acknowledges"
+        what = "is to go, and another one is ready" if relieved else "is silent"
+        why = f"{holder} {what}: recording that {view.me.name} alone holds what it acknowledges"
         # What follows the swap is done only if that was confirmed: etcd may be gone at the next
         # look, and who is alone must neither be fenced (I6) nor wait for anybody.
         alone = (swap(view, "degrade", solo), LiftFence(term), SetSyncNames(term, ()))
@@ -59,6 +61,14 @@ def _keep(view: View) -> Step:
         why = f"commits must wait for {holder}, and Postgres does not say so: setting it again"
         return why, (SetSyncNames(state_of(view).term, (holder,)),), view.memory
     return None
+
+
+def _relieved(view: View, holder: str) -> bool:
+    """It is no node of flightmode.toml any more, and its place can be filled at once.
+
+    Before that it is held on to: it may be the only other copy there is.
+    """
+    return holder not in view.policy.databases and _candidate(view) is not None
 
 
 def _grow(view: View) -> Step:

@@ -349,3 +349,26 @@ def test_a_hung_postmaster_without_a_standby_is_left_alone() -> None:
     )
     assert leaders(result) == ["ams"]
     assert len(list(result.history.of(BecamePrimary))) == 1
+
+
+# ------------------------------------------------------------------ nodes come and go
+
+
+def test_a_standby_that_is_to_go_is_relieved_by_another_one() -> None:
+    """flightmode.toml does not have it any more; it streams on until its machine is taken off."""
+    exchange = Fault(AT_S, "exchange", "standby", 25.0)
+    result = run(Plan(7, fair(), (exchange,), 50.0, three=True))
+    assert result.violations == [], story(result)
+    changes = [f for f in result.history.of(StateChanged) if f.new is not None]
+    (gone,) = [f.new.sync for f in changes if f.new and f.at_s < AT_S][-1]
+    after = [f for f in changes if f.new and f.at_s > AT_S and f.new.sync not in ((), (gone,))]
+    assert after[0].at_s < AT_S + 6.0
+    assert gap_s(result, AT_S) < 0.5, "and no commit waits for that"
+
+
+def test_the_only_standby_is_not_let_go_before_another_one_is_there() -> None:
+    exchange = Fault(AT_S, "exchange", "fra", 25.0)
+    result = play(exchange)
+    assert leaders(result) == ["ams"]
+    assert states(result)[-1][1].sync == ("fra",)
+    assert all(state.mode is Mode.SYNC for at_s, state in states(result) if at_s > AT_S)

@@ -178,7 +178,10 @@ class Exchanging:
         def spared(status: dict[str, Any]) -> bool:
             others = [n for n in status["nodes"] if n["streaming"] and n["name"] != gone]
             sync = status["state"]["sync"]
-            return status["writes"] is not None and gone not in sync and bool(sync or not others)
+            # Where no other follows yet, nothing is gained by waiting.
+            return status["writes"] not in (None, gone) and (
+                not others or (bool(sync) and gone not in sync)
+            )
 
         await self._until(spared, f"commits to wait for {gone} no longer")
 

@@ -9,20 +9,29 @@ from flightmode.model.action import ExtendFence, SetSyncNames, SwapState
 from flightmode.model.cluster import Mode
 from flightmode.model.heartbeat import Heard, Listening
 from flightmode.model.lsn import Lsn
+from flightmode.model.member import Node, NodeKind
 from flightmode.model.memory import Memory, Watched
-from flightmode.model.view import Job, JobKind, Renewed
+from flightmode.model.server import Replica
+from flightmode.model.view import Job, JobKind, MemberSeen, Renewed, View
 from tests.unit.decide.worlds import (
     ALL_WELL,
+    AMS,
     ARMED,
+    FRA,
     HERE,
     LIFTED,
     NOW_S,
+    POLICY,
     PRIMARY,
     SOLO,
+    STANDBY,
     STREAMING,
+    WIT,
     leader,
+    member,
     memory,
     result,
+    seen,
     solo_leader,
     store,
     verbs,
@@ -221,3 +230,34 @@ class TestALostHost:
     def test_it_looks_again_when_the_silence_is_long_enough(self) -> None:
         soon = leader(memory=self.quiet(0.5), listening=self.listening(0.7))
         assert decide(soon).wake_s == pytest.approx(0.1)
+
+
+class TestWhoIsToGo:
+    """flightmode.toml does not have fra any more, and its machine is still there."""
+
+    BER = Node("ber", NodeKind.DATABASE, "10.0.0.4")
+    without = replace(POLICY, nodes=(AMS, BER, WIT))
+    watched = (
+        Watched("fra", NOW_S - 30, NOW_S - 0.1, "1"),
+        Watched("ber", NOW_S - 30, NOW_S - 0.1, "1"),
+    )
+    streaming = replace(STREAMING, name="ber", sync_state="async")
+
+    def leads(self, *members: MemberSeen, replicas: tuple[Replica, ...]) -> View:
+        there = (*store().members, *members)
+        return leader(
+            policy=self.without,
+            memory=memory(watched=self.watched, **OLD),
+            server=replace(PRIMARY, replicas=replicas),
+            store=store(members=there),
+        )
+
+    def test_it_is_relieved_once_another_one_is_ready(self):
+        ber = seen(replace(member(FRA, STANDBY), name="ber"))
+        decision = decide(self.leads(ber, replicas=(STREAMING, self.streaming)))
+        (swap,) = (a for a in decision.actions if isinstance(a, SwapState))
+        assert (swap.state.mode, swap.state.sync) == (Mode.SOLO, ())
+        assert "fra is to go" in decision.why
+
+    def test_it_is_held_on_to_while_it_is_the_only_copy(self):
+        assert "degrade" not in verbs(decide(self.leads(replicas=(STREAMING,))))
