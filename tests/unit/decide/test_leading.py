@@ -297,6 +297,15 @@ class TestAdmittingClients:
         careless = replace(self.closed, sync_names=())
         assert "Admit" not in verbs(decide(leader(server=careless, memory=self.back)))
 
+    def test_they_wait_until_commits_are_proven_to_wait_in_this_life_of_postgres(self):
+        """The names are in the file at the start; the checkpointer takes them up later."""
+        started = leader(server=replace(self.closed, sync_since=None), memory=self.back)
+        assert "SetSyncNames" in verbs(decide(started))
+        proving = replace(started, job=Job(JobKind.SYNC_NAMES, 3, NOW_S))
+        assert "Admit" not in verbs(decide(proving))
+        served = replace(started, server=replace(PRIMARY, sync_since=None))
+        assert "SetSyncNames" not in verbs(decide(served))
+
     def test_alone_they_may_come_as_soon_as_that_is_recorded(self):
         alone = replace(self.closed, replicas=(), sync_names=())
         assert "Admit" in verbs(decide(solo_leader(server=alone, memory=self.back)))
