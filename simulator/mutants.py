@@ -36,6 +36,9 @@ BY_SEED: Mapping[str, int] = {
 
 BY_KEPT: Mapping[str, str] = {
     "clients see what crash recovery brought back": "a-recovery-that-is-shown-and-then-lost",
+    "clients come in before commits are proven to wait": (
+        "clients-come-in-before-commits-wait-again"
+    ),
     "a copy is made of a node that is counted on": "a-copy-is-asked-for-of-who-is-counted-on",
     "a node that is counted on is rewound": "a-claim-in-doubt-and-etcd-gone",
     "an unknown outcome is taken as lost": "a-claim-in-doubt-and-etcd-gone",

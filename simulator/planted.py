@@ -491,4 +491,14 @@ MUTANTS = (
             ),
         ),
     ),
+    Mutant(
+        "clients come in before commits are proven to wait",
+        (
+            (
+                "decide/leading.py",
+                "sync_names == state.sync and view.server.sync_since is not None\n",
+                "sync_names == state.sync\n",
+            ),
+        ),
+    ),
 )

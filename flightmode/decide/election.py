@@ -119,6 +119,12 @@ def _claim(view: View, reason: str, forced: Request | None) -> SwapState:
     return replace(swap(view, "claim", claimed), history=history)
 
 
+def forced_now(view: View) -> str | None:
+    """Why this node claims although acknowledged commits may be missing here; None: it does not."""
+    forced = _forced(view)
+    return None if forced is None else _forced_reason(view, forced)
+
+
 def _forced(view: View) -> Request | None:
     """A person accepted a loss and named this node."""
     request = wanted(view, RequestKind.FAILOVER)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from flightmode.decide.answer import IDLE_S, SOON_S, answer, died_starting, recently_failed
-from flightmode.decide.election import election, paused, silent_for_s
+from flightmode.decide.election import election, forced_now, paused, silent_for_s
 from flightmode.decide.leading import fresh, wrong_data
 from flightmode.decide.permission import lease_s, state_of
 from flightmode.decide.requests import own_task, wanted
@@ -235,6 +235,9 @@ def _down(view: View) -> Decision:
     state, data, leader = state_of(view), view.server.data, _ready_leader(view)
     if view.job is not None:
         return answer(view, "rejoin: job", f"waiting for the job: {view.job.kind}", wake_s=0.1)
+    revived = _revived(view)
+    if revived is not None:
+        return revived
     if state.pause is not None and paused(view):
         why = "paused: Postgres stays down until `flightmode resume`"
         return answer(view, "rejoin: paused", why)
@@ -256,6 +259,21 @@ def _down(view: View) -> Decision:
         return answer(view, "rejoin: unusable data", "not touching this data", problem=wrong)
     assert data is not None
     return _rejoin(view, data, leader)
+
+
+def _revived(view: View) -> Decision | None:
+    """A person wants this node to lead: whatever its data were, they have to run to be promoted.
+
+    As a standby of nobody, so that it is the promotion that begins a timeline of its own.
+    """
+    reason, data = forced_now(view), view.server.data
+    if reason is None or view.server.run is Run.ABSENT or wrong_data(view, data) is not None:
+        return None
+    if recently_failed(view, JobKind.START) or died_starting(view):
+        return None
+    start = StartPostgres(Role.STANDBY, state_of(view).term, None, None)
+    why = f"{reason}: starting Postgres, so that it can be promoted"
+    return answer(view, "rejoin: forced", why, start, wake_s=0.1)
 
 
 def _must_clone(view: View, data: DataDirectory | None, leader: Member | None) -> bool:

@@ -171,14 +171,17 @@ def _how_it_serves(view: View) -> str:
 
 
 def _admitting(view: View) -> Decision:
-    """S8: what crash recovery made visible must be held as recorded before clients see it."""
+    """S8: what crash recovery made visible must be held as recorded before clients see it.
+
+    And what they commit then has to wait: that is proven anew in each life of Postgres.
+    """
     state = state_of(view)
     admit = Admit(state.term)
     if solo_confirmed(view):
         return answer(view, "leading: admit", "clients may come in", admit, wake_s=SOON_S)
     row = view.server.replica(state.sync[0]) if state.sync else None
     from_ = view.memory.admit_from
-    waits = view.server.sync_names == state.sync
+    waits = view.server.sync_names == state.sync and view.server.sync_since is not None
     if waits and row is not None and row.streaming and from_ is not None and row.flushed >= from_:
         why = f"{row.name} holds all that recovery brought back: clients may come in"
         return answer(view, "leading: admit", why, admit, wake_s=SOON_S)

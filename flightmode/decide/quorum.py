@@ -57,7 +57,7 @@ def _keep(view: View) -> Step:
         # look, and who is alone must neither be fenced (I6) nor wait for anybody.
         alone = (swap(view, "degrade", solo), LiftFence(term), SetSyncNames(term, ()))
         return why, alone, memory
-    if view.server.sync_names != (holder,) and view.job is None:
+    if (view.server.sync_names != (holder,) or _started_unproven(view)) and view.job is None:
         why = f"commits must wait for {holder}, and Postgres does not say so: setting it again"
         return why, (SetSyncNames(state_of(view).term, (holder,)),), view.memory
     return None
@@ -69,6 +69,11 @@ def _relieved(view: View, holder: str) -> bool:
     Before that it is held on to: it may be the only other copy there is.
     """
     return holder not in view.policy.databases and _candidate(view) is not None
+
+
+def _started_unproven(view: View) -> bool:
+    """A start lets commits through until the checkpointer has taken up the names (syncrep.c)."""
+    return not view.server.admits_clients and view.server.sync_since is None
 
 
 def _grow(view: View) -> Step:

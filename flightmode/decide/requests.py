@@ -89,8 +89,16 @@ def _resume(view: View) -> Decision | None:
         return answer(view, "leading: resume", "not paused (any more)", finish, wake_s=SOON_S)
     if request is None and view.wall_s < pause.until_wall_s:
         return None
+    if request is not None and view.wall_s < pause.until_wall_s and _keeps_its_deadline(view):
+        return None
     why = "the pause is over" if request is None else f"{request.asked_by} ended the pause"
     return _ended(view, why)
+
+
+def _keeps_its_deadline(view: View) -> bool:
+    """A fence that does not answer can't be told, and goes by the pause's end until it is (I8)."""
+    down = view.server.run in (Run.DYING, Run.STOPPED, Run.ABSENT)
+    return not view.fence.reachable and not down and not solo_confirmed(view)
 
 
 def _ended(view: View, why: str) -> Decision:

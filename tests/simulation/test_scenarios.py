@@ -213,6 +213,17 @@ def test_what_a_leader_acknowledged_alone_survives_a_forced_failover_beside_the_
     assert states(result)[-1][1].passed_over == ()
 
 
+def test_a_person_can_bring_back_a_primary_whose_successor_is_lost() -> None:
+    """It was a primary, so it waits for the new one to compare histories: in vain."""
+    result = play(
+        Fault(AT_S, "power", "ams", 5.0),
+        Fault(AT_S + 4.0, "power", "fra", 45.0),
+        Fault(AT_S + 12.0, "ask", "ams", other="failover"),
+    )
+    assert leaders(result) == ["ams", "fra", "ams"]
+    assert began_s(result, 3) < AT_S + 14.0
+
+
 def test_a_machine_that_stood_still_does_not_lead_on() -> None:
     result = play(Fault(AT_S, "suspend", "ams", 12.0))
     assert leaders(result) == ["ams", "fra"]

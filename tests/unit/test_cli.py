@@ -23,6 +23,7 @@ from flightmode.config import parse
 from flightmode.decide import decide
 from flightmode.errors import NodeUnnamed, RequestWrong
 from flightmode.model.action import Admit
+from flightmode.model.lsn import NOWHERE
 from flightmode.pki import Authority, check_certificate
 from flightmode.store import codec
 from tests.unit.commands import flightmode
@@ -316,7 +317,8 @@ def journal(made: Path) -> Path:
     """Two decisions of ams as today's rules make them."""
     path = made / "nodes/ams/state/journal.jsonl"
     path.parent.mkdir()
-    seen = [view(), replace(view(), server=replace(view().server, admits_clients=False))]
+    closed = replace(view().server, admits_clients=False, sync_since=NOWHERE)
+    seen = [view(), replace(view(), server=closed)]
     lines = [codec.dump(Record(each, decide(each), ("FM200: no",))) for each in seen]
     path.write_bytes(b"\n".join(lines) + b'\n{"torn')
     return path

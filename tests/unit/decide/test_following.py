@@ -311,3 +311,33 @@ def test_a_detached_standby_without_a_reason_follows_again():
 def test_what_a_node_says_of_itself_is_true():
     told = member(AMS, PRIMARY)
     assert (told.run, told.position) == (Run.PRIMARY, HERE)
+
+
+class TestForcedToLead:
+    """A person accepts a loss of data and names a node whose Postgres is down."""
+
+    quiet = replace(
+        led_by(ON_3, fresh=False, run=Run.STOPPED),
+        state_changed_s=NOW_S - 5.1,
+        requests=(request(RequestKind.FAILOVER, "fra"),),
+    )
+
+    @pytest.mark.parametrize("server", [CRASHED, STOPPED, STOPPED_STANDBY])
+    def test_it_is_started_to_be_promoted_whatever_it_was(self, server):
+        """Nobody is left whose history it could be compared with (I9)."""
+        decision = decide(follower(server=server, store=self.quiet))
+        (start,) = done(decision, StartPostgres)
+        assert start == StartPostgres(Role.STANDBY, 3, None, None)
+
+    def test_not_before_the_old_leader_has_stopped(self):
+        early = replace(self.quiet, state_changed_s=NOW_S - 4.9)
+        assert "StartPostgres" not in verbs(decide(follower(server=CRASHED, store=early)))
+
+    def test_not_with_data_that_are_no_whole_copy(self):
+        half = replace(CRASHED, data=replace(CRASHED.data, unfinished="rewind"))
+        assert "StartPostgres" not in verbs(decide(follower(server=half, store=self.quiet)))
+
+    def test_a_start_that_failed_is_not_tried_again_at_once(self):
+        failed = (result(JobKind.START, error="FM301: no"),)
+        tried = follower(server=CRASHED, store=self.quiet, results=failed)
+        assert "StartPostgres" not in verbs(decide(tried))

@@ -6,7 +6,7 @@ import pytest
 
 from flightmode.decide import decide
 from flightmode.model.action import ExtendFence, StartPostgres, StopPostgres, SwapState
-from flightmode.model.cluster import Handover, Mode, Pause
+from flightmode.model.cluster import Handover, Mode, Pause, RequestKind
 from flightmode.model.lsn import Lsn
 from flightmode.model.server import FenceView, Role, Run
 from flightmode.model.view import Job, JobKind, Renewed
@@ -29,6 +29,7 @@ from tests.unit.decide.worlds import (
     done,
     leader,
     memory,
+    request,
     result,
     seen,
     solo_leader,
@@ -296,6 +297,15 @@ class TestAdmittingClients:
         careless = replace(self.closed, sync_names=())
         assert "Admit" not in verbs(decide(leader(server=careless, memory=self.back)))
 
+    def test_they_wait_until_commits_are_proven_to_wait_in_this_life_of_postgres(self):
+        """The names are in the file at the start; the checkpointer takes them up later."""
+        started = leader(server=replace(self.closed, sync_since=None), memory=self.back)
+        assert "SetSyncNames" in verbs(decide(started))
+        proving = replace(started, job=Job(JobKind.SYNC_NAMES, 3, NOW_S))
+        assert "Admit" not in verbs(decide(proving))
+        served = replace(started, server=replace(PRIMARY, sync_since=None))
+        assert "SetSyncNames" not in verbs(decide(served))
+
     def test_alone_they_may_come_as_soon_as_that_is_recorded(self):
         alone = replace(self.closed, replicas=(), sync_names=())
         assert "Admit" in verbs(decide(solo_leader(server=alone, memory=self.back)))
@@ -330,6 +340,17 @@ class TestPause:
         old = Renewed(3, NOW_S - 4.0, solo=False)
         assert "resume" not in verbs(decide(leader(store=over, renewed=old)))
         assert "renew" in verbs(decide(leader(store=over, renewed=old)))
+
+    def test_it_goes_on_while_the_fence_that_keeps_it_cannot_be_told(self):
+        """I8: the fence would go by the pause's end although the others do not any more."""
+        resume = (request(RequestKind.RESUME),)
+        mute = FenceView(False)
+        asked = leader(store=store(self.paused, requests=resume), fence=mute)
+        assert "resume" not in verbs(decide(asked))
+        for down in (CRASHED, replace(CRASHED, run=Run.DYING), ABSENT):
+            assert "resume" in verbs(decide(replace(asked, server=down)))
+        over = replace(SYNC, pause=Pause(WALL_S - 1, "ada"))
+        assert "resume" in verbs(decide(leader(store=store(over), fence=mute)))
 
     def test_it_ends_by_itself(self):
         over = replace(SYNC, pause=Pause(WALL_S - 1, "ada"))
