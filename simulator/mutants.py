@@ -16,6 +16,7 @@ from pathlib import Path
 
 from simulator.planted import MUTANTS, Mutant
 from simulator.planted_fast import BY_PLAN, FAST
+from simulator.planted_return import RETURN
 
 ROOT = Path(__file__).parents[1]
 SEEDS = 400
@@ -79,7 +80,7 @@ def main(names: str = "", *, known: bool = False) -> int:
 
     `known`: each only on the plan that has found it before, which takes a minute.
     """
-    chosen = [mutant for mutant in (*MUTANTS, *FAST) if names in mutant.name]
+    chosen = [mutant for mutant in (*MUTANTS, *FAST, *RETURN) if names in mutant.name]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         found = list(pool.map(lambda mutant: _found(mutant, known=known), chosen))
     survivors = [mutant.name for mutant, one in zip(chosen, found, strict=True) if not one]
