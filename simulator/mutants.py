@@ -119,9 +119,16 @@ def plant(mutant: Mutant, place: Path) -> None:
     """A copy of the code with the bug in it.  Raises ValueError when the text is not there."""
     for name in ("flightmode", "simulator"):
         shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, text in edited(mutant).items():
+        (place / "flightmode" / name).write_text(text)
+
+
+def edited(mutant: Mutant) -> dict[str, str]:
+    """The files of `flightmode` that the bug is in.  Raises ValueError when it does not fit."""
+    texts: dict[str, str] = {}
     for name, old, new in (_CHECK, *mutant.edits):
-        path = place / "flightmode" / name
-        text = path.read_text()
+        text = texts.get(name) or (ROOT / "flightmode" / name).read_text()
         if text.count(old) != 1:
             raise ValueError(f"{mutant.name}: {name} holds it {text.count(old)} times: {old!r}")
-        path.write_text(text.replace(old, new))
+        texts[name] = text.replace(old, new)
+    return texts

@@ -351,8 +351,8 @@ MUTANTS = (
         (
             (
                 "decide/quorum.py",
-                "    if not alive(view, holder) and not _just_started(view):\n",
-                "    if view.now_s < 0:\n",
+                "    if relieved or (not alive(view, holder) and not _just_started(view)):\n",
+                "    if relieved:\n",
             ),
         ),
     ),

@@ -1,0 +1,14 @@
+"""A planted bug is an edit of the shipped code: whoever changes that code hears of it at once."""
+
+import pytest
+
+from simulator.mutants import edited
+from simulator.planted import MUTANTS, Mutant
+from simulator.planted_fast import FAST
+from simulator.planted_return import RETURN
+
+
+@pytest.mark.parametrize("mutant", [*MUTANTS, *FAST, *RETURN], ids=lambda mutant: mutant.name)
+def test_a_planted_bug_fits_the_code(mutant: Mutant) -> None:
+    for name, text in edited(mutant).items():
+        compile(text, name, "exec")
