@@ -51,6 +51,8 @@ class Agent:
         )
         self.executor = Executor(self._me, hands, self.tracker, self.jobs, self.leases)
         self.memory = Memory()
+        self.looked = asyncio.Event()
+        """The first look is over, and what followed from it is done."""
         self.view: View | None = None
         self.decision: Decision | None = None
 
@@ -81,6 +83,7 @@ class Agent:
         self._journal.write(view, decision, outcomes)
         self.memory = _remembered(view, decision, outcomes)
         self.view, self.decision = view, decision
+        self.looked.set()
         if any(done.error is not None for done in outcomes):
             return replace(decision, wake_s=min(decision.wake_s, 0.1))
         return decision

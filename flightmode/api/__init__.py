@@ -2,10 +2,6 @@
 
 Nothing here changes the cluster: a wish becomes a record in the store, and the node it
 concerns decides.  So an answer of 202 means "written down", and the outcome is asked for.
+
+This file imports nothing: an agent that restarts has its first look before it brings up its API.
 """
-
-from flightmode.api.app import Access, make_app
-from flightmode.api.face import AgentFace, Told, told
-from flightmode.api.serve import ApiServer, bind
-
-__all__ = ["Access", "AgentFace", "ApiServer", "Told", "bind", "make_app", "told"]

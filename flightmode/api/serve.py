@@ -11,25 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from flightmode.errors import PortTaken
-
 _GRACE_S = 1
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens there.  Raises PortTaken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen(128)
-    except OSError as wrong:
-        listening.close()
-        text = f"the API can't listen at {host} port {port}: {wrong.strerror}"
-        raise PortTaken(text, hint=f"ss -ltnp 'sport = :{port}'") from None
-    listening.setblocking(False)
-    return listening
 
 
 class ApiServer:

@@ -5,11 +5,13 @@ import contextlib
 import ipaddress
 import pwd
 import signal
+import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import structlog
 
@@ -19,7 +21,8 @@ from flightmode.agent.hands import Hands
 from flightmode.agent.journal import FileJournal
 from flightmode.agent.loop import Agent
 from flightmode.agent.observe import Identity
-from flightmode.api import Access, ApiServer, Told, bind, make_app, told
+from flightmode.api.face import Told, told
+from flightmode.api.listening import bind
 from flightmode.config import Config, etcd_endpoints, locations_of, policy_of
 from flightmode.config.derive import Locations, bracketed, nodes_of
 from flightmode.config.schema import HbaRule
@@ -34,6 +37,10 @@ from flightmode.postgres.settings import Peer, PostgresConfig
 from flightmode.pulse.network import NetworkPulse
 from flightmode.store.etcd import EtcdStore
 from flightmode.store.etcd_placement import EtcdPlacement
+from flightmode.store.port import Store
+
+if TYPE_CHECKING:
+    from flightmode.api.serve import ApiServer
 
 _log = structlog.get_logger("daemon")
 
@@ -93,16 +100,47 @@ async def serve(config: Config, node: str) -> None:
     async with _hands(config, me, places, clock) as hands:
         identity = Identity(me, _machine_id(), __version__)
         agent = Agent(identity, policy_of(config), hands, journal)
-        access = Access(_token(places))
-        face = Face(agent, journal, clock)
-        api = ApiServer(make_app(face, hands.store, config.cluster.name, access), listening, tls)
+        face, token = Face(agent, journal, clock), _token(places)
         _log.info("agent begins", node=node, version=__version__)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(agent.run(), name="agent")
-                tasks.create_task(api.run(), name="api")
+                api = _serve_api(face, hands.store, config.cluster.name, token, listening, tls)
+                tasks.create_task(api, name="api")
         finally:
             journal.close()
+
+
+async def _serve_api(
+    face: Face,
+    store: Store,
+    cluster: str,
+    token: str | None,
+    listening: socket.socket,
+    tls: ssl.SSLContext,
+) -> None:
+    """The API, once the agent has looked: its libraries take as long to load as all the rest.
+
+    An agent that is started anew has a few seconds before the fence's deadline, and a busy machine
+    makes each of them short.
+    """
+    await face.agent.looked.wait()
+    server = await asyncio.to_thread(_api, face, store, cluster, token, listening, tls)
+    await server.run()
+
+
+def _api(
+    face: Face,
+    store: Store,
+    cluster: str,
+    token: str | None,
+    listening: socket.socket,
+    tls: ssl.SSLContext,
+) -> "ApiServer":
+    from flightmode.api.app import Access, make_app
+    from flightmode.api.serve import ApiServer
+
+    return ApiServer(make_app(face, store, cluster, Access(token)), listening, tls)
 
 
 @contextlib.asynccontextmanager

@@ -36,6 +36,8 @@ APP = "app"
 
 _SETTLE_S = 60.0
 _POLL_S = 0.05
+_NICE = -5
+"""As in the units of etcd and the agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +188,7 @@ class DemoCluster:
     async def start_etcd(self, name: str) -> asyncio.subprocess.Process:
         """The node's member of etcd alone, with the data it has."""
         home, tls = self.directory / name, locations_of(self.config, name).tls_dir
-        argv = [*self._as_user(), *etcd_argv(self.config, name, home / "etcd", tls)]
+        argv = [*self._first(), *etcd_argv(self.config, name, home / "etcd", tls)]
         argv.append(f"--initial-cluster={initial_cluster(self.config)}")
         return await self._spawn(name, "etcd", argv)
 
@@ -196,7 +198,7 @@ class DemoCluster:
 
     async def start_agent(self, name: str) -> asyncio.subprocess.Process:
         """The agent alone, as after an upgrade of it."""
-        argv = [*self._as_user(reads_all=True), *self._flightmode("agent", name)]
+        argv = [*self._first(reads_all=True), *self._flightmode("agent", name)]
         return await self._spawn(name, "agent", argv)
 
     async def start_proxy(self, *, take_over: bool = False) -> asyncio.subprocess.Process:
@@ -224,6 +226,11 @@ class DemoCluster:
     def _flightmode(self, verb: str, node: str) -> list[str]:
         options = ["--config", str(self._toml), "--node", node]
         return [sys.executable, "-m", "flightmode.cli.main", verb, *options]
+
+    def _first(self, *, reads_all: bool = False) -> list[str]:
+        """As user, and with the priority that the units of systemd give to who decides."""
+        first = ["nice", "-n", str(_NICE)] if os.geteuid() == 0 else []
+        return [*first, *self._as_user(reads_all=reads_all)]
 
     def _as_user(self, *, reads_all: bool = False) -> list[str]:
         """Argv that gives up root.  An agent may read all files: the checkout may be root's own."""

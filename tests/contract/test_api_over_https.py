@@ -10,7 +10,9 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from flightmode.api import Access, ApiServer, bind, make_app
+from flightmode.api.app import Access, make_app
+from flightmode.api.listening import bind
+from flightmode.api.serve import ApiServer
 from flightmode.errors import PortTaken
 from flightmode.pki import Authority, client_context, server_context
 from flightmode.store.memory import MemoryCluster, MemoryStore

@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 import tomlkit
 
-from flightmode.api import Access, ApiServer, bind, make_app, told
+from flightmode.api.app import Access, make_app
+from flightmode.api.face import told
+from flightmode.api.listening import bind
+from flightmode.api.serve import ApiServer
 from flightmode.config import parse
 from flightmode.config.reference import sample
 from flightmode.model.cluster import Mode, Outcome, Request, RequestKind

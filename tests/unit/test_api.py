@@ -7,8 +7,9 @@ from urllib.parse import quote
 import pytest
 from starlette.types import ASGIApp
 
-from flightmode.api import Access, Told, make_app, told
+from flightmode.api.app import Access, make_app
 from flightmode.api.endpoints import ENDPOINTS
+from flightmode.api.face import Told, told
 from flightmode.api.metrics import GAUGES
 from flightmode.api.wishes import PATIENCE_S
 from flightmode.model.action import Admit, Promote
