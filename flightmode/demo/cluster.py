@@ -18,6 +18,7 @@ from flightmode.config.derive import locations_of
 from flightmode.config.etcd import etcd_argv, initial_cluster
 from flightmode.demo.command import run_beside
 from flightmode.demo.lab import Lab
+from flightmode.demo.preference import prefer
 from flightmode.errors import RehearsalFailed, StoreError
 from flightmode.model.cluster import ClusterState, Mode
 from flightmode.model.member import Member, NodeKind
@@ -36,8 +37,6 @@ APP = "app"
 
 _SETTLE_S = 60.0
 _POLL_S = 0.05
-_NICE = -5
-"""As in the units of etcd and the agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +187,9 @@ class DemoCluster:
     async def start_etcd(self, name: str) -> asyncio.subprocess.Process:
         """The node's member of etcd alone, with the data it has."""
         home, tls = self.directory / name, locations_of(self.config, name).tls_dir
-        argv = [*self._first(), *etcd_argv(self.config, name, home / "etcd", tls)]
+        argv = [*self._as_user(), *etcd_argv(self.config, name, home / "etcd", tls)]
         argv.append(f"--initial-cluster={initial_cluster(self.config)}")
-        return await self._spawn(name, "etcd", argv)
+        return await self._spawn(name, "etcd", argv, first=True)
 
     async def start_fence(self, name: str) -> asyncio.subprocess.Process:
         """The fence alone; it holds nothing until the agent asks it to."""
@@ -198,8 +197,8 @@ class DemoCluster:
 
     async def start_agent(self, name: str) -> asyncio.subprocess.Process:
         """The agent alone, as after an upgrade of it."""
-        argv = [*self._first(reads_all=True), *self._flightmode("agent", name)]
-        return await self._spawn(name, "agent", argv)
+        argv = [*self._as_user(reads_all=True), *self._flightmode("agent", name)]
+        return await self._spawn(name, "agent", argv, first=True)
 
     async def start_proxy(self, *, take_over: bool = False) -> asyncio.subprocess.Process:
         """The proxy on the application's host, also in the place of the one that runs."""
@@ -213,9 +212,13 @@ class DemoCluster:
         await self.lab.power_on(name)
         await self.start_host(name)
 
-    async def _spawn(self, name: str, what: str, argv: list[str]) -> asyncio.subprocess.Process:
+    async def _spawn(
+        self, name: str, what: str, argv: list[str], *, first: bool = False
+    ) -> asyncio.subprocess.Process:
         log = self.directory / name / f"{what}.log"
         process = await self.lab.spawn(name, argv, log=log)
+        if first:
+            prefer(process.pid)
         self._processes[name, what] = process
         return process
 
@@ -226,11 +229,6 @@ class DemoCluster:
     def _flightmode(self, verb: str, node: str) -> list[str]:
         options = ["--config", str(self._toml), "--node", node]
         return [sys.executable, "-m", "flightmode.cli.main", verb, *options]
-
-    def _first(self, *, reads_all: bool = False) -> list[str]:
-        """As user, and with the priority that the units of systemd give to who decides."""
-        first = ["nice", "-n", str(_NICE)] if os.geteuid() == 0 else []
-        return [*first, *self._as_user(reads_all=reads_all)]
 
     def _as_user(self, *, reads_all: bool = False) -> list[str]:
         """Argv that gives up root.  An agent may read all files: the checkout may be root's own."""

@@ -44,6 +44,7 @@ TimeoutStartSec=infinity
 LimitNOFILE=65536
 OOMScoreAdjust=-900
 Nice=-5
+CPUWeight=1000
 {_HARDENED}
 [Install]
 WantedBy=multi-user.target
@@ -98,6 +99,7 @@ RestartSec=0.5
 TimeoutStopSec=10
 OOMScoreAdjust=-900
 Nice=-5
+CPUWeight=1000
 {_HARDENED}
 [Install]
 WantedBy=multi-user.target
