@@ -215,14 +215,15 @@ class PostgresServer:
             uid=config.uid,
             gid=config.gid,
             directory=config.data_dir,
-            log=config.socket_dir.parent / "postgres.log",
+            log=config.log,
         )
 
     def _configure(self, role: Role, following: str | None, admit: bool) -> None:
         config, data_dir = self._config, self._config.data_dir
         files.check_private(config, data_dir)
-        config.socket_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        files.own(config, config.socket_dir)
+        for directory in (config.socket_dir, config.log.parent):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            files.own(config, directory)
         self._write_passwords()
         for name, text in (
             ("postgresql.conf", settings.with_include),

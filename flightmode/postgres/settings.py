@@ -55,6 +55,8 @@ class PostgresConfig:
     bin_dir: Path
     socket_dir: Path
     secrets_dir: Path
+    log: Path
+    """Where Postgres writes what it says."""
     tls_dir: Path | None
     """ca.crt, node.crt, node.key; None: a Postgres without TLS."""
     peers: tuple[Peer, ...]

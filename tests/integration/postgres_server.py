@@ -112,6 +112,7 @@ class Machine:
             bin_dir=self.flavour.bin_dir,
             socket_dir=home / "run",
             secrets_dir=self.base / "secrets",
+            log=home / "state" / "postgres.log",
             tls_dir=home / "tls" if self.flavour.tls else None,
             peers=peers,
             parameters=SMALL,
@@ -183,7 +184,7 @@ class Node:
 
     @property
     def log(self) -> Path:
-        return self.config.socket_dir.parent / "postgres.log"
+        return self.config.log
 
     async def launch(
         self, role: Role, following: "Node | None" = None, *, admit: bool = True

@@ -281,6 +281,7 @@ def test_every_setting_that_flightmode_makes_is_refused_to_users() -> None:
             bin_dir=Path("/b"),
             socket_dir=Path("/s"),
             secrets_dir=Path("/p"),
+            log=Path("/l"),
             tls_dir=Path("/t"),
             peers=(),
             parameters=(),
