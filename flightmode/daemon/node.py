@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import ipaddress
-import pwd
 import signal
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -23,14 +22,16 @@ from flightmode.api import Access, ApiServer, Told, bind, make_app, told
 from flightmode.config import Config, etcd_endpoints, locations_of, policy_of
 from flightmode.config.derive import Locations, bracketed, nodes_of
 from flightmode.config.schema import HbaRule
-from flightmode.errors import ConfigInvalid, FileMissing
+from flightmode.errors import FileMissing
 from flightmode.fence.client import FenceClient
 from flightmode.model.decision import Decision
 from flightmode.model.member import Node, NodeKind
 from flightmode.model.view import View
 from flightmode.pki import client_context, read_secret, server_context
+from flightmode.postgres.programs import find_bin_dir
 from flightmode.postgres.server import PostgresServer
 from flightmode.postgres.settings import Peer, PostgresConfig
+from flightmode.postgres.user import system_user
 from flightmode.pulse.network import NetworkPulse
 from flightmode.store.etcd import EtcdStore
 from flightmode.store.etcd_placement import EtcdPlacement
@@ -87,10 +88,10 @@ async def serve(config: Config, node: str) -> None:
     places = locations_of(config, node)
     me = next(each for each in policy_of(config).nodes if each.name == node)
     tls = server_context(places.tls_dir, client_required=False)
-    listening = bind(me.host, me.api_port)
     clock = SystemClock()
-    journal = FileJournal(places.state_dir)
     async with _hands(config, me, places, clock) as hands:
+        listening = bind(me.host, me.api_port)
+        journal = FileJournal(places.state_dir)
         identity = Identity(me, _machine_id(), __version__)
         agent = Agent(identity, policy_of(config), hands, journal)
         access = Access(_token(places))
@@ -143,9 +144,12 @@ def _pulse(config: Config, me: Node, places: Locations, clock: Clock) -> Network
 
 
 def make_postgres(config: Config, node: str) -> PostgresServer:
-    """The hand of this node's PostgreSQL.  Raises KeyError when its system user is missing."""
+    """The hand of this node's PostgreSQL.
+
+    Raises ConfigInvalid: its system user or its programs are not here.
+    """
     places, me = locations_of(config, node), config.nodes[node]
-    user = pwd.getpwnam(config.postgres.user)
+    user = system_user(config.postgres.user)
     peers = tuple(
         Peer(name, each.host, each.postgres_port)
         for name, each in config.nodes.items()
@@ -157,9 +161,10 @@ def make_postgres(config: Config, node: str) -> PostgresServer:
             host=me.host,
             port=me.postgres_port,
             data_dir=places.data_dir,
-            bin_dir=find_bin_dir(config),
+            bin_dir=find_bin_dir(config.postgres.bin_dir, config.cluster.postgres_major),
             socket_dir=places.socket_dir,
             secrets_dir=places.secrets_dir,
+            log=places.postgres_log,
             tls_dir=places.tls_dir if config.postgres.tls else None,
             peers=peers,
             parameters=tuple(
@@ -172,16 +177,6 @@ def make_postgres(config: Config, node: str) -> PostgresServer:
             pg_major=config.cluster.postgres_major,
         )
     )
-
-
-def find_bin_dir(config: Config) -> Path:
-    """Where this major version's programs are.  Raises ConfigInvalid."""
-    major = config.cluster.postgres_major
-    wanted = config.postgres.bin_dir or Path(f"/usr/lib/postgresql/{major}/bin")
-    if not (wanted / "postgres").exists():
-        problem = f"postgres.bin_dir: there is no PostgreSQL {major} in {wanted}"
-        raise ConfigInvalid("flightmode.toml", (problem,))
-    return wanted
 
 
 def _rules_for_apps(config: Config) -> list[HbaRule]:
