@@ -18,7 +18,7 @@ import tomlkit
 from flightmode.api import Access, ApiServer, bind, make_app, told
 from flightmode.config import parse
 from flightmode.config.reference import sample
-from flightmode.model.cluster import Mode, Outcome, Request, RequestKind
+from flightmode.model.cluster import Mode, Outcome, Pause, Request, RequestKind
 from flightmode.model.decision import Decision
 from flightmode.model.memory import Memory
 from flightmode.model.server import Run
@@ -191,6 +191,25 @@ def test_status_of_a_cluster_that_takes_no_writes_is_not_0(shell: Shell, nodes: 
     nodes.see(state=None)
     ran = shell("status")
     assert (ran.status, "no cluster yet" in ran.out) == (1, True)
+
+
+def test_a_strict_status_is_content_with_a_whole_cluster_only(shell: Shell, nodes: Nodes) -> None:
+    assert shell("status", "--strict").status == 0
+    troubled = {
+        "a problem": store(seen(member("ams")), seen(member("fra", problem="FM606: other data"))),
+        "a warning": store(seen(member("ams", warnings=("disk",))), seen(member("fra"))),
+        "a restart": store(seen(member("ams", pending_restart=("port",))), seen(member("fra"))),
+        "silence": store(seen(member("ams")), seen(member("fra"), 30)),
+        "alone": store(state=replace(STATE, mode=Mode.SOLO, sync=())),
+        "a pause": store(state=replace(STATE, pause=Pause(WALL_S + 60, "ada"))),
+        "no etcd": store(reachable=False),
+    }
+    for what, about in troubled.items():
+        for name in NODES:
+            nodes.faces[name].view = view(name, store=about)
+        assert shell("status", "--strict").status == 1, what
+    nodes.see(state=STATE)
+    assert shell("status", "--strict", "--json").status == 0
 
 
 def test_status_survives_nodes_that_do_not_answer(shell: Shell, nodes: Nodes) -> None:

@@ -1,10 +1,10 @@
 """Bad days: each a clear error with its code, or a documented behaviour, and nothing lost.
 
-docs/bad-days.md tells the same to a person; each of its rows names a test of this file or of
-test_rehearsals.py.
+docs/bad-days.md tells the same to a person; each of its rows names the test that makes it happen.
 """
 
 import asyncio
+import datetime
 import os
 import shutil
 import signal
@@ -13,16 +13,19 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
 from flightmode.config.derive import locations_of
 from flightmode.demo.cluster import DATABASES, NODES
 from flightmode.demo.killing import alive
 from flightmode.demo.loopback import LoopbackLab
+from flightmode.pki import Authority
 from tests.integration.live_cluster import (
     BIN,
     Live,
@@ -91,6 +94,43 @@ async def test_an_agent_refuses_a_key_that_others_can_read(here: Live) -> None:
     key.chmod(0o600)
     await here.cluster.start_agent("wit")
     await until(lambda: well(here, "wit"), "the witness's agent to be well")
+
+
+async def test_an_agent_whose_certificate_is_of_the_future_asks_for_the_clock(here: Live) -> None:
+    """As on a machine whose clock is behind.  Nothing else of the cluster is touched."""
+    begins = certificate_of_tomorrow(here.cluster.directory / "tomorrow", "wit")
+    wrong = here.cluster.directory / "tomorrow.toml"
+    text = here.toml.read_text()
+    wrong.write_text(text.replace('directory = "operator"', 'directory = "tomorrow"'))
+    assert wrong.read_text() != text
+    ran = await command("agent", "--config", str(wrong), "--node", "wit")
+    assert ran.status == 78
+    assert "FM412" in ran.err
+    assert f"{begins:%Y-%m-%d}" in ran.err
+    assert "hint: timedatectl" in ran.err
+
+
+def certificate_of_tomorrow(directory: Path, node: str) -> datetime.datetime:
+    """What a node needs for TLS, valid from tomorrow on; returns when."""
+    authority = Authority.create("demo")
+    today = authority.issue_node(node, ["127.0.0.1"])
+    like = x509.load_pem_x509_certificate(today.certificate)
+    begins = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(like.subject)
+        .issuer_name(like.issuer)
+        .public_key(like.public_key())
+        .serial_number(like.serial_number)
+        .not_valid_before(begins)
+        .not_valid_after(like.not_valid_after_utc)
+    )
+    for each in like.extensions:
+        builder = builder.add_extension(each.value, critical=each.critical)
+    made = builder.sign(authority.key, hashes.SHA256())
+    pem = made.public_bytes(serialization.Encoding.PEM)
+    replace(today, certificate=pem).save(directory, "node")
+    return begins
 
 
 # ------------------------------------------------------------------ a standby's bad data
@@ -179,6 +219,10 @@ async def test_a_standby_whose_port_is_taken_says_so_and_comes_back(here: Live) 
                 lambda p: str(settings.postgres_port) in (p.members[node].problem or ""),
                 f"{node} to name the port",
             )
+            shown = await here.node(node)
+            assert shown["problem"].startswith("FM205: "), shown["problem"]
+            assert (await here.types("status")).status == 0, "writes are accepted"
+            assert (await here.types("status", "--strict")).status == 1, "a person is needed"
             await acknowledged(workload)
         await here.whole()
 

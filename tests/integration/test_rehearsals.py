@@ -17,6 +17,7 @@ from flightmode.demo.killing import alive
 from flightmode.demo.loopback import LoopbackLab
 from flightmode.demo.namespaces import NamespaceLab
 from flightmode.demo.rehearsals import (
+    HUNG,
     KILL,
     PARTITION,
     POWER,
@@ -66,12 +67,14 @@ async def here() -> AsyncIterator[Live]:
                 pytest.mark.skipif(MISSING is not None, reason=str(MISSING)),
             ],
         ),
+        pytest.param(HUNG, id="hung"),
     ],
 )
 async def test_another_node_takes_over_and_the_old_primary_comes_back(
     here: Live, rehearsal: Rehearsal
 ) -> None:
     before = await here.whole()
+    postmaster = here.cluster.postmaster(before.state.leader)
     async with here.clients() as workload:
         told: list[str] = []
         result = await rehearse(
@@ -84,6 +87,7 @@ async def test_another_node_takes_over_and_the_old_primary_comes_back(
     assert (result.before, result.after) == (before.state.leader, before.standby)
     assert result.acknowledged > 0
     assert result.gap_s < 30
+    assert not alive(postmaster), "nobody runs as a primary of an older term"
     if rehearsal is PARTITION:
         assert result.note == "fenced itself"
 
