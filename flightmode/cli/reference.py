@@ -107,7 +107,8 @@ def exit_codes() -> str:
             _MADE,
             "",
             "From 64 on they mean what `sysexits.h` says. With `--json` an error is one JSON "
-            'object on standard error: `{"error": {"code", "message", "retry", "hint"}}`.',
+            'object on standard error: `{"error": {"code", "message", "retry", "hint"}}`; '
+            "a mistake of ours, FM599, also has a `trace`.",
             "",
             "| status | meaning | errors |",
             "|---|---|---|",
