@@ -52,9 +52,9 @@ def run(argv: Sequence[str] | None = None) -> None:
         _tell(failure, (), as_json="--json" in words)
         sys.exit(failure.exit_status)
     except Exception as mistake:
-        failure = Unforeseen("".join(traceback.format_exception_only(mistake)).strip())
-        _tell(failure, traceback.format_exception(mistake), as_json="--json" in words)
-        sys.exit(failure.exit_status)
+        unforeseen = Unforeseen("".join(traceback.format_exception_only(mistake)).strip())
+        _tell(unforeseen, traceback.format_exception(mistake), as_json="--json" in words)
+        sys.exit(unforeseen.exit_status)
 
 
 def _tell(failure: FlightmodeError, trace: Sequence[str], *, as_json: bool) -> None:
