@@ -91,7 +91,8 @@ def user(place: Place, node: str) -> Iterator[Finding]:
         yield from (Finding("error", each, wrong.hint_text) for each in wrong.problems)
         return
     if entry.pw_uid == 0:
-        yield Finding("error", f"the user {name!r} is root; PostgreSQL never runs as root")
+        text = f"the user {name!r} is root; PostgreSQL never runs as root"
+        yield Finding("error", text, f"sensible-editor {place.path}")
     else:
         yield Finding("ok", f"PostgreSQL runs as {name}")
 
@@ -107,7 +108,11 @@ def directories(place: Place, node: str) -> Iterator[Finding]:
     free = shutil.disk_usage(parent)
     part = free.free / free.total
     level: Level = "ok" if part > 0.2 else "warning"
-    yield Finding(level, f"{parent}: {part:.0%} of the disk is free")
+    yield Finding(level, f"{parent}: {part:.0%} of the disk is free", f"df -h {parent}")
+    data_dir = place.locations(node).data_dir
+    if data_dir.is_dir() and data_dir.stat().st_mode & 0o077:
+        text = f"{data_dir} can be entered by others than its owner: PostgreSQL would not start"
+        yield Finding("error", text, f"chmod 700 {data_dir}")
 
 
 def names(place: Place, node: str) -> Iterator[Finding]:

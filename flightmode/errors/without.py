@@ -38,7 +38,7 @@ class FileUnsafe(ConfigError):
 
     code = "FM410"
     exit_status = 77
-    hint = "chmod 600 FILE"
+    hint = "flightmode check"
 
 
 class FileMissing(ConfigError):
@@ -202,7 +202,7 @@ class CheckFailed(InterfaceError):
 
     code = "FM526"
     exit_status = 78
-    hint = "flightmode check"
+    hint = "flightmode check --help"
 
 
 class ReplayDiffers(InterfaceError):

@@ -65,7 +65,7 @@ async def test_an_agent_does_not_start_with_a_wrong_toml(here: Live) -> None:
     assert "FM402" in ran.err
     assert "timing.stable_after_flop_s" in ran.err
     assert "stable_after_flap_s" in ran.err.replace("stable_after_flop_s", ""), "the nearest key"
-    assert "hint: flightmode check" in ran.err
+    assert f"hint: sensible-editor {wrong}" in ran.err
 
 
 async def test_an_agent_whose_port_is_taken_says_so_and_ends(here: Live) -> None:

@@ -163,7 +163,7 @@ def test_check_lists_every_mistake_of_the_file(made: Path, capsys: Capsys) -> No
     assert "timng" in ran.err
     assert "did you mean timing?" in ran.err
     assert "zap" in ran.err
-    assert "hint: flightmode check" in ran.err
+    assert f"hint: sensible-editor {made / 'flightmode.toml'}" in ran.err
 
 
 def test_a_missing_file_is_an_error_in_json(tmp_path: Path, capsys: Capsys) -> None:
@@ -246,6 +246,16 @@ def test_check_finds_programs_of_another_major_version(made: Path, capsys: Capsy
     assert told == [f"postgres.bin_dir: PostgreSQL 15 is wanted, and in {programs} is {said}"]
     postgres.write_text("#!/bin/sh\necho 'postgres (PostgreSQL) 15.9'\n")
     assert f"PostgreSQL 15 is in {programs}" in findings(capsys, path)["ok"]
+
+
+def test_check_finds_data_that_others_may_enter(made: Path, capsys: Capsys) -> None:
+    path = local(made)
+    data = made / "nodes/ams/data"
+    data.mkdir(mode=0o755, parents=True)
+    (found,) = [e for e in findings(capsys, path)["error"] if "can be entered" in e]
+    assert found.startswith(str(data))
+    data.chmod(0o700)
+    assert not any("can be entered" in e for e in findings(capsys, path)["error"])
 
 
 @pytest.mark.parametrize("verb", ["agent", "fence"])

@@ -91,8 +91,8 @@ async def _apply(here: Place, *, wait_s: float, only_plan: bool, json: bool) -> 
             await rolling.ask("/restart", each.node)
     left = {name: names for name, names in _waiting(await rolling.status()).items() if names}
     if left:
-        text = f"settings still wait for a restart: {left}"
-        raise RequestUnfinished(text, hint="flightmode config apply   (it goes on from here)")
+        text = f"settings still wait for a restart: {left}; another run goes on from here"
+        raise RequestUnfinished(text, hint="flightmode config apply")
     took_s = time.monotonic() - began_s
     if json:
         told = [{"turn": each.turn.value, "node": each.node} for each in turns]

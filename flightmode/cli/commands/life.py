@@ -78,7 +78,7 @@ def remove(
     nothing_is_leaving(here)
     if any(_is_witness(each) for each in here.config.nodes.values()):
         text = "there are two database nodes: with one, nobody could take over"
-        raise RequestWrong(text, hint=f"flightmode node replace {name} --by NAME=HOST")
+        raise RequestWrong(text, hint="flightmode node replace --help")
     _exchange(here, here.known(name), witness, NodeKind.WITNESS, wait_s=wait_s, json=json)
 
 
