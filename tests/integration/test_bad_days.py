@@ -12,7 +12,7 @@ import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,10 +21,12 @@ import pytest_asyncio
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
+from chaos import disks
 from flightmode.config.derive import locations_of
 from flightmode.demo.cluster import DATABASES, NODES
 from flightmode.demo.killing import alive
 from flightmode.demo.loopback import LoopbackLab
+from flightmode.model.cluster import Mode
 from flightmode.pki import Authority
 from tests.integration.live_cluster import (
     BIN,
@@ -35,6 +37,7 @@ from tests.integration.live_cluster import (
     live,
     needs_servers,
     owner,
+    unborn,
     until,
 )
 
@@ -225,6 +228,63 @@ async def test_a_standby_whose_port_is_taken_says_so_and_comes_back(here: Live) 
             assert (await here.types("status", "--strict")).status == 1, "a person is needed"
             await acknowledged(workload)
         await here.whole()
+
+
+NO_DISKS = "needs root" if os.geteuid() != 0 else disks.missing()
+
+
+@pytest.mark.hosts
+@pytest.mark.timeout(240)
+@pytest.mark.skipif(NO_DISKS is not None, reason=str(NO_DISKS))
+async def test_a_full_disk_of_the_standby_stops_no_client_and_is_told() -> None:
+    """A cluster of its own: the standby's home is a file system that can fill."""
+    async with unborn(LoopbackLab) as here, on_a_disk(here, "fra") as disk:
+        await here.cluster.start()
+        await here.cluster.make_database()
+        async with here.clients() as workload:
+            before, began = await here.whole(), len(workload.history)
+            assert before.standby == "fra"
+            disk.fill("fra")
+            # So much that the standby needs new files for its WAL.
+            more = "CREATE TABLE big AS SELECT repeat('x', 500) FROM generate_series(1, 120000)"
+            writing = asyncio.create_task(here.sql("ams", more))
+            solo = await here.cluster.until(lambda p: p.state.mode is Mode.SOLO, "ams alone")
+            await writing
+            await acknowledged(workload, 50)
+            await here.cluster.until(
+                lambda p: any("disk is free" in each for each in p.members["fra"].warnings),
+                "fra to warn of its disk",
+            )
+            shown = await here.types("status", "--strict")
+            assert shown.status == 1
+            assert "fra: only 0% of the disk is free" in " ".join(shown.out.split())
+            assert (await here.types("status")).status == 0, "writes go on"
+            disk.empty("fra")
+            after = await here.whole()
+            assert errors_since(workload, began) == []
+        assert (solo.state.term, after.state.term) == (before.state.term,) * 2
+        assert after.standby == "fra"
+
+
+@asynccontextmanager
+async def on_a_disk(here: Live, node: str) -> AsyncIterator[disks.Disks]:
+    """The node's home, but for its etcd and what journald would hold: those have their own."""
+    scratch, home = here.lab.scratch, here.home(node)
+    disk = disks.Disks(scratch, [node])
+    disk.put_under(node, home)
+    try:
+        elsewhere = scratch / "elsewhere"
+        elsewhere.mkdir()
+        (home / "etcd").rename(home / "etcd.empty")
+        shutil.copytree(home / "etcd.empty", elsewhere / "etcd")
+        os.chown(elsewhere / "etcd", owner(), -1)
+        for name in ("etcd", "agent.log", "fence.log", "etcd.log"):
+            (home / name).symlink_to(elsewhere / name)
+        yield disk
+    finally:
+        for name in NODES:
+            await here.lab.power_loss(name)
+        disks.unmount_all(scratch)
 
 
 # ------------------------------------------------------------------ etcd
