@@ -25,7 +25,7 @@ from flightmode.config.schema import HbaRule
 from flightmode.errors import FileMissing
 from flightmode.fence.client import FenceClient
 from flightmode.model.decision import Decision
-from flightmode.model.member import Node, NodeKind
+from flightmode.model.member import OPERATOR, Node, NodeKind
 from flightmode.model.view import View
 from flightmode.pki import client_context, read_secret, server_context
 from flightmode.postgres.programs import find_bin_dir
@@ -94,7 +94,7 @@ async def serve(config: Config, node: str) -> None:
         journal = FileJournal(places.state_dir)
         identity = Identity(me, _machine_id(), __version__)
         agent = Agent(identity, policy_of(config), hands, journal)
-        access = Access(_token(places))
+        access = Access(_token(places), frozenset((OPERATOR, *config.nodes)))
         face = Face(agent, journal, clock)
         api = ApiServer(make_app(face, hands.store, config.cluster.name, access), listening, tls)
         _log.info("agent begins", node=node, version=__version__)

@@ -20,7 +20,7 @@ from flightmode.demo.command import run_beside
 from flightmode.demo.lab import Lab
 from flightmode.errors import RehearsalFailed, StoreError
 from flightmode.model.cluster import ClusterState, Mode
-from flightmode.model.member import Member, NodeKind
+from flightmode.model.member import OPERATOR, Member, NodeKind
 from flightmode.model.policy import Policy
 from flightmode.model.server import Run
 from flightmode.pki import Authority, client_context, make_secrets, read_secret
@@ -130,7 +130,7 @@ class DemoCluster:
             authority.issue_node(name, [hosts[name].address]).save(home / "tls", "node")
             shutil.copytree(shared, home / "secrets")
             self._give_away(home)
-        authority.issue_client("operator").save(self.directory / "operator", "client")
+        authority.issue_client(OPERATOR).save(self.directory / "operator", "client")
         shutil.copytree(shared, self.directory / "operator" / "secrets")
         if APP in hosts:
             self._write_app(authority, shared)

@@ -84,7 +84,7 @@ class RehearsalFailed(InterfaceError):
 
 
 class NotAllowed(InterfaceError):
-    """To change something, show a certificate of the cluster or its token."""
+    """To change something, show the certificate of a node or of the operator, or the token."""
 
     code = "FM501"
     exit_status = 77

@@ -29,7 +29,7 @@ from flightmode.store.port import Delete, Put
 from tests.unit.commands import Ran
 from tests.unit.commands import flightmode as run_command
 from tests.unit.sights import NOW_S, STATE, WALL_S, member, seen, store, view
-from tests.unit.test_api import TOKEN, Face
+from tests.unit.test_api import NAMES, TOKEN, Face
 
 NODES = ("ams", "fra", "wit")
 
@@ -80,7 +80,7 @@ class Nodes:
         self._loop = asyncio.get_running_loop()
         servers = []
         for name, face in self.faces.items():
-            app = make_app(face, MemoryStore(self.memory), "main", Access(TOKEN))
+            app = make_app(face, MemoryStore(self.memory), "main", Access(TOKEN, NAMES))
             tls = server_context(self.directory / name, client_required=False)
             servers.append(ApiServer(app, self._sockets[name], tls))
         tasks = [asyncio.create_task(each.run()) for each in servers]

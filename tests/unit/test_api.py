@@ -25,6 +25,8 @@ from tests.unit.asgi import Reply, call
 from tests.unit.sights import NOW_S, STATE, WALL_S, member, seen, store, view
 
 TOKEN = "a-token-of-the-cluster"
+NAMES = frozenset(("operator", "ams", "fra", "wit"))
+"""On certificates that may change something."""
 DECISION = Decision("leading: serve", "primary of term 4", (), Memory(), 0.5)
 
 
@@ -53,7 +55,7 @@ class Api:
     def __init__(self, face: Face | None = None) -> None:
         self.face = face or Face()
         self.store = MemoryStore(MemoryCluster())
-        self.app: ASGIApp = make_app(self.face, self.store, "main", Access(TOKEN))
+        self.app: ASGIApp = make_app(self.face, self.store, "main", Access(TOKEN, NAMES))
 
     async def get(self, path: str, query: str = "") -> Reply:
         return await call(self.app, "GET", path, query=query)
@@ -235,6 +237,15 @@ async def test_who_shows_nothing_changes_nothing(path: str) -> None:
     assert await api.requests() == []
 
 
+@pytest.mark.parametrize("path", POSTS)
+async def test_an_application_s_certificate_changes_nothing(path: str) -> None:
+    api = Api()
+    reply = await call(api.app, "POST", path, BODIES.get(path), certificate="web")
+    assert (reply.status, reply.json["error"]["code"]) == (403, "FM501")
+    assert "the certificate shown is that of web" in reply.json["error"]["message"]
+    assert await api.requests() == []
+
+
 @pytest.mark.parametrize(
     "header", ["", "Bearer", "Bearer ", "Bearer wrong", f"Basic {TOKEN}", TOKEN, f"Bearer {TOKEN}x"]
 )
@@ -254,7 +265,7 @@ async def test_the_token_is_enough_and_is_not_repeated() -> None:
 
 
 async def test_without_a_token_in_the_secrets_none_is_right() -> None:
-    app = make_app(Face(), MemoryStore(MemoryCluster()), "main", Access(None))
+    app = make_app(Face(), MemoryStore(MemoryCluster()), "main", Access(None, NAMES))
     reply = await call(app, "POST", "/resume", headers={"Authorization": "Bearer None"})
     assert reply.status == 403
 

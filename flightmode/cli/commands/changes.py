@@ -12,6 +12,7 @@ from flightmode.cli.commands.rolling import NOTHING_NEW, Rolling
 from flightmode.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Place, place
 from flightmode.cli.show import as_json, out
 from flightmode.errors import BundleMissing, RequestUnfinished, StepFailed
+from flightmode.model.member import OPERATOR
 from flightmode.pki import Authority
 from flightmode.provision.apply import plan_all
 from flightmode.provision.restarts import DIRECTIONS, Restart, Turn, order, shrinks
@@ -126,7 +127,7 @@ def _issue(here: Place) -> None:
         authority.issue_node(name, [node.host]).save(home / "nodes" / name / "tls", "node")
     for name in here.config.provision.apps:
         authority.issue_client(name).save(home / "apps" / name / "tls", "client")
-    authority.issue_client("operator").save(home / "operator", "client")
+    authority.issue_client(OPERATOR).save(home / "operator", "client")
 
 
 async def _read_again(here: Place, rolling: Rolling) -> None:
