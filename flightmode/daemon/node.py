@@ -63,6 +63,10 @@ class Face:
     def wall_s(self) -> float:
         return self.clock.wall_s()
 
+    @property
+    def dropped(self) -> int:
+        return self.journal.dropped
+
     def told(self, count: int) -> Sequence[Told]:
         last = list(self.journal.recent)[-count:] if count > 0 else []
         return [told(each.view.wall_s, each.decision, each.errors) for each in last]

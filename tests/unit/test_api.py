@@ -38,6 +38,7 @@ class Face:
     decision: Decision | None = DECISION
     now: float = NOW_S + 0.2
     tales: tuple[Told, ...] = ()
+    dropped: int = 0
 
     def now_s(self) -> float:
         return self.now
@@ -214,6 +215,11 @@ async def test_a_silent_store_is_an_error_that_may_pass(path: str) -> None:
     await api.store.close()
     reply = await api.get(path)
     assert (reply.status, reply.json["error"]["retry"]) == (503, True)
+
+
+async def test_the_metrics_count_what_the_journal_has_lost() -> None:
+    reply = await call(Api(Face(dropped=3)).app, "GET", "/metrics")
+    assert "flightmode_journal_dropped 3.0" in reply.body.decode()
 
 
 # ------------------------------------------------------------------------- access
