@@ -92,6 +92,17 @@ async def test_a_demo_that_is_interrupted_leaves_nothing() -> None:
         assert bearing(mark) == set()
 
 
+async def test_a_demo_that_takes_too_long_fails_and_leaves_nothing() -> None:
+    async with demo("--longest=2") as running:
+        told = await running.says("their files are in")
+        directory = re.search(r"/var/tmp/\S+", told)
+        assert directory is not None
+        assert await running.ends() == 1
+        assert "FM580: the demo did not end within 2 s" in running.said[-1]
+        assert running.record is None
+        assert not await asyncio.to_thread(Path(directory[0]).exists)
+
+
 async def test_a_demo_that_is_kept_and_interrupted_says_that_it_is_there() -> None:
     async with demo("--keep") as running:
         await running.says("clients write through the proxy")
