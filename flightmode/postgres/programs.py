@@ -29,10 +29,27 @@ def _problem(bin_dir: Path, major: int) -> str | None:
     if missing:
         return f"there is no PostgreSQL {major} in {bin_dir}: no {', '.join(missing)}"
     try:
-        said = run_now((str(bin_dir / "postgres"), "--version")).strip()
+        said = _said(bin_dir)
     except PostgresCommandFailed as failure:
         return failure.message
-    found = _VERSION.search(said)
-    if found is None or int(found[1]) != major:
+    if _major(said) != major:
         return f"PostgreSQL {major} is wanted, and in {bin_dir} is {said!r}"
     return None
+
+
+def major_in(bin_dir: Path) -> int:
+    """The major version of the programs there.  Raises PostgresCommandFailed."""
+    said = _said(bin_dir)
+    major = _major(said)
+    if major is None:
+        raise PostgresCommandFailed(f"{bin_dir}/postgres says {said!r}")
+    return major
+
+
+def _said(bin_dir: Path) -> str:
+    return run_now((str(bin_dir / "postgres"), "--version")).strip()
+
+
+def _major(said: str) -> int | None:
+    found = _VERSION.search(said)
+    return int(found[1]) if found else None

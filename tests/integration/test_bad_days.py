@@ -40,6 +40,7 @@ from tests.integration.live_cluster import (
     unborn,
     until,
 )
+from tests.integration.postgres_server import FLAVOURS, need
 
 pytestmark = [
     pytest.mark.integration,
@@ -97,6 +98,21 @@ async def test_an_agent_refuses_a_key_that_others_can_read(here: Live) -> None:
     key.chmod(0o600)
     await here.cluster.start_agent("wit")
     await until(lambda: well(here, "wit"), "the witness's agent to be well")
+
+
+async def test_an_agent_does_not_start_with_another_version_of_postgres(here: Live) -> None:
+    need("18")
+    other = FLAVOURS["18"].bin_dir
+    wrong = here.cluster.directory / "other-version.toml"
+    text = (here.cluster.directory / "flightmode.toml").read_text()
+    wrong.write_text(text.replace(f'"{BIN}"', f'"{other}"'))
+    for verb in ("agent", "check"):
+        ran = await command(verb, "--config", str(wrong), "--node", "fra")
+        assert ran.status == 78
+        assert f"PostgreSQL 15 is wanted, and in {other} is 'postgres (PostgreSQL) 18" in (
+            ran.out + ran.err
+        )
+    assert "FM402" in (await command("agent", "--config", str(wrong), "--node", "fra")).err
 
 
 async def test_an_agent_whose_certificate_is_of_the_future_asks_for_the_clock(here: Live) -> None:
