@@ -9,6 +9,7 @@ disk must not stall decisions, so what can't be written in time is dropped, and 
 import queue
 import threading
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +25,7 @@ _FILE_BYTES = 16 << 20
 _FILES = 4
 _WAITING = 1000
 _RECENT = 200
+_CLOSE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class FileJournal:
         self._queue: queue.Queue[Record | None] = queue.Queue(_WAITING)
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self.dropped = 0
+        """Records that could not be written, or not in time."""
         self._begun = False
         """Whether this process has written a line."""
         self.recent: deque[Record] = deque(maxlen=_RECENT)
@@ -97,12 +100,13 @@ class FileJournal:
             self.dropped += 1
 
     def close(self) -> None:
-        """Write what waits, at most for a second."""
-        self._queue.put(None)
-        self._thread.join(1.0)
+        """Write what waits, at most for two seconds."""
+        with suppress(queue.Full):
+            # Behind a disk that stands still nobody takes anything: what waits is lost.
+            self._queue.put(None, timeout=_CLOSE_S)
+            self._thread.join(_CLOSE_S)
 
     def _run(self) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True)
         while (record := self._queue.get()) is not None:
             try:
                 self._append(codec.dump(record))
@@ -110,6 +114,7 @@ class FileJournal:
                 self.dropped += 1
 
     def _append(self, line: bytes) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
         if self.path.exists() and self.path.stat().st_size > _FILE_BYTES:
             self._rotate()
         with self.path.open("ab") as file:

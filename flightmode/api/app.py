@@ -75,7 +75,7 @@ async def _refusal(_: HttpRequest, failure: Exception) -> Response:
 
 async def _http_error(_: HttpRequest, failure: Exception) -> Response:
     assert isinstance(failure, HTTPException)
-    wrong = RequestWrong(failure.detail, hint="GET /")
+    wrong = RequestWrong(failure.detail, hint="flightmode --help")
     body = bodies.error_of(wrong).model_dump()
     return JSONResponse(body, failure.status_code, headers=failure.headers)
 

@@ -26,14 +26,14 @@ class Endpoint:
 
     @property
     def changes(self) -> bool:
-        """It needs a client certificate or the token."""
+        """It needs a certificate that may, or the token."""
         return self.method == "POST"
 
 
 _ASKED: Final = {
     202: "Written down. The outcome is at `Location`.",
     400: "The request names no such node, or lacks something.",
-    403: "Neither a certificate of the cluster nor its token.",
+    403: "Neither the certificate of a node or of the operator, nor the token.",
     409: "Another request of that kind is open.",
     503: "etcd did not answer: it may have been written down or not. Look before asking again.",
 }

@@ -48,5 +48,9 @@ class AgentFace(Protocol):
     def wall_s(self) -> float:
         """Unix time."""
 
+    @property
+    def dropped(self) -> int:
+        """Records of its journal that could not be written."""
+
     def told(self, count: int) -> Sequence[Told]:
         """The last `count` decisions of weight, oldest first."""

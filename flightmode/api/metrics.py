@@ -152,6 +152,11 @@ GAUGES: Final = (
 
 LOOP_AGE: Final = "flightmode_loop_age_seconds"
 LOOP_AGE_HELP: Final = "Since when the agent has not looked: more than a few seconds is a fault."
+DROPPED: Final = "flightmode_journal_dropped"
+DROPPED_HELP: Final = (
+    "Decisions that could not be written into the journal since the agent began: "
+    "its disk is full, or stands still."
+)
 PROBLEM: Final = "flightmode_problem"
 PROBLEM_HELP: Final = "1 while a person is needed; the label is the code of the error."
 
@@ -165,6 +170,7 @@ class _AgentCollector(Collector):
         if view is None:
             return
         yield GaugeMetricFamily(LOOP_AGE, LOOP_AGE_HELP, self._face.now_s() - view.now_s)
+        yield GaugeMetricFamily(DROPPED, DROPPED_HELP, float(self._face.dropped))
         for gauge in GAUGES:
             family = GaugeMetricFamily(gauge.name, gauge.help, labels=gauge.labels)
             for labels, value in gauge.values(view):
@@ -191,7 +197,8 @@ class Metrics:
 def reference() -> str:
     """docs/reference/metrics.md."""
     rows = [(gauge.name, ", ".join(gauge.labels), gauge.help) for gauge in GAUGES]
-    rows += [(LOOP_AGE, "", LOOP_AGE_HELP), (PROBLEM, "code", PROBLEM_HELP)]
+    rows += [(LOOP_AGE, "", LOOP_AGE_HELP), (DROPPED, "", DROPPED_HELP)]
+    rows += [(PROBLEM, "code", PROBLEM_HELP)]
     table = "\n".join(f"| `{name}` | {labels} | {text} |" for name, labels, text in sorted(rows))
     return (
         "# Metrics\n\n"

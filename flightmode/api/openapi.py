@@ -95,8 +95,8 @@ def page(endpoints: Iterable[Endpoint]) -> str:
         "<!doctype html><html lang=en><meta charset=utf-8><title>Flightmode</title>"
         "<style>body{font:15px/1.5 sans-serif;margin:2rem;max-width:70rem}"
         "td{padding:.2rem .8rem .2rem 0;vertical-align:top}</style>"
-        "<h1>Flightmode</h1><p>The API of this node. What begins with POST needs a client "
-        "certificate of the cluster, or its token as <code>Authorization: Bearer …</code>. "
+        "<h1>Flightmode</h1><p>The API of this node. What begins with POST needs a node's "
+        "or the operator's certificate, or the token as <code>Authorization: Bearer …</code>. "
         'For programs: <a href="/openapi.json">openapi.json</a>.'
         f"<table>{rows}</table></html>"
     )

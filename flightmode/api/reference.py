@@ -14,11 +14,12 @@ def reference() -> str:
         "# The API of a node",
         "<!-- Made by `python -m flightmode.cli.reference`; not edited by hand. -->",
         "Each node answers at `https://HOST:8008` (`api_port`) with a certificate of the "
-        "cluster's own authority. Looking needs no certificate. What begins with POST needs a "
-        "client certificate of the cluster, or the token of the secrets directory as "
-        "`Authorization: Bearer …`. A node writes a wish down for the node that it concerns, so "
-        "202 means asked for; `GET /requests/{id}` tells how it ended. An answer that is not what "
-        "was asked for has the body `ErrorAnswer`. For programs: `GET /openapi.json`.",
+        "cluster's own authority. Looking needs no certificate. What begins with POST needs the "
+        "certificate of a node or of the operator (that of an application's host is not enough), "
+        "or the token of the secrets directory as `Authorization: Bearer …`. A node writes a wish "
+        "down for the node that it concerns, so 202 means asked for; `GET /requests/{id}` tells "
+        "how it ended. An answer that is not what was asked for has the body `ErrorAnswer`. For "
+        "programs: `GET /openapi.json`.",
         *(_endpoint(each) for each in ENDPOINTS),
         "## Bodies",
         *(_model(each) for each in _models()),

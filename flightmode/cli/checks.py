@@ -1,19 +1,19 @@
 """What `flightmode check` looks at on a machine, one function a thing; nothing is changed."""
 
 import os
-import pwd
 import shutil
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Literal
 
 from flightmode.cli.commands.processes import find_fence
 from flightmode.cli.options import Place
-from flightmode.errors import FlightmodeError
+from flightmode.errors import ConfigInvalid, FlightmodeError
 from flightmode.model.member import NodeKind
 from flightmode.pki import SECRETS, check_certificate, read_secret
+from flightmode.postgres.programs import find_bin_dir
+from flightmode.postgres.user import system_user
 
 Level = Literal["ok", "warning", "error"]
 
@@ -72,14 +72,12 @@ def programs(place: Place, node: str) -> Iterator[Finding]:
     except FlightmodeError as wrong:
         yield _wrong(wrong)
     major = place.config.cluster.postgres_major
-    bin_dir = place.config.postgres.bin_dir or Path(f"/usr/lib/postgresql/{major}/bin")
-    missing = [n for n in ("postgres", "initdb", "pg_rewind") if not (bin_dir / n).exists()]
-    if missing:
-        names = ", ".join(missing)
-        hint = f"apt-get install postgresql-{major}"
-        yield Finding("error", f"not in {bin_dir}: {names}", hint)
+    try:
+        bin_dir = find_bin_dir(place.config.postgres.bin_dir, major)
+    except ConfigInvalid as wrong:
+        yield from (Finding("error", each, wrong.hint_text) for each in wrong.problems)
     else:
-        yield Finding("ok", f"PostgreSQL is in {bin_dir}")
+        yield Finding("ok", f"PostgreSQL {major} is in {bin_dir}")
 
 
 def user(place: Place, node: str) -> Iterator[Finding]:
@@ -88,12 +86,13 @@ def user(place: Place, node: str) -> Iterator[Finding]:
         return
     name = place.config.postgres.user
     try:
-        entry = pwd.getpwnam(name)
-    except KeyError:
-        yield Finding("error", f"there is no user {name!r} on this machine", f"adduser {name}")
+        entry = system_user(name)
+    except ConfigInvalid as wrong:
+        yield from (Finding("error", each, wrong.hint_text) for each in wrong.problems)
         return
     if entry.pw_uid == 0:
-        yield Finding("error", f"the user {name!r} is root; PostgreSQL never runs as root")
+        text = f"the user {name!r} is root; PostgreSQL never runs as root"
+        yield Finding("error", text, f"sensible-editor {place.path}")
     else:
         yield Finding("ok", f"PostgreSQL runs as {name}")
 
@@ -109,7 +108,11 @@ def directories(place: Place, node: str) -> Iterator[Finding]:
     free = shutil.disk_usage(parent)
     part = free.free / free.total
     level: Level = "ok" if part > 0.2 else "warning"
-    yield Finding(level, f"{parent}: {part:.0%} of the disk is free")
+    yield Finding(level, f"{parent}: {part:.0%} of the disk is free", f"df -h {parent}")
+    data_dir = place.locations(node).data_dir
+    if data_dir.is_dir() and data_dir.stat().st_mode & 0o077:
+        text = f"{data_dir} can be entered by others than its owner: PostgreSQL would not start"
+        yield Finding("error", text, f"chmod 700 {data_dir}")
 
 
 def names(place: Place, node: str) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 from flightmode import __version__
 from flightmode.cli.show import err
 from flightmode.cli.verbs import Verbs
-from flightmode.errors import FlightmodeError
+from flightmode.errors import FlightmodeError, Unforeseen
 
 app = typer.Typer(
     name="flightmode",
@@ -41,26 +42,35 @@ def flightmode(
 def run(argv: Sequence[str] | None = None) -> None:
     """Carry out a command line and exit as documented in docs/reference/exit-codes.md.
 
-    Words that make no sense end with 2, Ctrl-C with 130: that is typer's part.
+    Words that make no sense end with 2, Ctrl-C with 130: that is typer's part.  Whatever nobody
+    thought of is FM599, with its trace.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         app(args=words, prog_name="flightmode")
     except FlightmodeError as failure:
-        _tell(failure, as_json="--json" in words)
+        _tell(failure, (), as_json="--json" in words)
         sys.exit(failure.exit_status)
+    except Exception as mistake:
+        unforeseen = Unforeseen("".join(traceback.format_exception_only(mistake)).strip())
+        _tell(unforeseen, traceback.format_exception(mistake), as_json="--json" in words)
+        sys.exit(unforeseen.exit_status)
 
 
-def _tell(failure: FlightmodeError, *, as_json: bool) -> None:
+def _tell(failure: FlightmodeError, trace: Sequence[str], *, as_json: bool) -> None:
     if as_json:
-        told = {
+        told: dict[str, object] = {
             "code": failure.code,
             "message": failure.message,
             "retry": failure.retry,
             "hint": failure.hint_text,
         }
+        if trace:
+            told["trace"] = "".join(trace)
         print(json.dumps({"error": told}, ensure_ascii=False), file=sys.stderr)
         return
+    if trace:
+        err.print("".join(trace), markup=False, highlight=False, soft_wrap=True, end="")
     err.print(f"error {failure.code}: ", style="bold red", end="")
     err.print(failure.message, markup=False, soft_wrap=True)
     err.print(f"  hint: {failure.hint_text}", markup=False, soft_wrap=True)

@@ -25,7 +25,8 @@ _MADE: Final = "<!-- Made by `python -m flightmode.cli.reference`; not edited by
 
 _EXITS: Final = {
     0: "Done; or yes.",
-    1: "No: the cluster could not, or would not, do it; nobody accepts writes; rules differ.",
+    1: "No: the cluster could not, or would not, do it; nobody accepts writes; "
+    "with `status --strict`: something is not well; rules differ.",
     2: "The command line makes no sense: an unknown verb, option or value.",
     130: "Interrupted by Ctrl-C. What was asked for stays asked for.",
 }
@@ -52,7 +53,9 @@ def known_errors() -> list[type[FlightmodeError]]:
     for module in pkgutil.walk_packages(flightmode.__path__, "flightmode."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    return [each for each in every_error() if each.__module__.startswith("flightmode.")]
+    ours = (each for each in every_error() if each.__module__.startswith("flightmode."))
+    # A class that only gathers others is never raised or told, and has no code of its own.
+    return [each for each in ours if "code" in vars(each) or not each.__subclasses__()]
 
 
 def errors() -> str:
@@ -104,7 +107,8 @@ def exit_codes() -> str:
             _MADE,
             "",
             "From 64 on they mean what `sysexits.h` says. With `--json` an error is one JSON "
-            'object on standard error: `{"error": {"code", "message", "retry", "hint"}}`.',
+            'object on standard error: `{"error": {"code", "message", "retry", "hint"}}`; '
+            "a mistake of ours, FM599, also has a `trace`.",
             "",
             "| status | meaning | errors |",
             "|---|---|---|",

@@ -116,6 +116,23 @@ def _notes(status: dict[str, Any]) -> Iterable[Text]:
     yield Text(f"as {status['node']} sees it, {status['age_s']:.1f} s ago", style="dim")
 
 
+def concerns(status: dict[str, Any]) -> list[str]:
+    """What keeps the cluster from being as it should be, by name; nothing: all is well."""
+    state = status["state"]
+    if state is None:
+        return ["there is no cluster yet"]
+    found = [] if status["store_reachable"] else ["etcd does not answer"]
+    found += [] if status["writes"] is not None else ["nobody accepts writes"]
+    found += [] if state["mode"] == "sync" else ["the primary is alone"]
+    found += [] if state["paused_until_wall_s"] is None else ["paused"]
+    for node in status["nodes"]:
+        found += [] if node["heard"] else [f"{node['name']} is silent"]
+        told = [node["problem"], *node["warnings"]] if node["problem"] else node["warnings"]
+        found += [f"{node['name']}: {each}" for each in told]
+        found += [f"{node['name']} waits for a restart"] if node["pending_restart"] else []
+    return found
+
+
 def decision_view(told: dict[str, Any]) -> Text:
     """One decision in words."""
     text = Text(f"{when(told['wall_s'], seconds=True)}  ", style="dim")

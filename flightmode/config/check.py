@@ -6,7 +6,7 @@ from typing import Final
 
 from flightmode.config.problem import Problem
 from flightmode.config.schema import Config
-from flightmode.model.member import NodeKind
+from flightmode.model.member import OPERATOR, NodeKind
 
 Rule = Callable[[Config], Iterable[Problem]]
 
@@ -271,6 +271,8 @@ def machines_are_apart(config: Config) -> Iterator[Problem]:
             yield Problem(f"{path}.host", f"is the host of the node {hosts[app.host.lower()]}")
         if name in config.nodes:
             yield Problem(path, "a node is called that already")
+        if name == OPERATOR:
+            yield Problem(path, "the certificate of whoever runs the cluster has that name")
 
 
 RULES: Final[tuple[Rule, ...]] = (

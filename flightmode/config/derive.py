@@ -31,6 +31,11 @@ class Locations:
         """Where the fence listens for the agent."""
         return self.run_dir / "fence.sock"
 
+    @property
+    def postgres_log(self) -> Path:
+        """What Postgres says; it outlives a reboot."""
+        return self.state_dir / "postgres.log"
+
 
 def locations_of(config: Config, node: str) -> Locations:
     """The paths with `{node}` filled in."""

@@ -52,7 +52,8 @@ def _as_text(value: object) -> str:
 
 def _invalid(name: str, problems: Iterable[Problem]) -> ConfigInvalid:
     ordered = sorted(problems, key=lambda each: (each.line or 0, each.path))
-    return ConfigInvalid(name, tuple(dict.fromkeys(str(each) for each in ordered)))
+    told = tuple(dict.fromkeys(str(each) for each in ordered))
+    return ConfigInvalid(name, told, hint=f"sensible-editor {name}")
 
 
 def _problem(detail: ErrorDetails, numbers: dict[Path, int]) -> Problem:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import ipaddress
-import pwd
 import signal
 import socket
 import ssl
@@ -21,19 +20,22 @@ from flightmode.agent.hands import Hands
 from flightmode.agent.journal import FileJournal
 from flightmode.agent.loop import Agent
 from flightmode.agent.observe import Identity
+from flightmode.api.access import Access
 from flightmode.api.face import Told, told
 from flightmode.api.listening import bind
 from flightmode.config import Config, etcd_endpoints, locations_of, policy_of
 from flightmode.config.derive import Locations, bracketed, nodes_of
 from flightmode.config.schema import HbaRule
-from flightmode.errors import ConfigInvalid, FileMissing
+from flightmode.errors import FileMissing
 from flightmode.fence.client import FenceClient
 from flightmode.model.decision import Decision
-from flightmode.model.member import Node, NodeKind
+from flightmode.model.member import OPERATOR, Node, NodeKind
 from flightmode.model.view import View
 from flightmode.pki import client_context, read_secret, server_context
+from flightmode.postgres.programs import find_bin_dir
 from flightmode.postgres.server import PostgresServer
 from flightmode.postgres.settings import Peer, PostgresConfig
+from flightmode.postgres.user import system_user
 from flightmode.pulse.network import NetworkPulse
 from flightmode.store.etcd import EtcdStore
 from flightmode.store.etcd_placement import EtcdPlacement
@@ -69,6 +71,10 @@ class Face:
     def wall_s(self) -> float:
         return self.clock.wall_s()
 
+    @property
+    def dropped(self) -> int:
+        return self.journal.dropped
+
     def told(self, count: int) -> Sequence[Told]:
         last = list(self.journal.recent)[-count:] if count > 0 else []
         return [told(each.view.wall_s, each.decision, each.errors) for each in last]
@@ -94,18 +100,19 @@ async def serve(config: Config, node: str) -> None:
     places = locations_of(config, node)
     me = next(each for each in policy_of(config).nodes if each.name == node)
     tls = server_context(places.tls_dir, client_required=False)
-    listening = bind(me.host, me.api_port)
     clock = SystemClock()
-    journal = FileJournal(places.state_dir)
     async with _hands(config, me, places, clock) as hands:
+        listening = bind(me.host, me.api_port)
+        journal = FileJournal(places.state_dir)
         identity = Identity(me, _machine_id(), __version__)
         agent = Agent(identity, policy_of(config), hands, journal)
-        face, token = Face(agent, journal, clock), _token(places)
+        access = Access(_token(places), frozenset((OPERATOR, *config.nodes)))
+        face = Face(agent, journal, clock)
         _log.info("agent begins", node=node, version=__version__)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(agent.run(), name="agent")
-                api = _serve_api(face, hands.store, config.cluster.name, token, listening, tls)
+                api = _serve_api(face, hands.store, config.cluster.name, access, listening, tls)
                 tasks.create_task(api, name="api")
         finally:
             journal.close()
@@ -115,7 +122,7 @@ async def _serve_api(
     face: Face,
     store: Store,
     cluster: str,
-    token: str | None,
+    access: Access,
     listening: socket.socket,
     tls: ssl.SSLContext,
 ) -> None:
@@ -125,7 +132,7 @@ async def _serve_api(
     makes each of them short.
     """
     await face.agent.looked.wait()
-    server = await asyncio.to_thread(_api, face, store, cluster, token, listening, tls)
+    server = await asyncio.to_thread(_api, face, store, cluster, access, listening, tls)
     await server.run()
 
 
@@ -133,14 +140,14 @@ def _api(
     face: Face,
     store: Store,
     cluster: str,
-    token: str | None,
+    access: Access,
     listening: socket.socket,
     tls: ssl.SSLContext,
 ) -> "ApiServer":
-    from flightmode.api.app import Access, make_app
+    from flightmode.api.app import make_app
     from flightmode.api.serve import ApiServer
 
-    return ApiServer(make_app(face, store, cluster, Access(token)), listening, tls)
+    return ApiServer(make_app(face, store, cluster, access), listening, tls)
 
 
 @contextlib.asynccontextmanager
@@ -181,9 +188,12 @@ def _pulse(config: Config, me: Node, places: Locations, clock: Clock) -> Network
 
 
 def make_postgres(config: Config, node: str) -> PostgresServer:
-    """The hand of this node's PostgreSQL.  Raises KeyError when its system user is missing."""
+    """The hand of this node's PostgreSQL.
+
+    Raises ConfigInvalid: its system user or its programs are not here.
+    """
     places, me = locations_of(config, node), config.nodes[node]
-    user = pwd.getpwnam(config.postgres.user)
+    user = system_user(config.postgres.user)
     peers = tuple(
         Peer(name, each.host, each.postgres_port)
         for name, each in config.nodes.items()
@@ -195,9 +205,10 @@ def make_postgres(config: Config, node: str) -> PostgresServer:
             host=me.host,
             port=me.postgres_port,
             data_dir=places.data_dir,
-            bin_dir=find_bin_dir(config),
+            bin_dir=find_bin_dir(config.postgres.bin_dir, config.cluster.postgres_major),
             socket_dir=places.socket_dir,
             secrets_dir=places.secrets_dir,
+            log=places.postgres_log,
             tls_dir=places.tls_dir if config.postgres.tls else None,
             peers=peers,
             parameters=tuple(
@@ -210,16 +221,6 @@ def make_postgres(config: Config, node: str) -> PostgresServer:
             pg_major=config.cluster.postgres_major,
         )
     )
-
-
-def find_bin_dir(config: Config) -> Path:
-    """Where this major version's programs are.  Raises ConfigInvalid."""
-    major = config.cluster.postgres_major
-    wanted = config.postgres.bin_dir or Path(f"/usr/lib/postgresql/{major}/bin")
-    if not (wanted / "postgres").exists():
-        problem = f"postgres.bin_dir: there is no PostgreSQL {major} in {wanted}"
-        raise ConfigInvalid("flightmode.toml", (problem,))
-    return wanted
 
 
 def _rules_for_apps(config: Config) -> list[HbaRule]:

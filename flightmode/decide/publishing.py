@@ -72,6 +72,7 @@ def _member(view: View, problem: str | None) -> Member:
 
 def _warnings(view: View) -> tuple[str, ...]:
     warnings = [f"synchronous_commit is lowered for {who}" for who in view.server.lowered_commit]
+    warnings += [f"{stray}: safety rests on another value" for stray in view.server.stray_settings]
     if view.server.disk_free < _DISK_ALERT:
         warnings.append(f"only {view.server.disk_free:.0%} of the disk is free")
     if not view.fence.reachable and view.policy.node(view.me.name) in _databases(view):

@@ -123,7 +123,7 @@ def alive(view: View, name: str) -> bool:
 
 
 def until_lost_s(view: View) -> float:
-    """When to look again, so that the loss of the holder's host is noticed in time."""
+    """When to look again, so that the loss of the holder's host does not pass unseen."""
     lost_s, state = view.policy.standby_lost_s, state_of(view)
     if lost_s <= 0 or state.mode is not Mode.SYNC:
         return IDLE_S

@@ -12,7 +12,7 @@ from rich.console import Console
 from flightmode.agent.clock import SystemClock
 from flightmode.demo.cluster import APP, NODES, DemoCluster
 from flightmode.demo.lab import Lab
-from flightmode.demo.ledger import Verdict, check
+from flightmode.demo.ledger import check
 from flightmode.demo.loopback import LoopbackLab
 from flightmode.demo.namespaces import NamespaceLab
 from flightmode.demo.picture import LivePicture
@@ -23,17 +23,18 @@ from flightmode.demo.rehearsals import (
     POWER,
     SWITCHOVER,
     Rehearsal,
-    Result,
     Stage,
     rehearse,
 )
 from flightmode.demo.report import show
 from flightmode.demo.sweep import sweep
-from flightmode.errors import FlightmodeError
+from flightmode.errors import FlightmodeError, RehearsalFailed
 
 CLIENTS = 16
 HOSTS = (*NODES, APP)
 _INTERRUPTED = 130
+_LONGEST_S = 300.0
+"""It takes about two minutes; a slow machine gets more, and nobody waits for ever."""
 _PAPER = 150
 """Columns, when the output is not a terminal."""
 _DEFAULT_BIN = Path("/usr/lib/postgresql/15/bin")
@@ -48,6 +49,9 @@ def main(
     ] = True,
     clients: Annotated[int, typer.Option(min=1, max=200, help="How many clients write.")] = CLIENTS,
     postgres: Annotated[Path, typer.Option(help="Where initdb and postgres are.")] = _DEFAULT_BIN,
+    longest: Annotated[
+        float, typer.Option(min=1, help="So many seconds at most, then it has failed.")
+    ] = _LONGEST_S,
 ) -> None:
     """Three nodes on this machine, four failures, and what the clients of an application saw.
 
@@ -63,9 +67,9 @@ def main(
     if missing is not None:
         console.print(f"on loopback, without the partition rehearsal ({missing})")
     try:
-        sys.exit(asyncio.run(_interruptible(lab, console, clients, postgres, keep=keep)))
+        sys.exit(asyncio.run(_interruptible(lab, console, clients, postgres, longest, keep=keep)))
     except (KeyboardInterrupt, asyncio.CancelledError):
-        console.print("interrupted; everything was removed")
+        console.print("interrupted" if keep else "interrupted; everything was removed")
         sys.exit(_INTERRUPTED)
     except FlightmodeError as error:
         console.print(f"[red]{error}[/red]\n  hint: {error.hint_text}", highlight=False)
@@ -73,7 +77,7 @@ def main(
 
 
 async def _interruptible(
-    lab: Lab, console: Console, clients: int, postgres: Path, *, keep: bool
+    lab: Lab, console: Console, clients: int, postgres: Path, longest_s: float, *, keep: bool
 ) -> int:
     """Ctrl-C, SIGTERM and a closed terminal: everything is taken down on the way out."""
     task = asyncio.current_task()
@@ -84,13 +88,25 @@ async def _interruptible(
     async with lab:
         if keep:
             lab.keep()
-        kept_promises = await _demo(lab, console, clients, postgres, keep=keep)
+        try:
+            async with asyncio.timeout(longest_s) as bound:
+                kept_promises = await _demo(lab, console, clients, postgres)
+        except TimeoutError:
+            if not bound.expired():
+                raise
+            text = f"the demo did not end within {longest_s:g} s"
+            raise RehearsalFailed(text, hint="./dev demo --keep") from None
+        finally:
+            # Also when it was interrupted or has failed: then it is looked into.
+            if keep:
+                _tell_kept(console, lab)
     return 0 if kept_promises else 1
 
 
-async def _demo(lab: Lab, console: Console, clients: int, postgres: Path, *, keep: bool) -> bool:
+async def _demo(lab: Lab, console: Console, clients: int, postgres: Path) -> bool:
     clock = SystemClock()
     async with DemoCluster(lab, postgres) as cluster, LivePicture(console, clock) as picture:
+        cluster.operator_toml()
         picture.say(f"starting three nodes; their files are in {cluster.directory}")
         await cluster.start()
         await cluster.make_database()
@@ -106,24 +122,15 @@ async def _demo(lab: Lab, console: Console, clients: int, postgres: Path, *, kee
             verdict = check(
                 workload.history, await workload.rows(), imbalance=await workload.imbalance()
             )
-    _close(console, cluster, results, verdict, keep=keep)
+    show(console, results, verdict)
     promised = all(each.errors is None or each.errors.as_promised for each in results)
     return verdict.sound and promised
 
 
-def _close(
-    console: Console,
-    cluster: DemoCluster,
-    results: list[Result],
-    verdict: Verdict,
-    *,
-    keep: bool,
-) -> None:
-    show(console, results, verdict)
-    if keep:
-        toml = cluster.operator_toml()
-        console.print(f"kept: ./dev run flightmode status --config {toml}")
-        console.print("`./dev clean` removes it")
+def _tell_kept(console: Console, lab: Lab) -> None:
+    toml = lab.scratch / "cluster" / "operator.toml"
+    console.print(f"kept: ./dev run flightmode status --config {toml}", highlight=False)
+    console.print("`./dev clean` removes it")
 
 
 def _programme(lab: Lab) -> list[Rehearsal]:

@@ -21,10 +21,11 @@ from flightmode.demo.lab import Lab
 from flightmode.demo.preference import prefer
 from flightmode.errors import RehearsalFailed, StoreError
 from flightmode.model.cluster import ClusterState, Mode
-from flightmode.model.member import Member, NodeKind
+from flightmode.model.member import OPERATOR, Member, NodeKind
 from flightmode.model.policy import Policy
 from flightmode.model.server import Run
 from flightmode.pki import Authority, client_context, make_secrets, read_secret
+from flightmode.postgres.programs import major_in
 from flightmode.store import codec, keys
 from flightmode.store.etcd import EtcdStore
 from flightmode.store.etcd_members import EtcdMembers
@@ -79,12 +80,17 @@ class DemoCluster:
         *,
         timing: Mapping[str, float] = MappingProxyType({}),
         guards: Mapping[str, float] = MappingProxyType({}),
+        tls: bool = True,
     ) -> None:
-        """`timing` and `guards`: settings of flightmode.toml other than the defaults."""
+        """`timing` and `guards`: settings of flightmode.toml other than the defaults.
+
+        `tls`: of PostgreSQL, whose programs may be built without; all else has it always.
+        """
         self.lab = lab
         self.directory = lab.scratch / "cluster"
         self._user = pwd.getpwnam("postgres") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
         self._toml = self.directory / "flightmode.toml"
+        self._tls = tls
         self._write_files(bin_dir, timing, guards)
         self.config: Config = parse(self._toml.read_text(), base=self.directory)
         self.policy: Policy = policy_of(self.config)
@@ -104,15 +110,17 @@ class DemoCluster:
         self.directory.chmod(0o755)
         hosts = self.lab.hosts
         lines = [
-            '[cluster]\nname = "demo"\n',
+            f'[cluster]\nname = "demo"\npostgres_major = {major_in(bin_dir)}\n',
             *(
                 f'[nodes.{name}]\nkind = "{_kind(name)}"\nhost = "{hosts[name].address}"\n'
                 for name in NODES
             ),
             f'[postgres]\ndata_dir = "{{node}}/data"\nsocket_dir = "{{node}}/run"\n'
             f'bin_dir = "{bin_dir}"\nuser = "{self._user.pw_name}"\n'
+            f"tls = {str(self._tls).lower()}\n"
             'parameters = { shared_buffers = "64MB", max_connections = 60 }\n'
-            '[[postgres.hba]]\ntype = "hostssl"\naddress = "0.0.0.0/0"\n',
+            f'[[postgres.hba]]\ntype = "{"hostssl" if self._tls else "host"}"\n'
+            'address = "0.0.0.0/0"\n',
             '[[postgres.hba]]\ntype = "local"\n',
             '[tls]\ndirectory = "{node}/tls"\n[secrets]\ndirectory = "{node}/secrets"\n'
             '[paths]\nrun_dir = "{node}/run"\nstate_dir = "{node}/state"\n',
@@ -131,7 +139,7 @@ class DemoCluster:
             authority.issue_node(name, [hosts[name].address]).save(home / "tls", "node")
             shutil.copytree(shared, home / "secrets")
             self._give_away(home)
-        authority.issue_client("operator").save(self.directory / "operator", "client")
+        authority.issue_client(OPERATOR).save(self.directory / "operator", "client")
         shutil.copytree(shared, self.directory / "operator" / "secrets")
         if APP in hosts:
             self._write_app(authority, shared)
@@ -285,9 +293,10 @@ class DemoCluster:
         """How a client reaches the Postgres of one node, as the application's user."""
         settings = self.config.nodes[host]
         ca = self.directory / "operator" / "ca.crt"
+        encryption = f"sslmode=verify-full sslrootcert={ca}" if self._tls else "sslmode=disable"
         return (
             f"host={settings.host} port={settings.postgres_port} dbname=ledger user=app "
-            f"password={self._app_password} sslmode=verify-full sslrootcert={ca}"
+            f"password={self._app_password} {encryption}"
         )
 
     def local(self, host: str) -> str:

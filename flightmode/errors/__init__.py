@@ -72,6 +72,7 @@ from flightmode.errors.without import (
     RequestWrong,
     StepFailed,
     TakeOverFailed,
+    Unforeseen,
     WrongAnswer,
 )
 
@@ -130,6 +131,7 @@ __all__ = [
     "StoreUnknown",
     "SyncNamesUnproven",
     "TakeOverFailed",
+    "Unforeseen",
     "WrongAnswer",
     "every_error",
     "from_answer",

@@ -76,7 +76,7 @@ class DataInTheWay(PostgresError):
 
     code = "FM203"
     exit_status = 73
-    hint = "flightmode init --adopt DATA_DIR"
+    hint = "flightmode init --help"
 
 
 class DataModes(PostgresError):
@@ -84,7 +84,7 @@ class DataModes(PostgresError):
 
     code = "FM204"
     exit_status = 77
-    hint = "chmod 700 DATA_DIR"
+    hint = "flightmode check"
 
 
 class PostgresPortTaken(PostgresError):

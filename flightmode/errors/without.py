@@ -27,9 +27,9 @@ class ConfigInvalid(ConfigError):
     code = "FM402"
     hint = "flightmode check"
 
-    def __init__(self, name: str, problems: tuple[str, ...]) -> None:
+    def __init__(self, name: str, problems: tuple[str, ...], *, hint: str | None = None) -> None:
         count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
-        super().__init__("\n  ".join((f"{name} has {count}:", *problems)))
+        super().__init__("\n  ".join((f"{name} has {count}:", *problems)), hint=hint)
         self.problems = problems
 
 
@@ -38,7 +38,7 @@ class FileUnsafe(ConfigError):
 
     code = "FM410"
     exit_status = 77
-    hint = "chmod 600 FILE"
+    hint = "flightmode check"
 
 
 class FileMissing(ConfigError):
@@ -84,7 +84,7 @@ class RehearsalFailed(InterfaceError):
 
 
 class NotAllowed(InterfaceError):
-    """To change something, show a certificate of the cluster or its token."""
+    """To change something, show the certificate of a node or of the operator, or the token."""
 
     code = "FM501"
     exit_status = 77
@@ -202,7 +202,7 @@ class CheckFailed(InterfaceError):
 
     code = "FM526"
     exit_status = 78
-    hint = "flightmode check"
+    hint = "flightmode check --help"
 
 
 class ReplayDiffers(InterfaceError):
@@ -211,6 +211,14 @@ class ReplayDiffers(InterfaceError):
     code = "FM527"
     exit_status = 1
     hint = "flightmode replay --help"
+
+
+class Unforeseen(InterfaceError):
+    """Nobody thought of this: a mistake of ours. Please report it, with the trace that it shows."""
+
+    code = "FM599"
+    exit_status = 70
+    hint = "flightmode check"
 
 
 # --------------------------------------------------------------------- FM7xx proxy

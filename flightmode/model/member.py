@@ -2,10 +2,14 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from flightmode.model.lsn import Lsn
 from flightmode.model.server import Run, Slot
 from flightmode.model.timeline import History
+
+OPERATOR: Final = "operator"
+"""The name on the certificate of whoever runs the cluster; no application's host has it."""
 
 
 class NodeKind(StrEnum):

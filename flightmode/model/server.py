@@ -132,6 +132,8 @@ class Server:
     """Free part of the data directory's file system, 0..1."""
     prepared: bool = False
     """Our roles exist and our settings are in place (only known of a running primary)."""
+    stray_settings: tuple[str, ...] = ()
+    """Settings that safety rests on and that are otherwise, `name = value`: a loud warning."""
 
     def replica(self, name: str) -> Replica | None:
         return next((row for row in self.replicas if row.name == name), None)

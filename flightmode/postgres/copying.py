@@ -26,7 +26,8 @@ _POLL_S = 0.05
 async def initdb(config: PostgresConfig) -> None:
     """A new cluster at `data_dir`.  Raises DataInTheWay, PostgresCommandFailed."""
     if not await asyncio.to_thread(files.is_empty, config.data_dir):
-        raise DataInTheWay(f"{config.data_dir} is not empty; nothing was changed")
+        text = f"{config.data_dir} is not empty; nothing was changed"
+        raise DataInTheWay(text, hint=f"flightmode adoptable {config.data_dir}")
     beside = _beside(config, "initdb")
     password = config.socket_dir / "initdb.password"
     await asyncio.to_thread(files.fresh_directory, config, beside)

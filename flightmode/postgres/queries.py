@@ -57,6 +57,7 @@ WHERE name = 'synchronous_commit' AND applied
 """
 """Our own connections have a value of their own, so the files are asked, not pg_settings."""
 
+EFFECTIVE: Final = "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)"
 SETTING: Final = "SELECT setting FROM pg_settings WHERE name = %s"
 FLUSHED: Final = "SELECT pg_current_wal_flush_lsn()::text"
 STARTED: Final = "SELECT pg_postmaster_start_time()::text"

@@ -23,6 +23,7 @@ from flightmode.model.timeline import History
 from flightmode.postgres import (
     commands,
     copying,
+    effective,
     files,
     floors,
     history,
@@ -42,7 +43,7 @@ _ACT_S = 5.0
 _EFFECTIVE_S = 10.0
 _POLL_S = 0.01
 _DISK_EVERY_S = 5.0
-_LOWERED_EVERY_S = 30.0
+_SETTINGS_EVERY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,9 @@ class PostgresServer:
         self._histories: dict[int, History] = {}
         self._floors: dict[str, int] = {}
         self._disk = (-1e9, 1.0)
-        self._lowered: tuple[float, tuple[str, ...]] = (-1e9, ())
+        self._looked_at_settings_s = -1e9
+        self._lowered: tuple[str, ...] = ()
+        self._stray: tuple[str, ...] = ()
 
     # ---------------------------------------------------------------- looking
 
@@ -114,13 +117,15 @@ class PostgresServer:
             await self._drop()
             return Server(Run.STARTING if fence.running else await self._without_fence())
         self._answered = status.started(answer)
+        await self._look_at_settings()
         received = await self._received(status.alone(answer))
         seen = status.server(answer, self._config, self._history, received)
         return replace(
             seen,
             sync_since=self._proven(seen.sync_names),
             admits_clients=await asyncio.to_thread(self._admits, status.loaded_wall_s(answer)),
-            lowered_commit=await self._lowered_commit(),
+            lowered_commit=self._lowered,
+            stray_settings=self._stray,
             prepared=self._prepared == f"{self._answered} {seen.run}",
         )
 
@@ -188,15 +193,21 @@ class PostgresServer:
             self._disk = (now_s, self._disk[1])
         return self._disk[1]
 
-    async def _lowered_commit(self) -> tuple[str, ...]:
+    async def _look_at_settings(self) -> None:
+        """Now and then: whether something has won over ours."""
         now_s = time.monotonic()
-        if self._looking is not None and now_s - self._lowered[0] >= _LOWERED_EVERY_S:
-            try:
-                rows = await fetch(self._looking, queries.LOWERED_COMMIT, within_s=_LOOK_S)
-                self._lowered = (now_s, tuple(str(row[0]) for row in rows))
-            except PostgresError:
-                await self._drop()
-        return self._lowered[1]
+        if self._looking is None or now_s - self._looked_at_settings_s < _SETTINGS_EVERY_S:
+            return
+        try:
+            lowered = await fetch(self._looking, queries.LOWERED_COMMIT, within_s=_LOOK_S)
+            names = list(effective.NAMES)
+            rows = await fetch(self._looking, queries.EFFECTIVE, (names,), within_s=_LOOK_S)
+        except PostgresError:
+            await self._drop()
+            return
+        self._lowered = tuple(str(row[0]) for row in lowered)
+        self._stray = effective.strays(self._config, {str(row[0]): str(row[1]) for row in rows})
+        self._looked_at_settings_s = now_s
 
     # ---------------------------------------------------------------- settings
 
@@ -215,14 +226,15 @@ class PostgresServer:
             uid=config.uid,
             gid=config.gid,
             directory=config.data_dir,
-            log=config.socket_dir.parent / "postgres.log",
+            log=config.log,
         )
 
     def _configure(self, role: Role, following: str | None, admit: bool) -> None:
         config, data_dir = self._config, self._config.data_dir
         files.check_private(config, data_dir)
-        config.socket_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        files.own(config, config.socket_dir)
+        for directory in (config.socket_dir, config.log.parent):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            files.own(config, directory)
         self._write_passwords()
         for name, text in (
             ("postgresql.conf", settings.with_include),

@@ -28,6 +28,8 @@ MONITOR: Final = "flightmode_monitor"
 APPLICATION: Final = "app"
 SUPERUSER: Final = "postgres"
 
+SLOT_KEEP_LEAST_MB: Final = 256
+
 _OPEN: Final = "# clients are let in"
 _CLOSED: Final = "# only our own roles are let in"
 
@@ -55,6 +57,8 @@ class PostgresConfig:
     bin_dir: Path
     socket_dir: Path
     secrets_dir: Path
+    log: Path
+    """Where Postgres writes what it says."""
     tls_dir: Path | None
     """ca.crt, node.crt, node.key; None: a Postgres without TLS."""
     peers: tuple[Peer, ...]
@@ -287,10 +291,10 @@ def _setting(line: str) -> str:
 
 
 def slot_keep_mb(total_bytes: int, free_bytes: int) -> int:
-    """How much WAL slots may hold: a quarter of the disk, half of what is free, at least 256 MB.
+    """How much WAL slots may hold: a quarter of the disk, half of what is free, at least 256.
 
     Beyond it a standby's slot is given up and the standby clones itself again: better than
     a primary with a full disk (S9).
     """
     allowed = min(total_bytes // 4, free_bytes // 2)
-    return max(256, allowed >> 20)
+    return max(SLOT_KEEP_LEAST_MB, allowed >> 20)

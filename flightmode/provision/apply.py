@@ -170,8 +170,8 @@ async def _one_step(name: str, step: Step, remote: Remote, release: Release) -> 
     if done.status != 0:
         said = (done.err.strip() or done.out.strip())[-_TAIL:]
         raise StepFailed(
-            f"{name}: {step.title}: status {done.status}: {said}",
-            hint="flightmode provision   (it goes on where it stopped)",
+            f"{name}: {step.title}: status {done.status}: {said}; another run goes on from here",
+            hint="flightmode provision",
         )
 
 

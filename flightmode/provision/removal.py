@@ -2,7 +2,7 @@
 
 from flightmode.provision.facts import RELEASES
 from flightmode.provision.plan import Plan, Step
-from flightmode.provision.wanted import ETC, ETCD_DROP_INS, KERNEL, STATE, UNITS, Wanted
+from flightmode.provision.wanted import ETC, ETCD_DROP_INS, KERNEL, LOGROTATE, STATE, UNITS, Wanted
 
 
 def removal(wanted: Wanted, data_dir: str) -> Plan:
@@ -24,8 +24,8 @@ def removal(wanted: Wanted, data_dir: str) -> Plan:
         ),
         Step(
             "forget the rest",
-            f"rm -rf {files} {ETCD_DROP_INS} {KERNEL} {ETC} {STATE}-etcd {RELEASES} "
-            f"/run/flightmode /usr/local/bin/flightmode && systemctl daemon-reload",
+            f"rm -rf {files} {ETCD_DROP_INS} {KERNEL} {LOGROTATE} {ETC} {STATE}-etcd "
+            f"{RELEASES} /run/flightmode /usr/local/bin/flightmode && systemctl daemon-reload",
         ),
         Step(
             "and its journal",

@@ -21,6 +21,7 @@ ETC = "/etc/flightmode"
 STATE = "/var/lib/flightmode"
 UNITS = "/etc/systemd/system"
 KERNEL = "/etc/sysctl.d/60-flightmode.conf"
+LOGROTATE = "/etc/logrotate.d/flightmode"
 ETCD_DROP_INS = f"{UNITS}/flightmode-etcd.service.d"
 
 
@@ -140,7 +141,8 @@ def _node(config: Config, name: str, bundle: Bundle) -> Wanted:
         ETCD_DROP_INS: Owned(0o755, "root:root"),
     }
     if database:
-        packages.append(f"postgresql-{major}")
+        files.append(File(LOGROTATE, rotation(config, name).encode(), _PUBLIC))
+        packages += [f"postgresql-{major}", "logrotate"]
         masked.append("postgresql.service")
         ports.append(me.postgres_port)
         # Where Debian keeps data; a directory elsewhere is its owner's business.
@@ -223,6 +225,28 @@ def _copies_for_etcd(bundle: Bundle) -> list[File]:
         for path, content in bundle.files.items()
         if path.startswith("tls/")
     ]
+
+
+def rotation(config: Config, name: str) -> str:
+    """Of Postgres' log; everything else speaks to journald.
+
+    Copied and cut: Postgres keeps the file open for its whole life, at its end (O_APPEND).
+    """
+    user = config.postgres.user
+    return (
+        "# Made by `flightmode provision`.\n"
+        f"{locations_of(config, name).postgres_log} {{\n"
+        f"    su {user} {user}\n"
+        "    daily\n"
+        "    maxsize 100M\n"
+        "    rotate 14\n"
+        "    copytruncate\n"
+        "    compress\n"
+        "    delaycompress\n"
+        "    missingok\n"
+        "    notifempty\n"
+        "}\n"
+    )
 
 
 def firewall(config: Config, name: str) -> str:

@@ -107,8 +107,11 @@ def _source() -> Path | None:
 def _made(checkout: Path) -> Path:
     """The wheel of a checkout.  It keeps to Python's stable interface: one for every Python."""
     if sys.platform != "linux":
-        text = "Flightmode is run from its sources here, and a host's programs are made on Linux"
-        raise StepFailed(text, hint="run it from a Linux machine, or install a released version")
+        text = (
+            "Flightmode is run from its sources here, and a host's programs are made on Linux: "
+            "run it from a Linux machine, or install a release"
+        )
+        raise StepFailed(text, hint="pip install flightmode")
     copy = _copied(checkout)
     house = copy.parent / "wheels"
     shutil.rmtree(house, ignore_errors=True)
@@ -136,8 +139,11 @@ def _copied(checkout: Path) -> Path:
 
 def _gathered(own: Path | None, kind: Kind) -> bytes:
     if own is not None and kind.machine != HERE.machine:
-        text = f"the sources here make programs for {HERE.machine}, and a host is a {kind.machine}"
-        raise StepFailed(text, hint="run it from a machine of that kind, or install a release")
+        text = (
+            f"the sources here make programs for {HERE.machine}, and a host is a {kind.machine}: "
+            "run it from a machine of that kind, or install a release"
+        )
+        raise StepFailed(text, hint="pip install flightmode")
     with tempfile.TemporaryDirectory(prefix="flightmode-wheels-") as directory:
         house = Path(directory)
         pins = house / "pins"

@@ -16,7 +16,7 @@ from flightmode.api.serve import ApiServer
 from flightmode.errors import PortTaken
 from flightmode.pki import Authority, client_context, server_context
 from flightmode.store.memory import MemoryCluster, MemoryStore
-from tests.unit.test_api import TOKEN, Face
+from tests.unit.test_api import NAMES, TOKEN, Face
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +28,14 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
         authority = Authority.create(name)
         authority.issue_node("ams", ["127.0.0.1"]).save(base / name, "node")
         authority.issue_client("operator").save(base / name, "client")
+        if name == "ours":
+            authority.issue_client("web").save(base / "app", "client")
     return base
 
 
 @pytest_asyncio.fixture
 async def url(tls: Path) -> AsyncIterator[str]:
-    app = make_app(Face(), MemoryStore(MemoryCluster()), "main", Access(TOKEN))
+    app = make_app(Face(), MemoryStore(MemoryCluster()), "main", Access(TOKEN, NAMES))
     listening = bind("127.0.0.1", 0)
     port = listening.getsockname()[1]
     context = server_context(tls / "ours", client_required=False)
@@ -76,6 +78,15 @@ async def test_a_certificate_of_the_cluster_may_change_something(
     assert status == 202, body
 
 
+async def test_the_certificate_of_an_application_s_host_may_look_and_change_nothing(
+    url: str, tls: Path
+) -> None:
+    web = client_context(tls / "app", "client")
+    assert (await ask("GET", f"{url}/primary", web))[0] == 200
+    status, _, body = await ask("POST", f"{url}/resume", web)
+    assert (status, b"that of web" in body) == (403, True)
+
+
 async def test_the_token_may_change_something(url: str, tls: Path) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     assert (await ask("POST", f"{url}/resume", anonymous(tls), headers=headers))[0] == 202
@@ -109,7 +120,7 @@ async def test_old_tls_is_not_served(url: str, tls: Path) -> None:
 
 
 async def test_an_agent_that_ends_gives_its_port_back(tls: Path) -> None:
-    app = make_app(Face(), MemoryStore(MemoryCluster()), "main", Access(None))
+    app = make_app(Face(), MemoryStore(MemoryCluster()), "main", Access(None, NAMES))
     listening = bind("127.0.0.1", 0)
     port = listening.getsockname()[1]
     context = server_context(tls / "ours", client_required=False)

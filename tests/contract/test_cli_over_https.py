@@ -21,7 +21,7 @@ from flightmode.api.listening import bind
 from flightmode.api.serve import ApiServer
 from flightmode.config import parse
 from flightmode.config.reference import sample
-from flightmode.model.cluster import Mode, Outcome, Request, RequestKind
+from flightmode.model.cluster import Mode, Outcome, Pause, Request, RequestKind
 from flightmode.model.decision import Decision
 from flightmode.model.memory import Memory
 from flightmode.model.server import Run
@@ -32,7 +32,7 @@ from flightmode.store.port import Delete, Put
 from tests.unit.commands import Ran
 from tests.unit.commands import flightmode as run_command
 from tests.unit.sights import NOW_S, STATE, WALL_S, member, seen, store, view
-from tests.unit.test_api import TOKEN, Face
+from tests.unit.test_api import NAMES, TOKEN, Face
 
 NODES = ("ams", "fra", "wit")
 
@@ -83,7 +83,7 @@ class Nodes:
         self._loop = asyncio.get_running_loop()
         servers = []
         for name, face in self.faces.items():
-            app = make_app(face, MemoryStore(self.memory), "main", Access(TOKEN))
+            app = make_app(face, MemoryStore(self.memory), "main", Access(TOKEN, NAMES))
             tls = server_context(self.directory / name, client_required=False)
             servers.append(ApiServer(app, self._sockets[name], tls))
         tasks = [asyncio.create_task(each.run()) for each in servers]
@@ -194,6 +194,25 @@ def test_status_of_a_cluster_that_takes_no_writes_is_not_0(shell: Shell, nodes: 
     nodes.see(state=None)
     ran = shell("status")
     assert (ran.status, "no cluster yet" in ran.out) == (1, True)
+
+
+def test_a_strict_status_is_content_with_a_whole_cluster_only(shell: Shell, nodes: Nodes) -> None:
+    assert shell("status", "--strict").status == 0
+    troubled = {
+        "a problem": store(seen(member("ams")), seen(member("fra", problem="FM606: other data"))),
+        "a warning": store(seen(member("ams", warnings=("disk",))), seen(member("fra"))),
+        "a restart": store(seen(member("ams", pending_restart=("port",))), seen(member("fra"))),
+        "silence": store(seen(member("ams")), seen(member("fra"), 30)),
+        "alone": store(state=replace(STATE, mode=Mode.SOLO, sync=())),
+        "a pause": store(state=replace(STATE, pause=Pause(WALL_S + 60, "ada"))),
+        "no etcd": store(reachable=False),
+    }
+    for what, about in troubled.items():
+        for name in NODES:
+            nodes.faces[name].view = view(name, store=about)
+        assert shell("status", "--strict").status == 1, what
+    nodes.see(state=STATE)
+    assert shell("status", "--strict", "--json").status == 0
 
 
 def test_status_survives_nodes_that_do_not_answer(shell: Shell, nodes: Nodes) -> None:

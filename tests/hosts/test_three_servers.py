@@ -4,6 +4,7 @@ One story, told once: each chapter begins with what the one before has left.
 """
 
 import asyncio
+import json
 import time
 
 import pytest
@@ -68,7 +69,8 @@ async def all_lose_their_power_at_once(me: Founder, application: Application) ->
 def it_is_taken_down(me: Founder) -> None:
     refused = me.types("destroy", "--name", "another", "--config", str(me.toml))
     assert refused.status == 1
-    me.does("destroy", "--name", "main")
+    told = json.loads(me.does("destroy", "--name", "main", "--json").out)
+    assert set(told["steps"]) == {*NODES, APP}
     assert me.hosts.ssh("ams", "systemctl list-units --no-legend --all 'flightmode*.service'") == ""
     assert me.hosts.ssh("ams", "ls /var/lib/flightmode").startswith("postgres.of-")
 

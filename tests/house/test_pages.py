@@ -11,19 +11,29 @@ LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)")
 DEFINED = re.compile(r"^\s*(?:async def|def|fn) (\w+)", re.MULTILINE)
 
 
-def named_tests() -> set[str]:
+BAD_DAYS = ROOT / "docs" / "bad-days.md"
+ON_REAL_PROCESSES = ("tests/integration", "tests/contract", "tests/hosts")
+
+
+def named_tests(*pages: Path) -> set[str]:
     return {
-        name for page in PAGES for name in re.findall(r"`(?:\w+::)?(test_\w+)`", page.read_text())
+        name for page in pages for name in re.findall(r"`(?:\w+::)?(test_\w+)`", page.read_text())
     }
 
 
-def written_tests() -> set[str]:
-    sources = [*ROOT.glob("tests/**/*.py"), *ROOT.glob("rust/**/*.rs")]
+def written_tests(*places: str) -> set[str]:
+    sources = [source for place in places for source in (ROOT / place).rglob("*.[pr][ys]")]
     return {name for source in sources for name in DEFINED.findall(source.read_text())}
 
 
 def test_every_test_that_a_page_names_is_written() -> None:
-    assert named_tests() - written_tests() == set()
+    assert named_tests(*PAGES) - written_tests("tests", "rust") == set()
+
+
+def test_every_bad_day_is_made_to_happen_on_real_processes() -> None:
+    named = named_tests(BAD_DAYS)
+    assert named
+    assert named - written_tests(*ON_REAL_PROCESSES) == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])

@@ -132,7 +132,7 @@ def test_a_page_links_only_to_what_exists(page: Path) -> None:
 
 
 def test_the_readme_names_only_verbs_that_exist() -> None:
-    named = set(re.findall(r"\./dev ([a-z]+)", (ROOT / "README.md").read_text()))
-    verbs = set(re.findall(r"^verb_([a-z]+)\(\)", (ROOT / "dev").read_text(), re.MULTILINE))
+    named = set(re.findall(r"\./dev ([a-z-]+)", (ROOT / "README.md").read_text()))
+    verbs = set(re.findall(r"^verb_([a-z-]+)\(\)", (ROOT / "dev").read_text(), re.MULTILINE))
     assert named
     assert named <= verbs

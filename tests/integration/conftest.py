@@ -4,14 +4,13 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.integration.postgres_server import FLAVOURS, Machine, forget_what_was_made, installed
+from tests.integration.postgres_server import FLAVOURS, Machine, forget_what_was_made, need
 
 
 @pytest.fixture(params=FLAVOURS)
 async def machine(request: pytest.FixtureRequest) -> AsyncIterator[Machine]:
     """Room for PostgreSQL servers of each version that is installed."""
-    if not installed(request.param):
-        pytest.skip(f"PostgreSQL {request.param} is not installed")
+    need(request.param)
     async with Machine(request.param) as made:
         yield made
 

@@ -28,6 +28,7 @@ from flightmode.demo.lab import Lab
 from flightmode.demo.ledger import Outcome, Verdict, check
 from flightmode.demo.workload import Workload
 from flightmode.pki import client_context
+from tests.integration.postgres_server import FLAVOURS, Flavour
 
 BIN = Path("/usr/lib/postgresql/15/bin")
 CLIENTS = 8
@@ -231,19 +232,23 @@ def owner() -> int:
 
 
 @asynccontextmanager
-async def unborn(make_lab: Callable[[tuple[str, ...]], Lab]) -> AsyncIterator[Live]:
+async def unborn(
+    make_lab: Callable[[tuple[str, ...]], Lab], flavour: Flavour = FLAVOURS["15"]
+) -> AsyncIterator[Live]:
     """Three nodes with their files, and nothing started; everything is removed at the end."""
     async with (
         make_lab(NODES) as lab,
-        DemoCluster(lab, BIN, timing=TIMING) as cluster,
+        DemoCluster(lab, flavour.bin_dir, timing=TIMING, tls=flavour.tls) as cluster,
     ):
         yield Live(cluster, lab, cluster.operator_toml())
 
 
 @asynccontextmanager
-async def live(make_lab: Callable[[tuple[str, ...]], Lab]) -> AsyncIterator[Live]:
+async def live(
+    make_lab: Callable[[tuple[str, ...]], Lab], flavour: Flavour = FLAVOURS["15"]
+) -> AsyncIterator[Live]:
     """The same, whole and with the application's database."""
-    async with unborn(make_lab) as made:
+    async with unborn(make_lab, flavour) as made:
         await made.cluster.start()
         await made.cluster.make_database()
         yield made

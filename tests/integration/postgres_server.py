@@ -23,6 +23,7 @@ from typing import Any, LiteralString, Self
 
 import psutil
 import psycopg
+import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -62,6 +63,16 @@ FLAVOURS = {
 
 def installed(flavour: str) -> bool:
     return (FLAVOURS[flavour].bin_dir / "postgres").exists()
+
+
+def need(flavour: str) -> None:
+    """Skip the test where that PostgreSQL is not installed; in CI it has to be."""
+    if installed(flavour):
+        return
+    text = f"PostgreSQL {flavour} is not installed"
+    if os.environ.get("CI"):
+        pytest.fail(f"{text}, and CI tests with it")
+    pytest.skip(text)
 
 
 class Machine:
@@ -112,6 +123,7 @@ class Machine:
             bin_dir=self.flavour.bin_dir,
             socket_dir=home / "run",
             secrets_dir=self.base / "secrets",
+            log=home / "state" / "postgres.log",
             tls_dir=home / "tls" if self.flavour.tls else None,
             peers=peers,
             parameters=SMALL,
@@ -183,7 +195,7 @@ class Node:
 
     @property
     def log(self) -> Path:
-        return self.config.socket_dir.parent / "postgres.log"
+        return self.config.log
 
     async def launch(
         self, role: Role, following: "Node | None" = None, *, admit: bool = True

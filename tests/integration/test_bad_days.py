@@ -1,10 +1,10 @@
 """Bad days: each a clear error with its code, or a documented behaviour, and nothing lost.
 
-docs/bad-days.md tells the same to a person; each of its rows names a test of this file or of
-test_rehearsals.py.
+docs/bad-days.md tells the same to a person; each of its rows names the test that makes it happen.
 """
 
 import asyncio
+import datetime
 import os
 import shutil
 import signal
@@ -12,17 +12,22 @@ import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
+from chaos import disks
 from flightmode.config.derive import locations_of
 from flightmode.demo.cluster import DATABASES, NODES
 from flightmode.demo.killing import alive
 from flightmode.demo.loopback import LoopbackLab
+from flightmode.model.cluster import Mode
+from flightmode.pki import Authority
 from tests.integration.live_cluster import (
     BIN,
     Live,
@@ -32,8 +37,10 @@ from tests.integration.live_cluster import (
     live,
     needs_servers,
     owner,
+    unborn,
     until,
 )
+from tests.integration.postgres_server import FLAVOURS, need
 
 pytestmark = [
     pytest.mark.integration,
@@ -62,7 +69,7 @@ async def test_an_agent_does_not_start_with_a_wrong_toml(here: Live) -> None:
     assert "FM402" in ran.err
     assert "timing.stable_after_flop_s" in ran.err
     assert "stable_after_flap_s" in ran.err.replace("stable_after_flop_s", ""), "the nearest key"
-    assert "hint: flightmode check" in ran.err
+    assert f"hint: sensible-editor {wrong}" in ran.err
 
 
 async def test_an_agent_whose_port_is_taken_says_so_and_ends(here: Live) -> None:
@@ -91,6 +98,58 @@ async def test_an_agent_refuses_a_key_that_others_can_read(here: Live) -> None:
     key.chmod(0o600)
     await here.cluster.start_agent("wit")
     await until(lambda: well(here, "wit"), "the witness's agent to be well")
+
+
+async def test_an_agent_does_not_start_with_another_version_of_postgres(here: Live) -> None:
+    need("18")
+    other = FLAVOURS["18"].bin_dir
+    wrong = here.cluster.directory / "other-version.toml"
+    text = (here.cluster.directory / "flightmode.toml").read_text()
+    wrong.write_text(text.replace(f'"{BIN}"', f'"{other}"'))
+    for verb in ("agent", "check"):
+        ran = await command(verb, "--config", str(wrong), "--node", "fra")
+        assert ran.status == 78
+        assert f"PostgreSQL 15 is wanted, and in {other} is 'postgres (PostgreSQL) 18" in (
+            ran.out + ran.err
+        )
+    assert "FM402" in (await command("agent", "--config", str(wrong), "--node", "fra")).err
+
+
+async def test_an_agent_whose_certificate_is_of_the_future_asks_for_the_clock(here: Live) -> None:
+    """As on a machine whose clock is behind.  Nothing else of the cluster is touched."""
+    begins = certificate_of_tomorrow(here.cluster.directory / "tomorrow", "wit")
+    wrong = here.cluster.directory / "tomorrow.toml"
+    text = here.toml.read_text()
+    wrong.write_text(text.replace('directory = "operator"', 'directory = "tomorrow"'))
+    assert wrong.read_text() != text
+    ran = await command("agent", "--config", str(wrong), "--node", "wit")
+    assert ran.status == 78
+    assert "FM412" in ran.err
+    assert f"{begins:%Y-%m-%d}" in ran.err
+    assert "hint: timedatectl" in ran.err
+
+
+def certificate_of_tomorrow(directory: Path, node: str) -> datetime.datetime:
+    """What a node needs for TLS, valid from tomorrow on; returns when."""
+    authority = Authority.create("demo")
+    today = authority.issue_node(node, ["127.0.0.1"])
+    like = x509.load_pem_x509_certificate(today.certificate)
+    begins = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(like.subject)
+        .issuer_name(like.issuer)
+        .public_key(like.public_key())
+        .serial_number(like.serial_number)
+        .not_valid_before(begins)
+        .not_valid_after(like.not_valid_after_utc)
+    )
+    for each in like.extensions:
+        builder = builder.add_extension(each.value, critical=each.critical)
+    made = builder.sign(authority.key, hashes.SHA256())
+    pem = made.public_bytes(serialization.Encoding.PEM)
+    replace(today, certificate=pem).save(directory, "node")
+    return begins
 
 
 # ------------------------------------------------------------------ a standby's bad data
@@ -179,8 +238,69 @@ async def test_a_standby_whose_port_is_taken_says_so_and_comes_back(here: Live) 
                 lambda p: str(settings.postgres_port) in (p.members[node].problem or ""),
                 f"{node} to name the port",
             )
+            shown = await here.node(node)
+            assert shown["problem"].startswith("FM205: "), shown["problem"]
+            assert (await here.types("status")).status == 0, "writes are accepted"
+            assert (await here.types("status", "--strict")).status == 1, "a person is needed"
             await acknowledged(workload)
         await here.whole()
+
+
+NO_DISKS = "needs root" if os.geteuid() != 0 else disks.missing()
+
+
+@pytest.mark.hosts
+@pytest.mark.timeout(240)
+@pytest.mark.skipif(NO_DISKS is not None, reason=str(NO_DISKS))
+async def test_a_full_disk_of_the_standby_stops_no_client_and_is_told() -> None:
+    """A cluster of its own: the standby's home is a file system that can fill."""
+    async with unborn(LoopbackLab) as here, on_a_disk(here, "fra") as disk:
+        await here.cluster.start()
+        await here.cluster.make_database()
+        async with here.clients() as workload:
+            before, began = await here.whole(), len(workload.history)
+            assert before.standby == "fra"
+            disk.fill("fra")
+            # So much that the standby needs new files for its WAL.
+            more = "CREATE TABLE big AS SELECT repeat('x', 500) FROM generate_series(1, 120000)"
+            writing = asyncio.create_task(here.sql("ams", more))
+            solo = await here.cluster.until(lambda p: p.state.mode is Mode.SOLO, "ams alone")
+            await writing
+            await acknowledged(workload, 50)
+            await here.cluster.until(
+                lambda p: any("disk is free" in each for each in p.members["fra"].warnings),
+                "fra to warn of its disk",
+            )
+            shown = await here.types("status", "--strict")
+            assert shown.status == 1
+            assert "fra: only 0% of the disk is free" in " ".join(shown.out.split())
+            assert (await here.types("status")).status == 0, "writes go on"
+            disk.empty("fra")
+            after = await here.whole()
+            assert errors_since(workload, began) == []
+        assert (solo.state.term, after.state.term) == (before.state.term,) * 2
+        assert after.standby == "fra"
+
+
+@asynccontextmanager
+async def on_a_disk(here: Live, node: str) -> AsyncIterator[disks.Disks]:
+    """The node's home, but for its etcd and what journald would hold: those have their own."""
+    scratch, home = here.lab.scratch, here.home(node)
+    disk = disks.Disks(scratch, [node])
+    disk.put_under(node, home)
+    try:
+        elsewhere = scratch / "elsewhere"
+        elsewhere.mkdir()
+        (home / "etcd").rename(home / "etcd.empty")
+        shutil.copytree(home / "etcd.empty", elsewhere / "etcd")
+        os.chown(elsewhere / "etcd", owner(), -1)
+        for name in ("etcd", "agent.log", "fence.log", "etcd.log"):
+            (home / name).symlink_to(elsewhere / name)
+        yield disk
+    finally:
+        for name in NODES:
+            await here.lab.power_loss(name)
+        disks.unmount_all(scratch)
 
 
 # ------------------------------------------------------------------ etcd

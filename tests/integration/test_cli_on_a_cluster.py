@@ -18,6 +18,7 @@ import pytest_asyncio
 from flightmode.demo.cluster import NODES, DemoCluster
 from flightmode.demo.loopback import LoopbackLab
 from flightmode.postgres.adopt import inspect
+from tests.integration.live_cluster import until
 
 BIN = Path("/usr/lib/postgresql/15/bin")
 
@@ -115,6 +116,10 @@ async def test_every_verb_does_what_it_says(person: Person) -> None:
     refused = await person.types("failover", "--accept-data-loss", "--yes")
     assert (refused.status, "error FM524" in refused.err) == (1, True)
 
+    logged = (await person.done("logs", "--postgres", "--node", "ams", "--json")).json
+    assert Path(logged["file"]) == person.cluster.directory / "ams" / "state" / "postgres.log"
+    assert any("database system is ready" in line for line in logged["lines"])
+
     why = (await person.done("why", "--node", "fra", "--count", "500", "--json")).json
     assert "leading: promote" in {each["rule"] for each in why}
     for name in NODES:
@@ -138,8 +143,8 @@ async def test_a_person_may_accept_a_loss_that_the_machine_must_not(person: Pers
             each["heard"] for each in told["nodes"] if each["name"] == name
         )
 
-    while not await silent("ams"):
-        """It spoke a moment ago: as long as it may be alive, this is refused, rightly."""
+    # It spoke a moment ago: as long as it may be alive, this is refused, rightly.
+    await until(lambda: silent("ams"), "ams not to be heard any more")
     refused = await person.types("failover")
     assert (refused.status, "--accept-data-loss" in refused.err) == (64, True)
     forced = await person.done("failover", "--accept-data-loss", "--yes", "--to", "fra")

@@ -1,6 +1,7 @@
 """The store's promises while etcd's members are killed, frozen, wiped, moved, and cut off."""
 
 import asyncio
+import base64
 import itertools
 import random
 import time
@@ -199,9 +200,16 @@ async def test_a_write_to_a_frozen_member_is_unknown_sent_once_and_may_happen_mu
     store, other = new_store(link.url, *etcd.endpoints()[1:]), new_store(etcd.endpoint(1))
     revision = await put(store, prefix + "k", b"before")
     etcd.stop(0)
-    swap = store.commit((Compare(prefix + "k", revision),), (Put(prefix + "k", b"late"),))
+    late = b"late" * 1000
+    swap = store.commit((Compare(prefix + "k", revision),), (Put(prefix + "k", late),))
+    before = link.requested_bytes
     ending = asyncio.create_task(seconds(swap))
-    await asyncio.sleep(DEADLINE_S / 2)
+
+    async def sent() -> bool:
+        """All of it: most of the request is its value."""
+        return link.requested_bytes > before + len(base64.b64encode(late))
+
+    await eventually("the request is on its way", sent)
     # From now on as on a dead network: the member will not hear that we hung up.
     link.requests.clear()
     link.answers.clear()
@@ -213,7 +221,7 @@ async def test_a_write_to_a_frozen_member_is_unknown_sent_once_and_may_happen_mu
     etcd.cont(0)
 
     async def happened() -> bool:
-        return await value_of(other, prefix + "k") == b"late"
+        return await value_of(other, prefix + "k") == late
 
     await eventually("the write of old happens after all", happened, 10.0)
     assert (await other.read(prefix)).entries[prefix + "k"].mod_revision == revision + 1

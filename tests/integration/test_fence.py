@@ -221,6 +221,20 @@ async def test_postgres_starts_again_after_a_stop(node: Node) -> None:
         await eventually("nothing is left", node.empty)
 
 
+async def test_a_log_that_is_cut_under_postgres_goes_on_at_its_beginning(node: Node) -> None:
+    """So that logrotate may copy and cut it: nobody has to be told."""
+    await node.start()
+    log = node.fence.work / "postgres.log"
+    assert log.stat().st_size > 0
+    os.truncate(log, 0)
+    async with await node.connect() as connection:
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            await connection.execute("SELECT * FROM nowhere")
+    written = log.read_bytes()
+    assert b"nowhere" in written
+    assert b"\0" not in written, "as a writer that keeps its place in the file leaves"
+
+
 async def test_what_protects_the_fence_is_not_given_to_postgres(node: Node) -> None:
     postmaster = await node.start()
     assert proc(postmaster.pid, "oom_score_adj").strip() == "0"

@@ -259,6 +259,34 @@ async def test_alter_system_that_lowers_synchronous_commit_is_told_then_undone(
     assert await ams.sql("SHOW synchronous_commit") == [("on",)]
 
 
+async def test_alter_system_against_what_safety_rests_on_is_told_then_undone(
+    machine: Machine,
+) -> None:
+    ams = await machine.primary()
+    assert (await ams.observe()).stray_settings == ()
+    wrong = {
+        "fsync": "off",
+        "full_page_writes": "off",
+        "restart_after_crash": "on",
+        "max_slot_wal_keep_size": "-1",
+    }
+    for name, value in wrong.items():
+        change = sql.SQL("ALTER SYSTEM SET {} = {}")
+        await ams.sql(change.format(sql.Identifier(name), sql.Literal(value)))
+    await ams.sql("SELECT pg_reload_conf()")
+
+    async def told() -> bool:
+        # A new hand: one that has looked does so again in 30 s only.
+        again = PostgresServer(ams.config)
+        seen = await again.observe(ams.view())
+        await again.close()
+        return set(seen.stray_settings) == {f"{name} = {value}" for name, value in wrong.items()}
+
+    await eventually("all four are told", told)
+    await ams.stop()
+    assert (await ams.start(Role.PRIMARY)).stray_settings == ()
+
+
 async def test_timeouts_of_a_user_do_not_end_our_connections(machine: Machine) -> None:
     ams = await machine.primary()
     names = ["statement_timeout", "idle_session_timeout", "lock_timeout"]

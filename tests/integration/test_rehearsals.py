@@ -17,6 +17,7 @@ from flightmode.demo.killing import alive
 from flightmode.demo.loopback import LoopbackLab
 from flightmode.demo.namespaces import NamespaceLab
 from flightmode.demo.rehearsals import (
+    HUNG,
     KILL,
     PARTITION,
     POWER,
@@ -33,6 +34,7 @@ from tests.integration.live_cluster import (
     needs_servers,
     verdict_of,
 )
+from tests.integration.postgres_server import FLAVOURS, need
 
 MISSING = NamespaceLab.missing()
 
@@ -66,12 +68,30 @@ async def here() -> AsyncIterator[Live]:
                 pytest.mark.skipif(MISSING is not None, reason=str(MISSING)),
             ],
         ),
+        pytest.param(HUNG, id="hung"),
     ],
 )
 async def test_another_node_takes_over_and_the_old_primary_comes_back(
     here: Live, rehearsal: Rehearsal
 ) -> None:
+    await takes_over(here, rehearsal)
+
+
+@pytest.mark.parametrize("major", ["18"])
+async def test_a_killed_postmaster_of_another_version_without_tls_is_replaced(major: str) -> None:
+    """PostgreSQL without TLS keeps all else as it is: etcd, the API and the heartbeats have it."""
+    need(major)
+    async with live(LoopbackLab, FLAVOURS[major]) as here:
+        assert await here.sql("ams", "SHOW ssl") == [("off",)]
+        (version,) = await here.sql("ams", "SHOW server_version")
+        assert version[0].split(".")[0] == major
+        await takes_over(here, KILL)
+
+
+async def takes_over(here: Live, rehearsal: Rehearsal) -> None:
+    """The rehearsal, with clients that write; at the end the cluster is whole again."""
     before = await here.whole()
+    postmaster = here.cluster.postmaster(before.state.leader)
     async with here.clients() as workload:
         told: list[str] = []
         result = await rehearse(
@@ -84,6 +104,7 @@ async def test_another_node_takes_over_and_the_old_primary_comes_back(
     assert (result.before, result.after) == (before.state.leader, before.standby)
     assert result.acknowledged > 0
     assert result.gap_s < 30
+    assert not alive(postmaster), "nobody runs as a primary of an older term"
     if rehearsal is PARTITION:
         assert result.note == "fenced itself"
 

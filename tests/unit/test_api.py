@@ -26,6 +26,8 @@ from tests.unit.asgi import Reply, call
 from tests.unit.sights import NOW_S, STATE, WALL_S, member, seen, store, view
 
 TOKEN = "a-token-of-the-cluster"
+NAMES = frozenset(("operator", "ams", "fra", "wit"))
+"""On certificates that may change something."""
 DECISION = Decision("leading: serve", "primary of term 4", (), Memory(), 0.5)
 
 
@@ -37,6 +39,7 @@ class Face:
     decision: Decision | None = DECISION
     now: float = NOW_S + 0.2
     tales: tuple[Told, ...] = ()
+    dropped: int = 0
 
     def now_s(self) -> float:
         return self.now
@@ -54,7 +57,7 @@ class Api:
     def __init__(self, face: Face | None = None) -> None:
         self.face = face or Face()
         self.store = MemoryStore(MemoryCluster())
-        self.app: ASGIApp = make_app(self.face, self.store, "main", Access(TOKEN))
+        self.app: ASGIApp = make_app(self.face, self.store, "main", Access(TOKEN, NAMES))
 
     async def get(self, path: str, query: str = "") -> Reply:
         return await call(self.app, "GET", path, query=query)
@@ -215,6 +218,11 @@ async def test_a_silent_store_is_an_error_that_may_pass(path: str) -> None:
     assert (reply.status, reply.json["error"]["retry"]) == (503, True)
 
 
+async def test_the_metrics_count_what_the_journal_has_lost() -> None:
+    reply = await call(Api(Face(dropped=3)).app, "GET", "/metrics")
+    assert "flightmode_journal_dropped 3.0" in reply.body.decode()
+
+
 # ------------------------------------------------------------------------- access
 
 
@@ -233,6 +241,15 @@ async def test_who_shows_nothing_changes_nothing(path: str) -> None:
     api = Api()
     reply = await call(api.app, "POST", path, BODIES.get(path))
     assert (reply.status, reply.json["error"]["code"]) == (403, "FM501")
+    assert await api.requests() == []
+
+
+@pytest.mark.parametrize("path", POSTS)
+async def test_an_application_s_certificate_changes_nothing(path: str) -> None:
+    api = Api()
+    reply = await call(api.app, "POST", path, BODIES.get(path), certificate="web")
+    assert (reply.status, reply.json["error"]["code"]) == (403, "FM501")
+    assert "the certificate shown is that of web" in reply.json["error"]["message"]
     assert await api.requests() == []
 
 
@@ -255,7 +272,7 @@ async def test_the_token_is_enough_and_is_not_repeated() -> None:
 
 
 async def test_without_a_token_in_the_secrets_none_is_right() -> None:
-    app = make_app(Face(), MemoryStore(MemoryCluster()), "main", Access(None))
+    app = make_app(Face(), MemoryStore(MemoryCluster()), "main", Access(None, NAMES))
     reply = await call(app, "POST", "/resume", headers={"Authorization": "Bearer None"})
     assert reply.status == 403
 

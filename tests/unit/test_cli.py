@@ -1,8 +1,12 @@
 """The verbs that need no cluster: init, check, why, replay, logs, fence, agent."""
 
+import json
 import os
 import re
+import signal
 import stat
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,7 +163,7 @@ def test_check_lists_every_mistake_of_the_file(made: Path, capsys: Capsys) -> No
     assert "timng" in ran.err
     assert "did you mean timing?" in ran.err
     assert "zap" in ran.err
-    assert "hint: flightmode check" in ran.err
+    assert f"hint: sensible-editor {made / 'flightmode.toml'}" in ran.err
 
 
 def test_a_missing_file_is_an_error_in_json(tmp_path: Path, capsys: Capsys) -> None:
@@ -223,8 +227,63 @@ def test_check_finds_missing_programs_and_users(made: Path, capsys: Capsys) -> N
     text = path.read_text().replace("#bin_dir = …", 'bin_dir = "nowhere"')
     path.write_text(text.replace('#user = "postgres"', 'user = "nobody_of_that_name"'))
     errors = findings(capsys, path)["error"]
-    assert any("nowhere: postgres, initdb, pg_rewind" in each for each in errors)
-    assert "there is no user 'nobody_of_that_name' on this machine" in errors
+    assert any("nowhere: no postgres, initdb, pg_basebackup" in each for each in errors)
+    assert "postgres.user: there is no user 'nobody_of_that_name' on this machine" in errors
+
+
+def test_check_finds_programs_of_another_major_version(made: Path, capsys: Capsys) -> None:
+    programs = made / "bin"
+    programs.mkdir()
+    for name in ("initdb", "pg_basebackup", "pg_controldata", "pg_receivewal", "pg_rewind"):
+        (programs / name).touch()
+    postgres = programs / "postgres"
+    postgres.write_text("#!/bin/sh\necho 'postgres (PostgreSQL) 14.9 (Debian 14.9-1)'\n")
+    postgres.chmod(0o755)
+    path = local(made)
+    path.write_text(path.read_text().replace("#bin_dir = …", f'bin_dir = "{programs}"'))
+    told = [e for e in findings(capsys, path)["error"] if "bin_dir" in e]
+    said = "'postgres (PostgreSQL) 14.9 (Debian 14.9-1)'"
+    assert told == [f"postgres.bin_dir: PostgreSQL 15 is wanted, and in {programs} is {said}"]
+    postgres.write_text("#!/bin/sh\necho 'postgres (PostgreSQL) 15.9'\n")
+    assert f"PostgreSQL 15 is in {programs}" in findings(capsys, path)["ok"]
+
+
+def test_check_finds_data_that_others_may_enter(made: Path, capsys: Capsys) -> None:
+    path = local(made)
+    data = made / "nodes/ams/data"
+    data.mkdir(mode=0o755, parents=True)
+    (found,) = [e for e in findings(capsys, path)["error"] if "can be entered" in e]
+    assert found.startswith(str(data))
+    data.chmod(0o700)
+    assert not any("can be entered" in e for e in findings(capsys, path)["error"])
+
+
+@pytest.mark.parametrize("verb", ["agent", "fence"])
+def test_what_needs_a_user_of_the_system_says_that_there_is_none(made: Path, verb: str) -> None:
+    if verb == "fence" and os.geteuid() != 0:
+        pytest.skip("a fence that is not root runs Postgres as itself")
+    path = local(made)
+    path.write_text(path.read_text().replace('#user = "postgres"', 'user = "nobody_of_that_name"'))
+    # A process of its own: an agent says where logs go, for the whole process.
+    argv = [sys.executable, "-m", "flightmode.cli.main", verb, "--config", path, "--node", "ams"]
+    ran = subprocess.run(argv, capture_output=True, text=True, timeout=100, check=False)
+    assert ran.returncode == 78, ran.stderr
+    assert "FM402" in ran.stderr
+    assert "there is no user 'nobody_of_that_name' on this machine" in ran.stderr
+    assert "hint: adduser --system --group nobody_of_that_name" in ran.stderr
+
+
+def test_what_nobody_thought_of_has_a_code_and_a_trace(made: Path, capsys: Capsys) -> None:
+    below_a_file = made / "flightmode.toml" / "below"
+    ran = flightmode(capsys, "init", below_a_file, "--json")
+    assert (ran.status, ran.error["code"]) == (70, "FM599")
+    assert ran.error["message"].startswith("NotADirectoryError: ")
+    assert "Traceback" in ran.error["trace"]
+    ran = flightmode(capsys, "init", below_a_file)
+    assert ran.status == 70
+    assert ran.err.startswith("Traceback")
+    assert "error FM599: NotADirectoryError: " in ran.err
+    assert "hint: flightmode check" in ran.err
 
 
 def test_check_finds_an_address_that_is_not_this_machines(made: Path, capsys: Capsys) -> None:
@@ -377,15 +436,57 @@ def test_why_tells_a_journal_of_this_machine(journal: Path, made: Path, capsys: 
 
 def test_logs_shows_the_last_lines_of_the_newest_file(made: Path, capsys: Capsys) -> None:
     state = made / "nodes/ams/state"
-    (state / "log").mkdir(parents=True)
+    state.mkdir(parents=True)
     (state / "agent.log").write_text("".join(f"line {n}\n" for n in range(9)))
-    (state / "log" / "postgres.log").write_text("LOG: \xff ready\n", "latin-1")
+    (state / "postgres.log").write_text("LOG: \xff ready\n", "latin-1")
     path = local(made)
     ran = flightmode(capsys, "logs", "--config", path, "--node", "ams", "--lines", 2)
     assert ran.out == "line 7\nline 8\n"
     ran = flightmode(capsys, "logs", "--config", path, "--node", "ams", "--postgres", "--json")
     assert ran.json["lines"] == ["LOG: � ready"]
     assert log_file(place(path), "ams", "fence") is None
+
+
+def test_postgres_writes_where_logs_looks_also_with_the_paths_of_a_host(
+    made: Path,
+) -> None:
+    here = place(made / "flightmode.toml")
+    assert here.locations("ams").socket_dir.parent == Path("/run/flightmode")
+    assert log_file(here, "ams", "postgres") == Path("/var/lib/flightmode/postgres.log")
+    assert here.locations("ams").postgres_log == Path("/var/lib/flightmode/postgres.log")
+
+
+def test_logs_of_postgres_never_shows_another_program_s(made: Path, capsys: Capsys) -> None:
+    path = local(made)
+    state = made / "nodes/ams/state"
+    state.mkdir(parents=True)
+    (state / "fence.log").write_text("of the fence\n")
+    for more in ([], ["--follow"], ["--json"]):
+        ran = flightmode(
+            capsys, "logs", "--config", path, "--node", "ams", "--postgres", "--json", *more
+        )
+        assert (ran.status, ran.error["code"]) == (66, "FM411")
+        assert ran.error["hint"] == f"ls -l {state / 'postgres.log'}"
+
+
+def test_logs_that_are_followed_can_be_read_by_a_program(made: Path) -> None:
+    state = made / "nodes/ams/state"
+    state.mkdir(parents=True)
+    (state / "postgres.log").write_text("one\n")
+    words = ["logs", "--config", local(made), "--node", "ams", "--postgres", "--json", "-f"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "flightmode.cli.main", *map(str, words)], stdout=subprocess.PIPE
+    ) as following:
+        assert following.stdout is not None
+        try:
+            assert json.loads(following.stdout.readline())["line"] == "one"
+            with (state / "postgres.log").open("a") as log:
+                log.write("two\n")
+            assert json.loads(following.stdout.readline())["line"] == "two"
+            following.send_signal(signal.SIGINT)
+            assert following.wait(10) == 130
+        finally:
+            following.kill()
 
 
 # ------------------------------------------------------------------------- words

@@ -230,6 +230,12 @@ def test_a_broken_rule_is_said_and_no_other(rule: object) -> None:
     assert problems(RULE_BREAKERS[name])
 
 
+def test_an_application_s_host_can_not_have_the_operator_s_name() -> None:
+    """Its certificate would open the verbs that change something."""
+    (problem,) = problems(changed(provision={"apps": {"operator": {"host": "10.0.0.9"}}}))
+    assert "provision.apps.operator" in problem
+
+
 def test_ports_that_clash_name_each_other() -> None:
     clash = GOOD.replace(
         '"10.0.0.2"', '"10.0.0.1"\napi_port = 9\nheartbeat_port = 11\netcd_client_port = 10'
@@ -281,6 +287,7 @@ def test_every_setting_that_flightmode_makes_is_refused_to_users() -> None:
             bin_dir=Path("/b"),
             socket_dir=Path("/s"),
             secrets_dir=Path("/p"),
+            log=Path("/l"),
             tls_dir=Path("/t"),
             peers=(),
             parameters=(),

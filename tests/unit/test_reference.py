@@ -26,7 +26,7 @@ def test_every_page_that_is_made_is_kept() -> None:
 
 
 def test_no_two_errors_share_a_code() -> None:
-    codes = [vars(each)["code"] for each in known_errors() if "code" in vars(each)]
+    codes = [each.code for each in known_errors()]
     assert len(codes) == len(set(codes))
 
 

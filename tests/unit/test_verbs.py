@@ -2,9 +2,13 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import typer
 
+from flightmode.cli.main import app
 from flightmode.cli.verbs import VERBS
 from tests.unit.commands import flightmode
 
@@ -28,3 +32,26 @@ def test_a_verb_with_a_slip_of_the_finger_is_guessed(capsys: pytest.CaptureFixtu
     done = flightmode(capsys, "swichover")
     assert done.status == 2
     assert "'switchover'" in done.err
+
+
+LONG_LIVED = {"agent", "fence", "proxy", "proxy check"}
+"""What systemd starts, which answers in its log; and what looks at a file for it."""
+
+
+def leaves(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    below = getattr(command, "commands", {})
+    if not below:
+        yield name, command
+    for word, each in below.items():
+        yield from leaves(f"{name} {word}".strip(), each)
+
+
+def test_every_verb_that_answers_answers_programs_too() -> None:
+    found = dict(leaves("", typer.main.get_command(app)))
+    assert "destroy" in found
+    without = {
+        name
+        for name, command in found.items()
+        if not any("--json" in each.opts for each in command.params)
+    }
+    assert without - LONG_LIVED == set()

@@ -12,6 +12,7 @@ from flightmode.cli.commands.rolling import NOTHING_NEW, Rolling
 from flightmode.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Place, place
 from flightmode.cli.show import as_json, out
 from flightmode.errors import BundleMissing, RequestUnfinished, StepFailed
+from flightmode.model.member import OPERATOR
 from flightmode.pki import Authority
 from flightmode.provision.apply import plan_all
 from flightmode.provision.restarts import DIRECTIONS, Restart, Turn, order, shrinks
@@ -91,8 +92,8 @@ async def _apply(here: Place, *, wait_s: float, only_plan: bool, json: bool) -> 
             await rolling.ask("/restart", each.node)
     left = {name: names for name, names in _waiting(await rolling.status()).items() if names}
     if left:
-        text = f"settings still wait for a restart: {left}"
-        raise RequestUnfinished(text, hint="flightmode config apply   (it goes on from here)")
+        text = f"settings still wait for a restart: {left}; another run goes on from here"
+        raise RequestUnfinished(text, hint="flightmode config apply")
     took_s = time.monotonic() - began_s
     if json:
         told = [{"turn": each.turn.value, "node": each.node} for each in turns]
@@ -126,7 +127,7 @@ def _issue(here: Place) -> None:
         authority.issue_node(name, [node.host]).save(home / "nodes" / name / "tls", "node")
     for name in here.config.provision.apps:
         authority.issue_client(name).save(home / "apps" / name / "tls", "client")
-    authority.issue_client("operator").save(home / "operator", "client")
+    authority.issue_client(OPERATOR).save(home / "operator", "client")
 
 
 async def _read_again(here: Place, rolling: Rolling) -> None:

@@ -54,4 +54,4 @@ def _show(findings: list[Finding]) -> None:
 
 def _first_hint(findings: list[Finding]) -> str:
     hints = (each.hint for each in findings if each.level == "error" and each.hint)
-    return next(hints, "flightmode check")
+    return next(hints, CheckFailed.hint)

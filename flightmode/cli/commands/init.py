@@ -14,7 +14,7 @@ from flightmode.cli.show import as_json, err, out
 from flightmode.config import Config, parse
 from flightmode.config.reference import sample
 from flightmode.errors import AlreadyThere, RequestWrong
-from flightmode.model.member import NodeKind
+from flightmode.model.member import OPERATOR, NodeKind
 from flightmode.pki import Authority, make_secrets
 from flightmode.postgres.adopt import inspect
 from flightmode.provision.adoption import look_from_afar
@@ -152,7 +152,7 @@ def _certificates(directory: Path, config: Config, *, renew: bool) -> None:
         authority.save(home)
     for name, node in config.nodes.items():
         authority.issue_node(name, [node.host]).save(directory / "nodes" / name / "tls", "node")
-    authority.issue_client("operator").save(directory / "operator", "client")
+    authority.issue_client(OPERATOR).save(directory / "operator", "client")
 
 
 def _share(directory: Path, config: Config) -> None:

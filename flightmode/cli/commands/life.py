@@ -8,15 +8,15 @@ import typer
 
 from flightmode.cli.asking import by_operator, freshness
 from flightmode.cli.commands.exchanging import Exchanging, etcd_through
-from flightmode.cli.commands.provision import bring, login_of, remotes_of
+from flightmode.cli.commands.provision import bring, login_of, remotes_of, say
 from flightmode.cli.leaving import leaving, nothing_is_leaving
 from flightmode.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Place, place
-from flightmode.cli.show import out
+from flightmode.cli.show import as_json, out
 from flightmode.config import locations_of
 from flightmode.config.schema import NodeSettings
 from flightmode.errors import NotConfirmed, RequestWrong
 from flightmode.model.member import NodeKind
-from flightmode.provision.apply import Progress, carry_out
+from flightmode.provision.apply import carry_out
 from flightmode.provision.bundle import bundle_of
 from flightmode.provision.rejoin import announce, existing
 from flightmode.provision.removal import removal
@@ -78,7 +78,7 @@ def remove(
     nothing_is_leaving(here)
     if any(_is_witness(each) for each in here.config.nodes.values()):
         text = "there are two database nodes: with one, nobody could take over"
-        raise RequestWrong(text, hint=f"flightmode node replace {name} --by NAME=HOST")
+        raise RequestWrong(text, hint="flightmode node replace --help")
     _exchange(here, here.known(name), witness, NodeKind.WITNESS, wait_s=wait_s, json=json)
 
 
@@ -158,6 +158,7 @@ def destroy(
     name: Annotated[
         str | None, typer.Option("--name", help="The cluster's name, instead of being asked.")
     ] = None,
+    json: AsJson = False,
 ) -> None:
     """Take Flightmode off all machines of flightmode.toml. The databases go down.
 
@@ -168,24 +169,22 @@ def destroy(
     said = name or typer.prompt(f"Type the cluster's name ({asked}) to take it down", err=True)
     if said.strip() != asked:
         raise NotConfirmed("that is not its name; nothing was done")
-    asyncio.run(_destroy(here))
+    asyncio.run(_destroy(here, json=json))
 
 
-async def _destroy(here: Place) -> None:
+async def _destroy(here: Place, *, json: bool) -> None:
     config, toml = here.config, here.path.absolute()
     names = [*config.nodes, *config.provision.apps]
     hosts = [wanted(config, each, bundle_of(config, toml, each)) for each in names]
     plans = [removal(each, _data_dir(here, each.name)) for each in hosts]
     async with remotes_of(here, hosts) as remotes:
-        await carry_out(plans, remotes, Release(""), _say)
+        await carry_out(plans, remotes, Release(""), lambda step: say(out, step, quiet=json))
+    if json:
+        as_json({"steps": {each.name: [step.title for step in each.steps] for each in plans}})
+        return
     out.print("nothing of it runs any more; the data are kept where they were, under a new name")
 
 
 def _data_dir(here: Place, name: str) -> str:
     path: Path = locations_of(here.config, name).data_dir
     return str(path)
-
-
-def _say(step: Progress) -> None:
-    if step.ended:
-        out.print(f"{step.host:>10}  {step.title}")

@@ -1,7 +1,6 @@
 """`flightmode agent` and `fence`: what systemd starts on a node."""
 
 import os
-import pwd
 import shutil
 import sys
 from pathlib import Path
@@ -12,8 +11,9 @@ import typer
 from flightmode.cli.fencing import BINARY, cgroup_root, fence_argv
 from flightmode.cli.log import log_as_json
 from flightmode.cli.options import DEFAULT_CONFIG, ConfigPath, NodeName, place
-from flightmode.errors import ConfigInvalid, ProgramMissing
+from flightmode.errors import ProgramMissing
 from flightmode.pki.files import make_directory
+from flightmode.postgres.user import system_user
 
 
 def agent(config: ConfigPath = DEFAULT_CONFIG, node: NodeName = None) -> None:
@@ -45,7 +45,7 @@ def fence(
     here = place(config)
     name = here.node(node)
     root = os.geteuid() == 0
-    uid = _uid_of(here.config.postgres.user) if root else None
+    uid = system_user(here.config.postgres.user).pw_uid if root else None
     argv = fence_argv(
         here, name, root=root, postgres_uid=uid, cgroups=cgroup_root(), watchdog=watchdog
     )
@@ -72,11 +72,3 @@ def find_fence() -> Path:
     if found is None:
         raise ProgramMissing(f"the program {BINARY} is not installed", hint=f"which {BINARY}")
     return Path(found)
-
-
-def _uid_of(user: str) -> int:
-    try:
-        return pwd.getpwnam(user).pw_uid
-    except KeyError:
-        text = f"postgres.user: there is no user {user!r} on this machine"
-        raise ConfigInvalid("flightmode.toml", (text,)) from None

@@ -18,7 +18,7 @@ from flightmode.cli.options import (
     TlsDirectory,
     place,
 )
-from flightmode.cli.show import as_json, out, status_view
+from flightmode.cli.show import as_json, concerns, out, status_view
 from flightmode.errors import FlightmodeError
 
 _EVERY_S = 0.5
@@ -31,12 +31,16 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Keep looking until Ctrl-C.")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 1 unless all is well; for monitoring.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Who is primary, who is behind, what is wrong.
 
     Asks all nodes and shows what the best informed one says; --node asks that one only.
-    Exit status: 0 writes are accepted; 1 they are not; 69 no node answers.
+    Exit status: 0 writes are accepted; 1 they are not, or with --strict: a node is silent, has a
+    problem or a warning, the primary is alone, or the cluster is paused; 69 no node answers.
     """
     here = place(config)
     only = None if node is None else here.known(node)
@@ -51,7 +55,7 @@ def status(
             as_json(seen)
         else:
             out.print(status_view(seen))
-        return seen["writes"] is not None
+        return seen["writes"] is not None and not (strict and concerns(seen))
 
     if not asyncio.run(look()):
         raise typer.Exit(1)

@@ -135,6 +135,12 @@ class TestPublishing:
         assert isinstance(action, Publish)
         assert any("reports" in warning for warning in action.member.warnings)
 
+    def test_a_setting_that_safety_rests_on_is_warned_of(self):
+        stray = replace(PRIMARY, stray_settings=("fsync = off",))
+        (action,) = done(decide(leader(server=stray, memory=memory(published=None))), Publish)
+        assert isinstance(action, Publish)
+        assert any(warning.startswith("fsync = off") for warning in action.member.warnings)
+
 
 class TestPausing:
     def test_a_pause_is_recorded_in_the_state(self):

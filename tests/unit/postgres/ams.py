@@ -12,6 +12,7 @@ CONFIG = PostgresConfig(
     bin_dir=Path("/bin"),
     socket_dir=Path("/run/fm"),
     secrets_dir=Path("/secrets"),
+    log=Path("/log"),
     tls_dir=Path("/tls"),
     peers=(Peer("fra", "10.0.0.2", 5433), Peer("lhr", "fd00::3", 5432)),
     parameters=(("work_mem", "8MB"),),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flightmode.config import Config, parse
+from flightmode.config import Config, locations_of, parse
 from flightmode.provision.facts import DebianCluster, Facts, Held, Unit, read, script
 from flightmode.provision.plan import Plan, plan, summary
 from flightmode.provision.wanted import Bundle, Wanted, firewall, wanted
@@ -91,7 +91,8 @@ def test_a_bare_database_host_gets_everything_and_debian_s_services_never_start(
     masked = told.index("mask etcd.service postgresql.service")
     aside = told.index("no cluster of Debian's own")
     installed = told.index(
-        "install etcd-server nftables python3 python3-venv postgresql-15 systemd-timesyncd"
+        "install etcd-server nftables python3 python3-venv postgresql-15 logrotate "
+        "systemd-timesyncd"
     )
     assert masked < installed
     assert aside < installed
@@ -190,6 +191,15 @@ def test_the_firewall_admits_who_needs_a_port_and_nobody_else() -> None:
     assert "ip6 saddr { fd00::/8 } tcp dport { 5432 } accept" in rules
     assert "tcp dport { 2379, 2380, 8009, 5432 } drop" in rules
     assert "5432" not in firewall(CONFIG, "wit")
+
+
+def test_the_log_of_postgres_is_rotated_where_it_is_written_and_by_who_owns_it() -> None:
+    files = {file.path: file.content.decode() for file in want("ams").files}
+    rotation = files["/etc/logrotate.d/flightmode"]
+    assert f"\n{locations_of(CONFIG, 'ams').postgres_log} {{\n" in rotation
+    assert "    copytruncate\n" in rotation, "Postgres keeps the file open"
+    assert "    su postgres postgres\n" in rotation
+    assert "/etc/logrotate.d/flightmode" not in {file.path for file in want("wit").files}
 
 
 def test_what_is_to_be_done_is_told_once_for_all_hosts() -> None:
