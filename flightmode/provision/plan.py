@@ -38,6 +38,8 @@ class Step:
     """It begins only when nothing else is left to do on any host."""
     reboots: bool = False
     """The host is gone soon after it, and comes back."""
+    tells: bool = False
+    """What it prints is for whoever typed the command."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import typer
 
 from flightmode.cli.asking import by_operator, freshness
 from flightmode.cli.commands.exchanging import Exchanging, etcd_through
-from flightmode.cli.commands.provision import bring, login_of, remotes_of
+from flightmode.cli.commands.provision import bring, login_of, remotes_of, say
 from flightmode.cli.leaving import leaving, nothing_is_leaving
 from flightmode.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Place, place
 from flightmode.cli.show import out
@@ -16,7 +16,7 @@ from flightmode.config import locations_of
 from flightmode.config.schema import NodeSettings
 from flightmode.errors import NotConfirmed, RequestWrong
 from flightmode.model.member import NodeKind
-from flightmode.provision.apply import Progress, carry_out
+from flightmode.provision.apply import carry_out
 from flightmode.provision.bundle import bundle_of
 from flightmode.provision.rejoin import announce, existing
 from flightmode.provision.removal import removal
@@ -161,7 +161,8 @@ def destroy(
 ) -> None:
     """Take Flightmode off all machines of flightmode.toml. The databases go down.
 
-    The data directories stay there, beside where they were; Debian's packages stay too.
+    The data directories stay there, beside where they were, and so does every older copy of them;
+    what stays is printed. Debian's packages stay too.
     """
     here = place(config)
     asked = here.config.cluster.name
@@ -177,15 +178,10 @@ async def _destroy(here: Place) -> None:
     hosts = [wanted(config, each, bundle_of(config, toml, each)) for each in names]
     plans = [removal(each, _data_dir(here, each.name)) for each in hosts]
     async with remotes_of(here, hosts) as remotes:
-        await carry_out(plans, remotes, Release(""), _say)
-    out.print("nothing of it runs any more; the data are kept where they were, under a new name")
+        await carry_out(plans, remotes, Release(""), lambda step: say(out, step, quiet=False))
+    out.print("nothing of it runs any more; what is kept is named above, host by host")
 
 
 def _data_dir(here: Place, name: str) -> str:
     path: Path = locations_of(here.config, name).data_dir
     return str(path)
-
-
-def _say(step: Progress) -> None:
-    if step.ended:
-        out.print(f"{step.host:>10}  {step.title}")

@@ -142,10 +142,14 @@ def show_plan(plans: list[Plan], *, json: bool) -> None:
 
 
 def say(console: Console, step: Progress, *, quiet: bool) -> None:
-    if quiet or not step.ended:
+    """One line for a step; and what it printed, where that is for who reads this."""
+    if quiet:
         return
     where = f"{step.host:>10} {step.number:3}/{step.of:<3}"
-    console.print(f"{where} {step.took_s:6.1f} s  {step.title}", soft_wrap=True)
+    took = f"{step.took_s:6.1f} s" if step.ended else "       …"
+    console.print(f"{where} {took}  {step.title}", soft_wrap=True, markup=False)
+    for line in step.said.splitlines():
+        console.print(f"{step.host:>10}   {line}", soft_wrap=True, markup=False)
 
 
 async def whole(here: Place, wait_s: float) -> dict[str, Any]:
