@@ -13,6 +13,7 @@ from flightmode.provision.wanted import KERNEL, OWN_USER, File, Role, Wanted
 SUPPORTED = (("debian", "12"), ("debian", "13"))
 MACHINES = ("x86_64", "aarch64")
 FREE_MB = 2048
+_POSTGRESQL = "postgresql.service"
 _FENCE = "flightmode-fence.service"
 _PROXY = "flightmode-proxy.service"
 _ETCD = "flightmode-etcd.service"
@@ -107,7 +108,25 @@ def _unfit(config: Config, wanted: Wanted, facts: Facts, now_s: float) -> tuple[
     for port, name in facts.listeners.items():
         if not (_is_ours(facts, name, ours) or (taken_over and name == "postgres")):
             problems.append(f"has another program, {name}, listening on port {port}")
+    problems += [
+        f"runs a PostgreSQL of somebody's own, {each.unit} ({each.data_dir or 'data unknown'}), "
+        f"which Debian could not start any more: let it be adopted, or elsewhere (`pg_dropcluster "
+        f"--stop {each.major} {each.name}` deletes it)"
+        for each in _in_the_way(wanted, facts)
+    ]
     return tuple(problems)
+
+
+def _in_the_way(wanted: Wanted, facts: Facts) -> list[DebianCluster]:
+    """Those that run, and that masking Debian's service would stop, now or at the next boot."""
+    masks = _POSTGRESQL in wanted.masked and _POSTGRESQL in _unmasked(wanted, facts)
+    taken_over = _taken_over(wanted, facts)
+    return [each for each in facts.clusters if masks and each.active and each != taken_over]
+
+
+def _unmasked(wanted: Wanted, facts: Facts) -> list[str]:
+    units = facts.units
+    return [n for n in wanted.masked if n not in units or units[n].enabled != "masked"]
 
 
 def _is_ours(facts: Facts, name: str, ours: set[str]) -> bool:
@@ -117,11 +136,7 @@ def _is_ours(facts: Facts, name: str, ours: set[str]) -> bool:
 
 def _masks(wanted: Wanted, facts: Facts) -> list[Step]:
     """Before the packages come: a package starts its service at once (R44)."""
-    missing = [
-        name
-        for name in wanted.masked
-        if name not in facts.units or facts.units[name].enabled != "masked"
-    ]
+    missing = _unmasked(wanted, facts)
     steps = []
     if missing:
         names = " ".join(missing)
@@ -220,7 +235,7 @@ def _directories(wanted: Wanted, facts: Facts) -> list[Step]:
         held = facts.held.get(path)
         if held is None or (held.mode, held.owner) != (owned.mode, owned.owner):
             user, _, group = owned.owner.partition(":")
-            make = f"install -d -m {owned.mode:04o} -o {user} -g {group} {path}"
+            make = f"install -d -m {owned.mode:04o} -o {user} -g {group} {shlex.quote(path)}"
             steps.append(Step(f"the directory {path}", make))
     return steps
 
@@ -303,8 +318,8 @@ def _fence(config: Config, wanted: Wanted, facts: Facts, release: str) -> list[S
 def fence_restart(config: Config, wanted: Wanted) -> Step:
     """Ended when Postgres answers again."""
     port, user = config.nodes[wanted.name].postgres_port, config.postgres.user
-    asked = f"runuser -u {user} -- psql -h {wanted.socket_dir} -p {port} -qAtc 'SELECT 1'"
-    wait = f"until {asked} >/dev/null 2>&1; do sleep 0.2; done"
+    asked = ["runuser", "-u", user, "--", "psql", "-h", wanted.socket_dir, "-p", str(port)]
+    wait = f"until {shlex.join([*asked, '-qAtc', 'SELECT 1'])} >/dev/null 2>&1; do sleep 0.2; done"
     command = f"systemctl restart {_FENCE} && timeout 120 sh -c {shlex.quote(wait)}"
     return Step("PostgreSQL restarts, under a new fence", command)
 
