@@ -1,8 +1,9 @@
 """The image that every host starts from: what a provider hands out, and nothing more."""
 
-import os
+import fcntl
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from hosts.commands import HostsFailed, run
@@ -11,30 +12,43 @@ SUITE = "bookworm"
 """Debian 12; `trixie` is Debian 13."""
 
 CACHE = Path("/var/cache/flightmode-hosts")
+MARK = Path("etc/flightmode-image")
+"""In an image that is whole."""
 PACKAGES = ("systemd-sysv", "dbus", "openssh-server", "iproute2", "ca-certificates", "procps")
 """A kernel and a network come from the machine; what is left of a cloud image is this."""
 
 
 def image(cache: Path = CACHE, suite: str = SUITE) -> Path:
-    """The directory of that Debian's image; debootstrapped if it is not there: about a minute."""
+    """The directory of that Debian's image; debootstrapped if it is not there: about a minute.
+
+    All runs of this machine share it: the first one makes it, and the others wait for that.
+    """
+    return made_once(cache, suite, lambda draft: _bootstrap(draft, suite))
+
+
+def made_once(cache: Path, suite: str, make: Callable[[Path], None]) -> Path:
+    """The directory that `make` fills: whole, or not there; never while another run uses it."""
     home = cache / suite
-    if (home / "etc" / "flightmode-image").exists():
-        return home
     cache.mkdir(parents=True, exist_ok=True)
-    draft = cache / f"{suite}.{os.getpid()}"
+    with (cache / f"{suite}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / MARK).exists():
+            for left in (home, draft := cache / f"{suite}.draft"):
+                # Of a run that was killed: nobody has used it.
+                shutil.rmtree(left, ignore_errors=True)
+            make(draft)
+            (draft / MARK).parent.mkdir(exist_ok=True)
+            (draft / MARK).write_text("1\n")
+            draft.rename(home)
+    return home
+
+
+def _bootstrap(draft: Path, suite: str) -> None:
     sources = _sources(suite)
     mirror = [uri for uri, release in sources if release == suite][:1]
     include = f"--include={','.join(PACKAGES)}"
-    try:
-        run("debootstrap", "--variant=minbase", include, suite, str(draft), *mirror)
-        _finish(draft, sources)
-        if home.exists():
-            shutil.rmtree(home)
-        draft.rename(home)
-    finally:
-        if draft.exists():
-            shutil.rmtree(draft)
-    return home
+    run("debootstrap", "--variant=minbase", include, suite, str(draft), *mirror)
+    _finish(draft, sources)
 
 
 def _sources(suite: str) -> list[tuple[str, str]]:
@@ -74,4 +88,3 @@ def _finish(root: Path, sources: list[tuple[str, str]]) -> None:
         "apt-daily-upgrade.timer",
     ):
         (root / "etc" / "systemd" / "system" / unit).symlink_to("/dev/null")
-    (root / "etc" / "flightmode-image").write_text("1\n")
