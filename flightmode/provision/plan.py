@@ -15,6 +15,7 @@ MACHINES = ("x86_64", "aarch64")
 FREE_MB = 2048
 _POSTGRESQL = "postgresql.service"
 _FENCE = "flightmode-fence.service"
+_FIREWALL = "flightmode-firewall.service"
 _PROXY = "flightmode-proxy.service"
 _ETCD = "flightmode-etcd.service"
 """Of the type `notify`: a restart of it that is waited for ends when it answers again."""
@@ -241,7 +242,17 @@ def _directories(wanted: Wanted, facts: Facts) -> list[Step]:
 
 
 def _files(wanted: Wanted, facts: Facts) -> list[Step]:
-    return [Step(f"write {file.path}", file=file) for file in wanted.files if _differs(file, facts)]
+    changed = [file for file in wanted.files if _differs(file, facts)]
+    return [*_judged(changed), *(Step(f"write {file.path}", file=file) for file in changed)]
+
+
+def _judged(files: Sequence[File]) -> list[Step]:
+    """Before anything is written: a file that is wrong would be found out at the next boot."""
+    return [
+        Step(f"judge {file.path}", f"printf %s {shlex.quote(file.content.decode())} | {file.judge}")
+        for file in files
+        if file.judge
+    ]
 
 
 def _differs(file: File, facts: Facts) -> bool:
@@ -300,6 +311,9 @@ def _restart(wanted: Wanted, facts: Facts, name: str) -> Step:
     """A proxy is not restarted: a new one takes its clients over, unless it listens elsewhere."""
     if name == _PROXY and all(port in facts.listeners for port in wanted.ports):
         return proxy_takeover()
+    if name == _FIREWALL:
+        # A restart would leave the ports open in between, and for good if it failed.
+        return Step(f"reload {name}", f"systemctl reload {name}")
     return Step(f"restart {name}", f"systemctl restart {name}", alone=name == _ETCD, meets=True)
 
 
