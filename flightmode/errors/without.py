@@ -305,4 +305,4 @@ class KeyUnusable(ProvisionError):
 
     code = "FM807"
     exit_status = 78
-    hint = "ssh-keygen -y -f KEY"
+    hint = "flightmode provision --help"

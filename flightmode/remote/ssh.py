@@ -44,7 +44,7 @@ class SshHost:
 
     @classmethod
     async def connect(cls, name: str, host: str, login: Login) -> Self:
-        """Raises KeyUnusable, before the host is asked; HostUnreachable, HostRefused, HostKeyChanged."""
+        """Raises HostUnreachable, HostRefused, HostKeyChanged; KeyUnusable: none was asked."""
         keys = [] if login.key is None else [_private_key(login.key)]
         known = await _known(name, host, login)
         try:
