@@ -40,6 +40,7 @@ def run_dev(tmp_path: Path, verb: str, euid: int) -> list[str]:
 ROOT={tmp_path}
 need() {{ printf 'need %s\\n' "$@"; }}
 need_all() {{ :; }}
+need_image() {{ echo image; }}
 need_bare_proxy() {{ :; }}
 say() {{ :; }}
 die() {{ echo "die $1"; exit 1; }}
@@ -60,6 +61,7 @@ def test_who_is_root_gets_what_hosts_need_before_the_tests(tmp_path: Path) -> No
     assert run_dev(tmp_path, "test", 0) == [
         "need peers",
         "need hosts",
+        "image",
         "python -m pytest -k it",
     ]
     assert run_dev(tmp_path, "test", 1000) == ["need peers", "python -m pytest -k it"]
@@ -68,7 +70,7 @@ def test_who_is_root_gets_what_hosts_need_before_the_tests(tmp_path: Path) -> No
 def test_who_is_not_root_becomes_root_for_the_hosts(tmp_path: Path) -> None:
     assert run_dev(tmp_path, "hosts-test", 1000) == [f"sudo -- {tmp_path}/dev hosts-test -k it"]
     told = run_dev(tmp_path, "hosts-test", 0)
-    assert told == ["need hosts", "python -m pytest tests/hosts -m hosts -s -k it"]
+    assert told == ["need hosts", "image", "python -m pytest tests/hosts -m hosts -s -k it"]
 
 
 def test_runs_that_begin_together_make_one_image_and_a_killed_one_leaves_none(
