@@ -8,7 +8,7 @@ from itertools import groupby
 
 from flightmode.config import Config
 from flightmode.provision.facts import CLOCKS, RELEASES, DebianCluster, Facts
-from flightmode.provision.wanted import KERNEL, OWN_USER, File, Role, Wanted
+from flightmode.provision.wanted import ETC, KERNEL, OWN_USER, File, Role, Wanted
 
 SUPPORTED = (("debian", "12"), ("debian", "13"))
 MACHINES = ("x86_64", "aarch64")
@@ -370,6 +370,14 @@ ln -sfn {home} {RELEASES}/.next
 mv -T {RELEASES}/.next {RELEASES}/current
 ln -sfn {RELEASES}/current/bin/flightmode /usr/local/bin/flightmode
 """
+
+
+def reads_again(plan: Plan) -> bool:
+    """Whether a PostgreSQL that runs there on has settings, rules or certificates to read again."""
+    texts = (f"{ETC}/flightmode.toml", f"{ETC}/tls/", f"{ETC}/secrets/")
+    written = [step.file.path for step in plan.steps if step.file is not None]
+    begins = any(step.title == f"start {_FENCE}" for step in plan.steps)
+    return not begins and any(path.startswith(texts) for path in written)
 
 
 def summary(plans: list[Plan]) -> list[str]:
