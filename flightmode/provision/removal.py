@@ -75,7 +75,7 @@ def kept_command(data_dir: str) -> str:
     return f"""set -e
 rm -f {state}/journal.jsonl {state}/journal.jsonl.[0-9]*
 [ ! -d {state} ] || rmdir --ignore-fail-on-non-empty {state}
-for path in {state}/* {data}.*; do
+for path in {state}/* {state}-etcd.* {data}.*; do
     [ ! -e "$path" ] || echo "$path"
 done | sort -u
 """
