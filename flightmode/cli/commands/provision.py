@@ -102,7 +102,8 @@ async def bring(
     out.print(status_view(status))
     out.print(f"the cluster is whole; this took {took_s:.0f} s")
     if any(node["pending_restart"] for node in status["nodes"]):
-        out.print(f"for what waits for a restart: flightmode config apply --config {here.path}")
+        told = f"for what waits for a restart: flightmode config apply --config {here.path}"
+        out.print(told, soft_wrap=True)
 
 
 async def _settled(here: Place, plans: Sequence[Plan], wait_s: float) -> dict[str, Any]:
