@@ -1,6 +1,7 @@
 """The command `flightmode`."""
 
 import json
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import typer
 from flightmode import __version__
 from flightmode.cli.show import err
 from flightmode.cli.verbs import Verbs
-from flightmode.errors import FlightmodeError, Unforeseen
+from flightmode.errors import FlightmodeError, StepFailed, Unforeseen
 
 app = typer.Typer(
     name="flightmode",
@@ -49,6 +50,9 @@ def run(argv: Sequence[str] | None = None) -> None:
     try:
         app(args=words, prog_name="flightmode")
     except FlightmodeError as failure:
+        if isinstance(failure, StepFailed) and failure.hint_text == StepFailed.hint:
+            # Each verb that carries out steps goes on where it stopped.
+            failure.hint_text = shlex.join(["flightmode", *words])
         _tell(failure, (), as_json="--json" in words)
         sys.exit(failure.exit_status)
     except Exception as mistake:

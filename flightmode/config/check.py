@@ -1,5 +1,6 @@
 """Rules that bind several settings together, one function a rule."""
 
+import ipaddress
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
@@ -275,6 +276,16 @@ def machines_are_apart(config: Config) -> Iterator[Problem]:
             yield Problem(path, "the certificate of whoever runs the cluster has that name")
 
 
+def clients_are_networks(config: Config) -> Iterator[Problem]:
+    """A firewall with a word in it that it does not know lets everybody in, or nobody."""
+    for index, text in enumerate(config.provision.clients):
+        try:
+            ipaddress.ip_network(text)
+        except ValueError as wrong:
+            said = f"found {text!r}, must be a network like 10.0.0.0/8, or an address: {wrong}"
+            yield Problem(f"provision.clients.{index}", said)
+
+
 RULES: Final[tuple[Rule, ...]] = (
     three_voters,
     names_of_nodes,
@@ -290,6 +301,7 @@ RULES: Final[tuple[Rule, ...]] = (
     values_are_one_line,
     rules_of_access_are_whole,
     postgres_is_not_root,
+    clients_are_networks,
     the_proxy_is_not_open,
     each_shard_of_the_proxy_has_a_server,
     machines_are_apart,

@@ -306,3 +306,11 @@ class BundleMissing(ProvisionError):
     code = "FM806"
     exit_status = 66
     hint = "flightmode init --help"
+
+
+class KeyUnusable(ProvisionError):
+    """The private key of `provision.ssh_key` can't be read: garbled, missing, or locked."""
+
+    code = "FM807"
+    exit_status = 78
+    hint = "flightmode provision --help"

@@ -5,7 +5,7 @@ import json
 import shlex
 from typing import Any
 
-from flightmode.errors import NotAdoptable, StepFailed
+from flightmode.errors import DataUnreadable, NotAdoptable, StepFailed
 from flightmode.provision.apply import carry_out
 from flightmode.provision.plan import Plan, Step, install_command
 from flightmode.provision.wheels import build
@@ -19,7 +19,7 @@ async def look_from_afar(host: str, data_dir: str, login: Login) -> dict[str, An
     """What `flightmode adoptable --json` says there.  Nothing that runs there is disturbed.
 
     It brings Flightmode to the machine, into /opt/flightmode, and starts nothing.
-    Raises HostUnreachable, HostRefused, StepFailed; NotAdoptable with the reasons.
+    Raises HostUnreachable, HostRefused, StepFailed; NotAdoptable with the reasons; DataUnreadable.
     """
     login.known_hosts.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     release = await asyncio.to_thread(build)
@@ -39,6 +39,7 @@ async def look_from_afar(host: str, data_dir: str, login: Login) -> dict[str, An
         error = json.loads(done.err)["error"]
     except (ValueError, KeyError):
         raise StepFailed(f"{host}: {(done.err or done.out).strip()[-_TAIL:]}") from None
-    if error["code"] == NotAdoptable.code:
-        raise NotAdoptable(f"{host}: {error['message']}", hint=error["hint"])
+    for kind in (NotAdoptable, DataUnreadable):
+        if error["code"] == kind.code:
+            raise kind(f"{host}: {error['message']}", hint=error["hint"])
     raise StepFailed(f"{host}: {error['message']}", hint=error["hint"])

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from flightmode.config import Config
 from flightmode.errors import FlightmodeError, HostRefused, HostUnfit, StepFailed
@@ -16,12 +17,14 @@ from flightmode.remote.port import Remote
 
 LOOK_WITHIN_S = 120.0
 STEP_WITHIN_S = 900.0
+TOLD_AFTER_S = 1.0
+"""A step that takes longer is told of before it has ended: people wait for it."""
 _TAIL = 1200
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A step that begins (`ended` is False) or has ended."""
+    """A step that is under way (`ended` is False) or has ended."""
 
     host: str
     number: int
@@ -29,9 +32,12 @@ class Progress:
     title: str
     ended: bool
     took_s: float = 0.0
+    said: str = ""
+    """What it printed, where that is for whoever typed the command."""
 
 
 Say = Callable[[Progress], None]
+T = TypeVar("T")
 
 
 async def look(remote: Remote, wanted: Wanted) -> tuple[Facts, float]:
@@ -125,44 +131,42 @@ async def _one_host(
         if failed.is_set():
             return
         began_s = time.monotonic()
-        say(Progress(plan.name, number, len(plan.steps), step.title, ended=False))
+        begun = Progress(plan.name, number, len(plan.steps), step.title, ended=False)
+        telling = asyncio.get_running_loop().call_later(TOLD_AFTER_S, say, begun)
         try:
             async with together.turn if step.alone else contextlib.nullcontext():
                 doing = _one_step(plan.name, step, remote, release)
-                if not await (_unless(failed, doing) if step.meets else _to_its_end(doing)):
-                    return
+                said = await (_unless(failed, doing) if step.meets else doing)
         except BaseException:
             failed.set()
             raise
-        took_s = time.monotonic() - began_s
-        say(Progress(plan.name, number, len(plan.steps), step.title, ended=True, took_s=took_s))
+        finally:
+            telling.cancel()
+        if said is None:
+            return
+        took_s, told = time.monotonic() - began_s, said if step.tells else ""
+        say(replace(begun, ended=True, took_s=took_s, said=told))
     together.ready(plan.name)
 
 
-async def _to_its_end(doing: Coroutine[None, None, None]) -> bool:
-    await doing
-    return True
-
-
-async def _unless(failed: asyncio.Event, doing: Coroutine[None, None, None]) -> bool:
-    """Whether it ended before another host failed; if not, nobody waits for it any more."""
+async def _unless(failed: asyncio.Event, doing: Coroutine[None, None, T]) -> T | None:
+    """What came of it; None: another host failed before it ended, and nobody waits for it now."""
     mine, other = asyncio.ensure_future(doing), asyncio.ensure_future(failed.wait())
     try:
         await asyncio.wait((mine, other), return_when=asyncio.FIRST_COMPLETED)
-        if mine.done():
-            await mine
-        return mine.done()
+        return await mine if mine.done() else None
     finally:
         for task in (mine, other):
             task.cancel()
         await asyncio.gather(mine, other, return_exceptions=True)
 
 
-async def _one_step(name: str, step: Step, remote: Remote, release: Release) -> None:
+async def _one_step(name: str, step: Step, remote: Remote, release: Release) -> str:
+    """What it printed.  Raises StepFailed, HostUnreachable, HostRefused, HostUnfit."""
     if step.file is not None:
         owned = step.file.owned
         await remote.put(step.file.path, step.file.content, mode=owned.mode, owner=owned.owner)
-        return
+        return ""
     command, stdin = step.command, None
     if step.release:
         command, stdin = await _unpacking(name, remote, release)
@@ -170,9 +174,9 @@ async def _one_step(name: str, step: Step, remote: Remote, release: Release) -> 
     if done.status != 0:
         said = (done.err.strip() or done.out.strip())[-_TAIL:]
         raise StepFailed(
-            f"{name}: {step.title}: status {done.status}: {said}; another run goes on from here",
-            hint="flightmode provision",
+            f"{name}: {step.title}: status {done.status}: {said}; another run goes on from here"
         )
+    return done.out
 
 
 async def _unpacking(name: str, remote: Remote, release: Release) -> tuple[str, bytes]:

@@ -39,6 +39,7 @@ class DebianCluster:
     """What `start.conf` says: auto, manual, disabled."""
     active: bool
     data_dir: str
+    """Empty: its program is gone, and only its settings are left (removed, not purged)."""
 
     @property
     def unit(self) -> str:
@@ -105,7 +106,7 @@ for path in {_listed(paths)}; do
     [ -e "$path" ] || continue
     digest=-
     [ ! -f "$path" ] || digest=$(sha256sum "$path" | cut -d' ' -f1)
-    echo "held $path $(stat -c '%a %U:%G' "$path") $digest"
+    echo "held $(stat -c '%a %U:%G' "$path") $digest $path"
 done
 for name in {_listed(units)}; do
     enabled=$(systemctl is-enabled "$name" 2>/dev/null || true)
@@ -136,21 +137,26 @@ def _listed(words: Iterable[str]) -> str:
 
 def read(answer: str) -> Facts | None:
     """The facts; None: the answer was cut off."""
-    lines = [line.split() for line in answer.splitlines() if line.strip()]
-    if not lines or lines[-1] != ["end"]:
+    lines = [line.strip() for line in answer.splitlines() if line.strip()]
+    if not lines or lines[-1] != "end":
         return None
-    found: dict[str, list[list[str]]] = {}
-    for kind, *rest in lines:
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        kind, _, rest = line.partition(" ")
         found.setdefault(kind, []).append(rest)
 
-    def one(kind: str, default: str) -> str:
-        rest = found.get(kind, [[]])[0]
-        return rest[0] if rest else default
+    def rows(kind: str, columns: int) -> list[list[str]]:
+        """What there is none of is empty; the last one may hold spaces."""
+        split = (rest.split(None, columns - 1) for rest in found.get(kind, []))
+        return [[*words, *[""] * (columns - len(words))] for words in split]
 
-    system = found.get("os", [["?", "?"]])[0]
+    def one(kind: str, default: str) -> str:
+        return next((word for (word, _) in rows(kind, 2)), "") or default
+
+    system = next(iter(rows("os", 2)), ["?", ""])
     return Facts(
         distribution=system[0],
-        version=system[1] if len(system) > 1 else "",
+        version=system[1],
         machine=one("machine", ""),
         python=one("python", ""),
         free_mb=int(one("free", "0")),
@@ -158,19 +164,19 @@ def read(answer: str) -> Facts | None:
         clock_s=float(one("clock", "0")),
         release=one("release", "").rpartition("/")[2],
         fence=_release_of(one("fence", "")),
-        packages=frozenset(rest[0] for rest in found.get("package", [])),
-        users=frozenset(rest[0] for rest in found.get("user", [])),
+        packages=frozenset(found.get("package", [])),
+        users=frozenset(found.get("user", [])),
         held={
             path: Held(int(mode, 8), owner, "" if digest == "-" else digest)
-            for path, mode, owner, digest in found.get("held", [])
+            for mode, owner, digest, path in rows("held", 4)
         },
-        units={rest[0]: _unit(rest[1:]) for rest in found.get("unit", [])},
-        listeners={int(port): name for port, name in found.get("listener", [])},
+        units={name: _unit(states.split()) for name, states in rows("unit", 2)},
+        listeners={int(port): name for port, name in rows("listener", 2)},
         clusters=tuple(
             DebianCluster(major, name, start, active == "active", data_dir)
-            for major, name, start, active, data_dir in found.get("cluster", [])
+            for major, name, start, active, data_dir in rows("cluster", 5)
         ),
-        kernel={rest[0]: rest[1] for rest in found.get("kernel", [])},
+        kernel=dict(rows("kernel", 2)),
     )
 
 

@@ -8,12 +8,14 @@ from itertools import groupby
 
 from flightmode.config import Config
 from flightmode.provision.facts import CLOCKS, RELEASES, DebianCluster, Facts
-from flightmode.provision.wanted import KERNEL, OWN_USER, File, Role, Wanted
+from flightmode.provision.wanted import ETC, KERNEL, OWN_USER, File, Role, Wanted
 
 SUPPORTED = (("debian", "12"), ("debian", "13"))
 MACHINES = ("x86_64", "aarch64")
 FREE_MB = 2048
+_POSTGRESQL = "postgresql.service"
 _FENCE = "flightmode-fence.service"
+_FIREWALL = "flightmode-firewall.service"
 _PROXY = "flightmode-proxy.service"
 _ETCD = "flightmode-etcd.service"
 """Of the type `notify`: a restart of it that is waited for ends when it answers again."""
@@ -38,6 +40,8 @@ class Step:
     """It begins only when nothing else is left to do on any host."""
     reboots: bool = False
     """The host is gone soon after it, and comes back."""
+    tells: bool = False
+    """What it prints is for whoever typed the command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,25 @@ def _unfit(config: Config, wanted: Wanted, facts: Facts, now_s: float) -> tuple[
     for port, name in facts.listeners.items():
         if not (_is_ours(facts, name, ours) or (taken_over and name == "postgres")):
             problems.append(f"has another program, {name}, listening on port {port}")
+    problems += [
+        f"runs a PostgreSQL of somebody's own, {each.unit} ({each.data_dir or 'data unknown'}), "
+        f"which Debian could not start any more: let it be adopted, or elsewhere (`pg_dropcluster "
+        f"--stop {each.major} {each.name}` deletes it)"
+        for each in _in_the_way(wanted, facts)
+    ]
     return tuple(problems)
+
+
+def _in_the_way(wanted: Wanted, facts: Facts) -> list[DebianCluster]:
+    """Those that run, and that masking Debian's service would stop, now or at the next boot."""
+    masks = _POSTGRESQL in wanted.masked and _POSTGRESQL in _unmasked(wanted, facts)
+    taken_over = _taken_over(wanted, facts)
+    return [each for each in facts.clusters if masks and each.active and each != taken_over]
+
+
+def _unmasked(wanted: Wanted, facts: Facts) -> list[str]:
+    units = facts.units
+    return [n for n in wanted.masked if n not in units or units[n].enabled != "masked"]
 
 
 def _is_ours(facts: Facts, name: str, ours: set[str]) -> bool:
@@ -115,11 +137,7 @@ def _is_ours(facts: Facts, name: str, ours: set[str]) -> bool:
 
 def _masks(wanted: Wanted, facts: Facts) -> list[Step]:
     """Before the packages come: a package starts its service at once (R44)."""
-    missing = [
-        name
-        for name in wanted.masked
-        if name not in facts.units or facts.units[name].enabled != "masked"
-    ]
+    missing = _unmasked(wanted, facts)
     steps = []
     if missing:
         names = " ".join(missing)
@@ -218,13 +236,23 @@ def _directories(wanted: Wanted, facts: Facts) -> list[Step]:
         held = facts.held.get(path)
         if held is None or (held.mode, held.owner) != (owned.mode, owned.owner):
             user, _, group = owned.owner.partition(":")
-            make = f"install -d -m {owned.mode:04o} -o {user} -g {group} {path}"
+            make = f"install -d -m {owned.mode:04o} -o {user} -g {group} {shlex.quote(path)}"
             steps.append(Step(f"the directory {path}", make))
     return steps
 
 
 def _files(wanted: Wanted, facts: Facts) -> list[Step]:
-    return [Step(f"write {file.path}", file=file) for file in wanted.files if _differs(file, facts)]
+    changed = [file for file in wanted.files if _differs(file, facts)]
+    return [*_judged(changed), *(Step(f"write {file.path}", file=file) for file in changed)]
+
+
+def _judged(files: Sequence[File]) -> list[Step]:
+    """Before anything is written: a file that is wrong would be found out at the next boot."""
+    return [
+        Step(f"judge {file.path}", f"printf %s {shlex.quote(file.content.decode())} | {file.judge}")
+        for file in files
+        if file.judge
+    ]
 
 
 def _differs(file: File, facts: Facts) -> bool:
@@ -283,6 +311,9 @@ def _restart(wanted: Wanted, facts: Facts, name: str) -> Step:
     """A proxy is not restarted: a new one takes its clients over, unless it listens elsewhere."""
     if name == _PROXY and all(port in facts.listeners for port in wanted.ports):
         return proxy_takeover()
+    if name == _FIREWALL:
+        # A restart would leave the ports open in between, and for good if it failed.
+        return Step(f"reload {name}", f"systemctl reload {name}")
     return Step(f"restart {name}", f"systemctl restart {name}", alone=name == _ETCD, meets=True)
 
 
@@ -301,8 +332,8 @@ def _fence(config: Config, wanted: Wanted, facts: Facts, release: str) -> list[S
 def fence_restart(config: Config, wanted: Wanted) -> Step:
     """Ended when Postgres answers again."""
     port, user = config.nodes[wanted.name].postgres_port, config.postgres.user
-    asked = f"runuser -u {user} -- psql -h {wanted.socket_dir} -p {port} -qAtc 'SELECT 1'"
-    wait = f"until {asked} >/dev/null 2>&1; do sleep 0.2; done"
+    asked = ["runuser", "-u", user, "--", "psql", "-h", wanted.socket_dir, "-p", str(port)]
+    wait = f"until {shlex.join([*asked, '-qAtc', 'SELECT 1'])} >/dev/null 2>&1; do sleep 0.2; done"
     command = f"systemctl restart {_FENCE} && timeout 120 sh -c {shlex.quote(wait)}"
     return Step("PostgreSQL restarts, under a new fence", command)
 
@@ -339,6 +370,14 @@ ln -sfn {home} {RELEASES}/.next
 mv -T {RELEASES}/.next {RELEASES}/current
 ln -sfn {RELEASES}/current/bin/flightmode /usr/local/bin/flightmode
 """
+
+
+def reads_again(plan: Plan) -> bool:
+    """Whether a PostgreSQL that runs there on has settings, rules or certificates to read again."""
+    texts = (f"{ETC}/flightmode.toml", f"{ETC}/tls/", f"{ETC}/secrets/")
+    written = [step.file.path for step in plan.steps if step.file is not None]
+    begins = any(step.title == f"start {_FENCE}" for step in plan.steps)
+    return not begins and any(path.startswith(texts) for path in written)
 
 
 def summary(plans: list[Plan]) -> list[str]:

@@ -6,35 +6,41 @@ Source: etcd's operations guide, "Runtime reconfiguration": remove first, then a
 quorum is never larger than it has to be.
 """
 
+import shlex
+from collections.abc import Mapping
+
 from flightmode.config import Config
 from flightmode.config.derive import bracketed
 from flightmode.errors import RequestRefused, StoreUnknown
-from flightmode.provision.wanted import ETCD_DROP_INS, File, Owned
+from flightmode.provision.plan import Plan, Step
+from flightmode.provision.wanted import ETCD_DROP_INS, STATE, File, Owned
 from flightmode.store.etcd_members import EtcdHealth, EtcdMember, EtcdMembers
 
 DROP_IN = f"{ETCD_DROP_INS}/rejoin.conf"
+ETCD_UNIT = "flightmode-etcd.service"
+ETCD_DATA = f"{STATE}-etcd"
 
 
-async def announce(members: EtcdMembers, config: Config, name: str) -> str:
-    """Make etcd expect this node as a new member; what was done, in words.
+async def announce(members: EtcdMembers, config: Config, name: str) -> int:
+    """Make etcd expect this node as a new member; its number.
 
     May be repeated: what is done already is left alone.  Raises StoreUnknown, RequestRefused.
     """
     url = _peer_url(config, name)
     known = await members.list()
-    if any(not each.name and url in each.peer_urls for each in known):
-        return "etcd expects it already"
-    old = next((each for each in known if each.name == name), None)
-    if old is not None:
-        await _strike_off(members, old)
-    await members.add(url)
-    if not any(url in each.peer_urls for each in await members.list()):
-        raise RequestRefused(f"etcd did not take {url} as a new member", hint="flightmode status")
-    return "etcd expects a new member in its place"
+    if not any(not each.name and url in each.peer_urls for each in known):
+        old = next((each for each in known if each.name == name), None)
+        if old is not None:
+            await _strike_off(members, old)
+        await members.add(url)
+    for each in await members.list():
+        if url in each.peer_urls:
+            return each.id
+    raise RequestRefused(f"etcd did not take {url} as a new member", hint="flightmode status")
 
 
-async def follow(members: EtcdMembers, config: Config) -> frozenset[str]:
-    """Make etcd's members those of flightmode.toml; who of them has yet to start.
+async def follow(members: EtcdMembers, config: Config) -> Mapping[str, int]:
+    """Make etcd's members those of flightmode.toml; the numbers of those that have yet to start.
 
     May be repeated.  Raises StoreUnknown, RequestRefused: two have changed at once.
     """
@@ -51,8 +57,8 @@ async def follow(members: EtcdMembers, config: Config) -> frozenset[str]:
     there = {url for each in await members.list() for url in each.peer_urls}
     for url in urls.keys() - there:
         await members.add(url)
-    started = {url for each in await members.list() if each.name for url in each.peer_urls}
-    return frozenset(name for url, name in urls.items() if url not in started)
+    new = {url: each.id for each in await members.list() if not each.name for url in each.peer_urls}
+    return {name: new[url] for url, name in urls.items() if url in new}
 
 
 def _peer_url(config: Config, name: str) -> str:
@@ -76,10 +82,33 @@ async def _strike_off(members: EtcdMembers, old: EtcdMember) -> None:
             raise
 
 
-def existing() -> File:
-    """Tells etcd, when it starts without data, that the others are there already.
+def existing(member: int) -> File:
+    """Tells etcd, when it starts without data, that the others are there already; and whoever
+    comes by later, which member these data are of.
 
-    With data it means nothing, so it may stay.
+    With data it means nothing to etcd, so it may stay.
     """
-    text = "[Service]\nEnvironment=ETCD_INITIAL_CLUSTER_STATE=existing\n"
+    text = f"# {_of(member)}\n[Service]\nEnvironment=ETCD_INITIAL_CLUSTER_STATE=existing\n"
     return File(DROP_IN, text.encode(), Owned(0o644, "root:root"), ())
+
+
+def clearing(name: str, member: int) -> Plan:
+    """Before a member starts anew: data of one that was struck off keep etcd from starting.
+
+    They are kept under another name; those of this very member are left alone, so it may be
+    repeated, also once it has started.
+    """
+    command = f"""set -e
+grep -qsx {shlex.quote(f"# {_of(member)}")} {DROP_IN} && exit 0
+known=$(systemctl show --property=LoadState --value {ETCD_UNIT})
+[ "$known" = not-found ] || systemctl stop {ETCD_UNIT}
+[ -e {ETCD_DATA}/member ] || exit 0
+aside={ETCD_DATA}.old-$(date +%Y%m%dT%H%M%S)
+mv -T {ETCD_DATA} "$aside"
+echo "$aside"
+"""
+    return Plan(name, (), (Step("etcd's data of an earlier life go aside", command, tells=True),))
+
+
+def _of(member: int) -> str:
+    return f"for etcd's member {member:x}"

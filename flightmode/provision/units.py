@@ -21,23 +21,32 @@ RestrictSUIDSGID=yes
 LockPersonality=yes
 """
 
-_AFTER_NETWORK = """After=network-online.target
+# Stopped before the network is, when a host goes down: the last WAL has to reach the standby.
+_AFTER_NETWORK = """After=network.target network-online.target
 Wants=network-online.target
 """
+
+# However often it has failed before, it is tried again.
+_ALWAYS = "StartLimitIntervalSec=0\n"
+
+# `Requires=` would stop it whenever somebody restarts the firewall; this only asks at its start.
+_BEHIND_FIREWALL = "ExecStartPre=+/bin/sh -c 'nft list table inet flightmode_firewall >/dev/null'\n"
 
 
 def etcd_unit(config: Config, node: str, user: str) -> str:
     """The only consensus.  It may wait for its neighbours for as long as they take."""
     argv = etcd_argv(config, node, _ETCD_DATA, _ETCD_TLS)
-    command = " ".join(["/usr/bin/etcd", *argv[1:]])
+    command = " ".join(["/usr/bin/etcd", *map(quoted, argv[1:])])
     return f"""[Unit]
 Description=Flightmode: etcd
-{_AFTER_NETWORK}
+{_AFTER_NETWORK}After=flightmode-firewall.service
+Wants=flightmode-firewall.service
+{_ALWAYS}
 [Service]
 Type=notify
 NotifyAccess=all
 User={user}
-ExecStart={command}
+{_BEHIND_FIREWALL}ExecStart={command}
 Restart=always
 RestartSec=1
 TimeoutStartSec=infinity
@@ -49,6 +58,14 @@ CPUWeight=1000
 [Install]
 WantedBy=multi-user.target
 """
+
+
+def quoted(word: str) -> str:
+    """One word of a command line of systemd, whatever is in it (systemd.service(5), QUOTING)."""
+    escaped = word.replace("%", "%%").replace("$", "$$")
+    if not any(mark in escaped for mark in " \t'\"\\;"):
+        return escaped
+    return '"' + escaped.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def etcd_neighbours(config: Config) -> str:
@@ -64,8 +81,8 @@ def fence_unit(config: Config, node: str) -> str:
     watchdog = f" --watchdog {_WATCHDOG}" if config.provision.watchdog else ""
     return f"""[Unit]
 Description=Flightmode: fence, the parent of PostgreSQL
-After=local-fs.target flightmode-firewall.service
-
+After=local-fs.target network.target flightmode-firewall.service
+{_ALWAYS}
 [Service]
 Type=simple
 ExecStart={PROGRAM} fence --node {node}{watchdog}
@@ -84,16 +101,17 @@ WantedBy=multi-user.target
 
 def agent_unit(node: str, user: str, *, fenced: bool) -> str:
     """It may stop and start at any time: Postgres goes on under its fence."""
-    after = "flightmode-etcd.service" + (" flightmode-fence.service" if fenced else "")
+    after = "flightmode-firewall.service flightmode-etcd.service"
+    after += " flightmode-fence.service" if fenced else ""
     return f"""[Unit]
 Description=Flightmode: agent
 {_AFTER_NETWORK}After={after}
 Wants={after}
-
+{_ALWAYS}
 [Service]
 Type=simple
 User={user}
-ExecStart={PROGRAM} agent --node {node}
+{_BEHIND_FIREWALL}ExecStart={PROGRAM} agent --node {node}
 Restart=always
 RestartSec=0.5
 TimeoutStopSec=10
@@ -107,17 +125,20 @@ WantedBy=multi-user.target
 
 
 def firewall_unit() -> str:
-    """Before anything of ours listens."""
-    return """[Unit]
+    """Before anything of ours listens: etcd and the agent do not start without it, and without an
+    agent no Postgres does.  New rules replace the old ones in one transaction, or do not."""
+    return f"""[Unit]
 Description=Flightmode: firewall
 DefaultDependencies=no
 After=local-fs.target
-Before=network-pre.target flightmode-etcd.service flightmode-agent.service
+Before=network-pre.target flightmode-etcd.service flightmode-fence.service flightmode-agent.service
 Wants=network-pre.target
-
+{_ALWAYS}
 [Service]
 Type=oneshot
 RemainAfterExit=yes
+Restart=on-failure
+RestartSec=2
 ExecStart=/usr/sbin/nft -f /etc/flightmode/firewall.nft
 ExecReload=/usr/sbin/nft -f /etc/flightmode/firewall.nft
 ExecStop=/usr/sbin/nft delete table inet flightmode_firewall
@@ -131,7 +152,7 @@ def proxy_unit(user: str) -> str:
     """Beside the application."""
     return f"""[Unit]
 Description=Flightmode: proxy
-{_AFTER_NETWORK}
+{_AFTER_NETWORK}{_ALWAYS}
 [Service]
 Type=simple
 User={user}

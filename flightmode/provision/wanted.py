@@ -49,6 +49,8 @@ class File:
     owned: Owned
     restarts: tuple[str, ...] = ()
     """The units that read it only when they start."""
+    judge: str = ""
+    """A shell command that reads it from standard input, and fails where it is not right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ def _node(config: Config, name: str, bundle: Bundle) -> Wanted:
             firewall(config, name).encode(),
             _PUBLIC,
             ("flightmode-firewall.service",),
+            judge="nft -c -f -",
         ),
         *(File(f"{ETC}/{path}", content, own, agent) for path, content in bundle.files.items()),
         *_copies_for_etcd(bundle),
@@ -205,13 +208,14 @@ _PUBLIC = Owned(0o644, "root:root")
 
 
 def _unit_files(units: Mapping[str, str]) -> list[File]:
-    """A fence is never restarted for a new unit file: Postgres would stop with it."""
+    """A fence is never restarted for a new unit file: Postgres would stop with it.  A firewall has
+    nothing to gain from it."""
     return [
         File(
             f"{UNITS}/{name}",
             text.encode(),
             _PUBLIC,
-            () if name == "flightmode-fence.service" else (name,),
+            () if name in ("flightmode-fence.service", "flightmode-firewall.service") else (name,),
         )
         for name, text in units.items()
     ]

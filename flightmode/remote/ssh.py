@@ -15,7 +15,7 @@ from typing import Self
 
 import asyncssh
 
-from flightmode.errors import HostKeyChanged, HostRefused, HostUnreachable
+from flightmode.errors import HostKeyChanged, HostRefused, HostUnreachable, KeyUnusable
 from flightmode.remote.port import Ran
 
 CONNECT_S = 15.0
@@ -44,7 +44,8 @@ class SshHost:
 
     @classmethod
     async def connect(cls, name: str, host: str, login: Login) -> Self:
-        """Raises HostUnreachable, HostRefused, HostKeyChanged."""
+        """Raises HostUnreachable, HostRefused, HostKeyChanged; KeyUnusable: none was asked."""
+        keys = [] if login.key is None else [_private_key(login.key)]
         known = await _known(name, host, login)
         try:
             link = await asyncio.wait_for(
@@ -52,7 +53,7 @@ class SshHost:
                     host,
                     login.port,
                     username=login.user,
-                    client_keys=() if login.key is None else [str(login.key)],
+                    client_keys=keys or (),
                     known_hosts=known,
                     keepalive_interval=_KEEPALIVE_S,
                     config=None,
@@ -66,9 +67,9 @@ class SshHost:
             ) from None
         except asyncssh.PermissionDenied as wrong:
             text = f"{name} ({host}) lets {login.user} not in: {wrong}"
-            raise HostRefused(text, hint=f"ssh-copy-id {login.user}@{host}") from None
+            raise HostRefused(text, hint=_typed("ssh-copy-id", host, login)) from None
         except (OSError, asyncssh.Error, TimeoutError) as wrong:
-            raise _unreachable(name, host, login.port, wrong) from None
+            raise _unreachable(name, host, login, wrong) from None
         return cls(name, link, sudo=login.user != "root")
 
     async def run(
@@ -142,7 +143,7 @@ async def _known(name: str, host: str, login: Login) -> str:
         try:
             key = await asyncio.wait_for(asyncssh.get_server_host_key(host, login.port), CONNECT_S)
         except (OSError, asyncssh.Error, TimeoutError) as wrong:
-            raise _unreachable(name, host, login.port, wrong) from None
+            raise _unreachable(name, host, login, wrong) from None
         if key is None:
             raise HostRefused(f"{name} ({host}) shows no host key")
         with path.open("a") as file:
@@ -155,11 +156,30 @@ def _listed_as(host: str, port: int) -> str:
     return host if port == _USUAL_PORT else f"[{host}]:{port}"
 
 
-def _unreachable(name: str, host: str, port: int, wrong: BaseException) -> HostUnreachable:
+def _private_key(path: Path) -> asyncssh.SSHKey:
+    """Raises KeyUnusable, before any host is asked."""
+    try:
+        return asyncssh.read_private_key(str(path))
+    except (OSError, ValueError) as wrong:
+        if "passphrase" in str(wrong).lower():
+            text = f"{path} has a passphrase: give it to the ssh agent; then provision.ssh_key goes"
+            raise KeyUnusable(text, hint=f"ssh-add {shlex.quote(str(path))}") from None
+        why = wrong.strerror if isinstance(wrong, OSError) else wrong
+        text = f"{path} (provision.ssh_key) can't be used as a private key: {why}"
+        raise KeyUnusable(text, hint=f"ssh-keygen -y -f {shlex.quote(str(path))}") from None
+
+
+def _unreachable(name: str, host: str, login: Login, wrong: BaseException) -> HostUnreachable:
     why = str(wrong) or "no answer in time"
     return HostUnreachable(
-        f"{name} ({host}:{port}) can't be reached: {why}", hint=f"ssh root@{host}"
+        f"{name} ({host}:{login.port}) can't be reached: {why}", hint=_typed("ssh", host, login)
     )
+
+
+def _typed(program: str, host: str, login: Login) -> str:
+    """What a person types to try the same."""
+    port = [] if login.port == _USUAL_PORT else ["-p", str(login.port)]
+    return shlex.join([program, *port, f"{login.user}@{host}"])
 
 
 def _text(data: object) -> str:

@@ -99,7 +99,8 @@ async def test_a_server_with_rows_becomes_a_cluster_with_one_restart() -> None:
             "--adopt",
             f"{address}:/var/lib/postgresql/15/other",
         )
-        assert refused.status != 0
+        assert refused.status == 74, refused.out
+        assert f"error FM202: {address}: /var/lib/postgresql/15/other/PG_VERSION" in refused.out
         customer = Customer(me)
         shopping = asyncio.create_task(asyncio.to_thread(customer.shops))
         try:

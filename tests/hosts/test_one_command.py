@@ -11,7 +11,7 @@ from tests.hosts.machines import acknowledged, founder, missing, writing
 pytestmark = [
     pytest.mark.hosts,
     pytest.mark.slow,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(missing() is not None, reason=str(missing())),
 ]
 

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flightmode.demo.ledger import check, write_gap
-from flightmode.demo.proxied import seen
-from tests.hosts.machines import NODES, acknowledged, founder, missing, writing
+from tests.hosts.machines import NODES, acknowledged, founder, missing, told, writing
 
 pytestmark = [
     pytest.mark.hosts,
@@ -19,6 +17,8 @@ pytestmark = [
     pytest.mark.skipif(missing() is not None, reason=str(missing())),
 ]
 
+PAUSE_S = 1.0
+"""Longest, of all writes, in a rolling upgrade; for the switchover."""
 ROOT = Path(__file__).parents[2]
 
 
@@ -59,17 +59,10 @@ async def test_an_upgrade_disconnects_nobody() -> None:
                 )
                 assert "all machines have" in upgraded.out
                 await acknowledged(application, 50)
-                await application.stop()
-                rows, imbalance = await application.rows(), await application.imbalance()
+                found = await told(application)
         assert me.primary != before
-        verdict = check(application.history, rows, imbalance=imbalance)
-        errors = seen(application.faults)
-        times = [each.ended_s for each in application.history]
-        gap = write_gap(application.history, fault_s=min(times), until_s=max(times))
-        told = f"{verdict.acknowledged} acknowledged, {len(verdict.lost)} lost; {errors}"
-        print(f"{told}; longest pause {gap.length_s:.2f} s; it took {upgraded.took_s:.0f} s")
-        assert verdict.sound, verdict
-        assert errors.as_promised, errors
+        print(f"{found}; it took {upgraded.took_s:.0f} s")
+        found.undisturbed(PAUSE_S)
         for name in NODES:
             assert me.hosts.ssh(name, "readlink /opt/flightmode/current") != old
         for name in ("ams", "fra"):

@@ -212,6 +212,7 @@ RULE_BREAKERS = {
     "values_are_one_line": changed(postgres={"parameters": {"work_mem": "1MB'\nfsync = off"}}),
     "rules_of_access_are_whole": changed(postgres={"hba": [{"type": "host"}]}),
     "postgres_is_not_root": changed(postgres={"user": "root"}),
+    "clients_are_networks": changed(provision={"clients": ["10.0.0.0/8 } accept"]}),
     "machines_are_apart": changed(provision={"apps": {"web": {"host": "10.0.0.1"}}}),
     "each_shard_of_the_proxy_has_a_server": changed(proxy={"shards": 4, "pool_size": 3}),
     "the_proxy_is_not_open": changed(proxy={"host": "0.0.0.0"}),

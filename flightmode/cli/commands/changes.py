@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from flightmode.cli.commands.provision import remotes_of, show_plan
+from flightmode.cli.commands.provision import show_plan
+from flightmode.cli.commands.reaching import remotes_of
 from flightmode.cli.commands.rolling import NOTHING_NEW, Rolling
 from flightmode.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Place, place
 from flightmode.cli.show import as_json, out

@@ -8,13 +8,13 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from flightmode.cli.asking import Asking, by_operator, carry, freshness
-from flightmode.cli.commands.provision import bring, login_of, remotes_of, say
+from flightmode.cli.commands.provision import bring, say
+from flightmode.cli.commands.reaching import etcd_through, remotes_of
 from flightmode.cli.commands.rolling import NOTHING_NEW, SWITCHOVER_WITHIN_S
 from flightmode.cli.leaving import leaving, record_of
 from flightmode.cli.options import Place, place
@@ -30,18 +30,15 @@ from flightmode.errors import (
     RequestWrong,
 )
 from flightmode.model.member import NodeKind
-from flightmode.pki import Authority, client_context
+from flightmode.pki import Authority
 from flightmode.provision.apply import carry_out, plan_all
 from flightmode.provision.bundle import bundle_of
-from flightmode.provision.rejoin import existing, follow
+from flightmode.provision.rejoin import clearing, existing, follow
 from flightmode.provision.removal import removal
 from flightmode.provision.succession import Exchange
 from flightmode.provision.wanted import wanted
-from flightmode.remote.ssh import SshHost
-from flightmode.store.etcd import EtcdStore
 
 _POLL_S = 0.2
-_ETCD_DEADLINE_S = 5.0
 
 
 class Exchanging:
@@ -94,7 +91,8 @@ class Exchanging:
                 await self._tells(here, name, stayers)
             await self._not_counted_on(gone)
             await self._take_off(old, gone)
-            extra = {name: (existing(),) for name in newcomers}
+            await cleared(here, newcomers, json=self._json)
+            extra = {name: (existing(member),) for name, member in newcomers.items()}
             names = [*here.config.nodes, *here.config.provision.apps]
             await bring(here, names, extra=extra, wait_s=self._wait_s, json=self._json)
             shutil.rmtree(self._path.parent / "nodes" / gone, ignore_errors=True)
@@ -164,7 +162,7 @@ class Exchanging:
             async with by_operator(here, here.tls(None, None)) as cluster:
                 await carry(cluster, Asking("/reload", {"node": name}, self._wait_s, True))
 
-    async def _etcd_follows(self, here: Place, through: list[str], old: Place) -> frozenset[str]:
+    async def _etcd_follows(self, here: Place, through: list[str], old: Place) -> Mapping[str, int]:
         """Before the others close their firewalls to who goes: it may lead etcd."""
         async with etcd_through(old, through) as store:
             return await follow(store.members, here.config)
@@ -217,6 +215,15 @@ class Exchanging:
             out.print(words, soft_wrap=True)
 
 
+async def cleared(here: Place, newcomers: Mapping[str, int], *, json: bool) -> None:
+    """Nothing of an earlier life is in the way of these members of etcd."""
+    base = here.path.absolute()
+    hosts = [wanted(here.config, name, bundle_of(here.config, base, name)) for name in newcomers]
+    plans = [clearing(name, member) for name, member in newcomers.items()]
+    async with remotes_of(here, hosts) as remotes:
+        await carry_out(plans, remotes, NOTHING_NEW, lambda step: say(out, step, quiet=json))
+
+
 def replace_text(path: Path, text: str) -> None:
     """The whole new file or the whole old one, whatever happens meanwhile."""
     beside = path.with_name(f"{path.name}.new")
@@ -228,33 +235,3 @@ async def _status(here: Place) -> dict[str, Any]:
     async with by_operator(here, here.tls(None, None)) as cluster:
         status: dict[str, Any] = (await cluster.best("/status", freshness)).body
     return status
-
-
-@asynccontextmanager
-async def etcd_through(here: Place, through: Sequence[str]) -> AsyncIterator[EtcdStore]:
-    """etcd, by way of these nodes' machines, as far as they answer: firewalls let nobody else in.
-
-    Raises HostUnreachable, HostRefused: none of them does; HostKeyChanged.
-    """
-    login = login_of(here)
-    async with AsyncExitStack() as stack:
-        urls: list[str] = []
-        for name in through:
-            node = here.config.nodes[name]
-            try:
-                link = await SshHost.connect(name, node.host, login)
-            except (HostUnreachable, HostRefused):
-                if name == through[-1] and not urls:
-                    raise
-                continue
-            stack.push_async_callback(link.close)
-            forward = link.forwarded(node.host, node.etcd_client_port)
-            urls.append(f"https://127.0.0.1:{await stack.enter_async_context(forward)}")
-        store = EtcdStore(
-            tuple(urls),
-            client_context(*here.tls(None, None)),
-            clock=time.monotonic,
-            deadline_s=_ETCD_DEADLINE_S,
-        )
-        stack.push_async_callback(store.close)
-        yield store

@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from flightmode.cli.asking import by_operator, freshness
-from flightmode.cli.commands.exchanging import Exchanging, etcd_through
-from flightmode.cli.commands.provision import bring, login_of, remotes_of, say
+from flightmode.cli.commands.exchanging import Exchanging, cleared
+from flightmode.cli.commands.provision import bring, say
+from flightmode.cli.commands.reaching import etcd_through, login_of, remotes_of
+from flightmode.cli.commands.wholeness import status_of
 from flightmode.cli.leaving import leaving, nothing_is_leaving
 from flightmode.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Place, place
 from flightmode.cli.show import as_json, out
@@ -16,10 +17,10 @@ from flightmode.config import locations_of
 from flightmode.config.schema import NodeSettings
 from flightmode.errors import NotConfirmed, RequestWrong
 from flightmode.model.member import NodeKind
-from flightmode.provision.apply import carry_out
+from flightmode.provision.apply import Progress, carry_out
 from flightmode.provision.bundle import bundle_of
 from flightmode.provision.rejoin import announce, existing
-from flightmode.provision.removal import removal
+from flightmode.provision.removal import KEPT, removal
 from flightmode.provision.succession import Exchange
 from flightmode.provision.wanted import wanted
 from flightmode.provision.wheels import Release
@@ -89,6 +90,9 @@ def replace(
         str | None,
         typer.Option("--by", help="The new node. Without it: the same, anew.", metavar="NAME=HOST"),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Without --by: although the node is still heard of.")
+    ] = False,
     config: ConfigPath = DEFAULT_CONFIG,
     wait_s: WaitWhole = 300.0,
     json: AsJson = False,
@@ -96,12 +100,13 @@ def replace(
     """Put a bare Debian host in the place of a node, dead or alive. The cluster serves meanwhile.
 
     With --by another machine takes its place, under another name; a primary hands over first.
-    Without, the node is dead and its new machine is at the address in flightmode.toml already.
+    Without, the node is dead and its new machine is at the address in flightmode.toml already. One
+    that is still heard of is left alone. What etcd has on an old disk there is put aside.
     """
     here = place(config)
     nothing_is_leaving(here)
     if by is None:
-        asyncio.run(_replace(here, here.known(name), wait_s=wait_s, json=json))
+        asyncio.run(_replace(here, here.known(name), force=force, wait_s=wait_s, json=json))
         return
     kind = here.config.nodes[here.known(name)].kind
     _exchange(here, name, by, kind, wait_s=wait_s, json=json)
@@ -134,23 +139,32 @@ def _exchange(
     asyncio.run(Exchanging(here.path, wait_s=wait_s, json=json).exchange(exchange))
 
 
-async def _replace(here: Place, name: str, *, wait_s: float, json: bool) -> None:
-    async with by_operator(here, here.tls(None, None)) as cluster:
-        status: dict[str, Any] = (await cluster.best("/status", freshness)).body
+async def _replace(here: Place, name: str, *, force: bool, wait_s: float, json: bool) -> None:
+    status = await status_of(here)
+    may_be_replaced(status, name, force=force)
+    login = login_of(here)
+    forget_key(login.known_hosts, here.config.nodes[name].host, login.port)
+    async with etcd_through(here, [status["writes"]]) as store:
+        member = await announce(store.members, here.config, name)
+    if not json:
+        out.print(f"{name}: etcd expects a new member in its place")
+    await cleared(here, {name: member}, json=json)
+    names = [*here.config.nodes, *here.config.provision.apps]
+    await bring(here, names, extra={name: (existing(member),)}, wait_s=wait_s, json=json)
+
+
+def may_be_replaced(status: dict[str, Any], name: str, *, force: bool) -> None:
+    """Raises RequestWrong: that would take something away from a cluster that is well, or not."""
     if status["writes"] is None:
         text = f"nobody accepts writes now ({status['route']}): there is nothing to copy from"
         raise RequestWrong(text, hint="flightmode why")
     if status["writes"] == name:
         text = f"{name} is the primary; if its machine shall go, let another one lead first"
         raise RequestWrong(text, hint="flightmode switchover")
-    login = login_of(here)
-    forget_key(login.known_hosts, here.config.nodes[name].host, login.port)
-    async with etcd_through(here, [status["writes"]]) as store:
-        words = await announce(store.members, here.config, name)
-    if not json:
-        out.print(f"{name}: {words}")
-    names = [*here.config.nodes, *here.config.provision.apps]
-    await bring(here, names, extra={name: (existing(),)}, wait_s=wait_s, json=json)
+    if not force and any(node["name"] == name and node["heard"] for node in status["nodes"]):
+        text = f"{name} is still heard of: its etcd would be struck off while it runs"
+        hint = f"flightmode node replace {name} --by NAME=HOST   (or --force: its etcd begins anew)"
+        raise RequestWrong(text, hint=hint)
 
 
 def destroy(
@@ -162,7 +176,8 @@ def destroy(
 ) -> None:
     """Take Flightmode off all machines of flightmode.toml. The databases go down.
 
-    The data directories stay there, beside where they were; Debian's packages stay too.
+    The data directories stay there, beside where they were, and so does every older copy of them;
+    what stays is printed. Debian's packages stay too.
     """
     here = place(config)
     asked = here.config.cluster.name
@@ -177,12 +192,20 @@ async def _destroy(here: Place, *, json: bool) -> None:
     names = [*config.nodes, *config.provision.apps]
     hosts = [wanted(config, each, bundle_of(config, toml, each)) for each in names]
     plans = [removal(each, _data_dir(here, each.name)) for each in hosts]
+    kept: dict[str, list[str]] = {}
+
+    def heard(step: Progress) -> None:
+        if step.ended and step.title == KEPT:
+            kept[step.host] = step.said.splitlines()
+        say(out, step, quiet=json)
+
     async with remotes_of(here, hosts) as remotes:
-        await carry_out(plans, remotes, Release(""), lambda step: say(out, step, quiet=json))
+        await carry_out(plans, remotes, Release(""), heard)
     if json:
-        as_json({"steps": {each.name: [step.title for step in each.steps] for each in plans}})
+        steps = {each.name: [step.title for step in each.steps] for each in plans}
+        as_json({"steps": steps, "kept": kept})
         return
-    out.print("nothing of it runs any more; the data are kept where they were, under a new name")
+    out.print("nothing of it runs any more; what is kept is named above, host by host")
 
 
 def _data_dir(here: Place, name: str) -> str:

@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -12,21 +11,20 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from flightmode.cli.asking import by_operator, freshness
+from flightmode.cli.asking import Asking, by_operator, carry
+from flightmode.cli.commands.reaching import remotes_of
+from flightmode.cli.commands.wholeness import quiet, serving, whole
 from flightmode.cli.leaving import nothing_is_leaving
 from flightmode.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Place, place
 from flightmode.cli.show import as_json, out, status_view
 from flightmode.config import Config
-from flightmode.errors import FlightmodeError, RequestUnfinished, RequestWrong
+from flightmode.errors import RequestWrong
+from flightmode.model.member import NodeKind
 from flightmode.provision.apply import Progress, carry_out, plan_all
 from flightmode.provision.bundle import bundle_of
-from flightmode.provision.plan import Plan, summary
+from flightmode.provision.plan import Plan, reads_again, summary
 from flightmode.provision.wanted import File, Owned, Wanted, wanted
 from flightmode.provision.wheels import build
-from flightmode.remote.port import Remote
-from flightmode.remote.ssh import Login, SshHost
-
-_POLL_S = 0.5
 
 
 def provision(
@@ -47,7 +45,8 @@ def provision(
 
     They need Debian 12 or 13, sshd, and your key. What is right already is left alone, so run it
     again after an edit, or after it was cut off: it goes on where it stopped. A host that shows
-    another key than at first contact is refused.
+    another key than at first contact is refused. PostgreSQL reads changed settings again; those
+    that wait for a restart are named, and `flightmode config apply` sees to it.
     Exit status: 0 done; 69 a host can't be reached; 75 a step failed; 78 a host does not fit.
     """
     here = place(config)
@@ -83,6 +82,8 @@ async def bring(
     async with remotes_of(here, hosts) as remotes:
         if not json:
             out.print(f"looking at {', '.join(names)}, and making the wheels of Flightmode")
+        # A host that does not fit is told of at once; the wheels may take a minute.
+        await plan_all(config, hosts, remotes, None)
         release = await asyncio.to_thread(build)
         plans = await plan_all(config, hosts, remotes, release)
         if only_plan:
@@ -92,43 +93,39 @@ async def bring(
     steps = sum(len(each.steps) for each in plans)
     if not json:
         out.print(f"{steps} steps done" if steps else "nothing to do: all is as it should be")
-    status = await whole(here, wait_s)
+    status = await _settled(here, plans, wait_s)
+    await serving(here, hosts, wait_s)
     took_s = time.monotonic() - began_s
     if json:
         as_json({"steps": steps, "took_s": round(took_s, 1), "status": status})
         return
     out.print(status_view(status))
     out.print(f"the cluster is whole; this took {took_s:.0f} s")
+    if any(node["pending_restart"] for node in status["nodes"]):
+        told = f"for what waits for a restart: flightmode config apply --config {here.path}"
+        out.print(told, soft_wrap=True)
 
 
-def login_of(here: Place) -> Login:
-    """How flightmode.toml says to reach its machines."""
-    settings = here.config.provision
-    known = here.path.absolute().parent / "known_hosts"
-    return Login(settings.ssh_user, settings.ssh_port, settings.ssh_key, known)
+async def _settled(here: Place, plans: Sequence[Plan], wait_s: float) -> dict[str, Any]:
+    """The status, once all nodes are whole and each PostgreSQL goes by its new settings."""
+    status = await whole(here, wait_s)
+    again = [each.name for each in plans if reads_again(each) and _has_postgres(here, each.name)]
+    if not again:
+        return status
+    async with by_operator(here, here.tls(None, None)) as cluster:
+        for name in again:
+            await carry(cluster, Asking("/reload", {"node": name}, wait_s, True))
+    return await quiet(here, wait_s)
+
+
+def _has_postgres(here: Place, name: str) -> bool:
+    node = here.config.nodes.get(name)
+    return node is not None and node.kind is NodeKind.DATABASE
 
 
 def _with(host: Wanted, files: tuple[File, ...]) -> Wanted:
     rooms = {str(Path(file.path).parent): Owned(0o755, "root:root") for file in files}
     return replace(host, files=(*files, *host.files), directories={**host.directories, **rooms})
-
-
-@asynccontextmanager
-async def remotes_of(here: Place, hosts: list[Wanted]) -> AsyncIterator[Mapping[str, Remote]]:
-    """A link to each host; the first contact pins its key beside flightmode.toml."""
-    login = login_of(here)
-    async with AsyncExitStack() as stack:
-        links = await asyncio.gather(
-            *(SshHost.connect(each.name, each.host, login) for each in hosts),
-            return_exceptions=True,
-        )
-        for link in links:
-            if isinstance(link, SshHost):
-                stack.push_async_callback(link.close)
-        for link in links:
-            if isinstance(link, BaseException):
-                raise link
-        yield {link.name: link for link in links if isinstance(link, SshHost)}
 
 
 def show_plan(plans: list[Plan], *, json: bool) -> None:
@@ -142,36 +139,11 @@ def show_plan(plans: list[Plan], *, json: bool) -> None:
 
 
 def say(console: Console, step: Progress, *, quiet: bool) -> None:
-    if quiet or not step.ended:
+    """One line for a step; and what it printed, where that is for who reads this."""
+    if quiet:
         return
     where = f"{step.host:>10} {step.number:3}/{step.of:<3}"
-    console.print(f"{where} {step.took_s:6.1f} s  {step.title}", soft_wrap=True)
-
-
-async def whole(here: Place, wait_s: float) -> dict[str, Any]:
-    """Wait until writes are accepted and every standby follows.  Raises RequestUnfinished."""
-    until_s = time.monotonic() + wait_s
-    last = "no node has answered"
-    tls = here.tls(None, None)
-    while True:
-        try:
-            async with by_operator(here, tls) as cluster:
-                status: dict[str, Any] = (await cluster.best("/status", freshness)).body
-            if is_whole(status):
-                return status
-            last = str(status["route"])
-        except FlightmodeError as failure:
-            last = failure.message
-        if time.monotonic() > until_s:
-            text = f"the hosts are ready, and the cluster is not whole after {wait_s:.0f} s: {last}"
-            raise RequestUnfinished(text, hint=f"flightmode status --config {here.path}")
-        await asyncio.sleep(_POLL_S)
-
-
-def is_whole(status: dict[str, Any]) -> bool:
-    if status["writes"] is None:
-        return False
-    databases = [node for node in status["nodes"] if node["kind"] != "witness"]
-    standbys = [node for node in databases if node["name"] != status["writes"]]
-    follow = all(node["streaming"] and node["heard"] for node in standbys)
-    return follow and (not standbys or any(node["sync"] for node in standbys))
+    took = f"{step.took_s:6.1f} s" if step.ended else "       …"
+    console.print(f"{where} {took}  {step.title}", soft_wrap=True, markup=False)
+    for line in step.said.splitlines():
+        console.print(f"{step.host:>10}   {line}", soft_wrap=True, markup=False)

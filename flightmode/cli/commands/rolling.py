@@ -6,8 +6,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from flightmode.cli.asking import Asking, by_operator, carry, freshness
-from flightmode.cli.commands.provision import is_whole, remotes_of, say, whole
+from flightmode.cli.asking import Asking, by_operator, carry
+from flightmode.cli.commands.provision import say
+from flightmode.cli.commands.reaching import remotes_of
+from flightmode.cli.commands.wholeness import lacks, quiet, status_of
 from flightmode.cli.leaving import nothing_is_leaving
 from flightmode.cli.options import Place
 from flightmode.cli.show import err, out
@@ -28,9 +30,6 @@ from flightmode.provision.wheels import Release
 from flightmode.remote.port import Remote
 
 SWITCHOVER_WITHIN_S = 60.0
-QUIET_S = 2.0
-"""So long the cluster has to be whole without a break before the next machine's turn: a standby
-that has just begun to restart is in the sync set for a moment still."""
 _POLL_S = 0.2
 _ASK_WITHIN_S = 10.0
 _BOOT = "cat /proc/sys/kernel/random/boot_id"
@@ -66,10 +65,9 @@ class Rolling:
     async def primary(self) -> str:
         """Who accepts writes.  Raises RequestWrong: the cluster is not whole."""
         status = await self.status()
-        if not _is_ready(status):
-            silent = [node["name"] for node in status["nodes"] if not node["heard"]]
-            told = f"; nothing is heard of {', '.join(silent)}" if silent else ""
-            text = f"the cluster is not whole: {status['route']}{told}"
+        lacking = lacks(status)
+        if lacking:
+            text = f"the cluster is not whole: {'; '.join(lacking)}"
             raise RequestWrong(text, hint=f"flightmode status --config {self._here.path}")
         return str(status["writes"])
 
@@ -163,14 +161,7 @@ class Rolling:
 
     async def quiet(self) -> None:
         """Until the cluster has been whole for a while.  Raises RequestUnfinished."""
-        since_s = began_s = time.monotonic()
-        while time.monotonic() - since_s < QUIET_S:
-            await asyncio.sleep(_POLL_S)
-            # Waits for as long as nobody accepts writes or no node answers.
-            if not _is_ready(await whole(self._here, self._wait_s)):
-                since_s = time.monotonic()
-            if since_s - began_s > self._wait_s:
-                await self.primary()
+        await quiet(self._here, self._wait_s)
 
     async def switch_over(self, primary: str) -> None:
         """Let another one lead.  Raises RequestRefused, RequestUnfinished."""
@@ -194,19 +185,12 @@ class Rolling:
 
     async def status(self) -> dict[str, Any]:
         """As the node that knows best has it."""
-        async with by_operator(self._here, self._here.tls(None, None)) as cluster:
-            status: dict[str, Any] = (await cluster.best("/status", freshness)).body
-        return status
+        return await status_of(self._here)
 
     def tell(self, words: str) -> None:
         """To whoever watches."""
         if not self._json:
             err.print(words, soft_wrap=True)
-
-
-def _is_ready(status: dict[str, Any]) -> bool:
-    """Whole, and every node is heard of: without the witness a second one away is no quorum."""
-    return is_whole(status) and all(node["heard"] for node in status["nodes"])
 
 
 def _reboots(plan: Plan) -> bool:

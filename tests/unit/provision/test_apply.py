@@ -6,7 +6,7 @@ import time
 import pytest
 
 from flightmode.errors import StepFailed
-from flightmode.provision.apply import Progress, carry_out, look
+from flightmode.provision.apply import TOLD_AFTER_S, Progress, carry_out, look
 from flightmode.provision.plan import Plan, Step
 from flightmode.provision.wanted import wanted
 from flightmode.provision.wheels import Release
@@ -47,7 +47,7 @@ async def together(step: Step, fails: str = "") -> tuple[dict[str, int], list[Ho
     said: list[Progress] = []
     remotes = {f"n{number}": host for number, host in enumerate(hosts)}
     await carry_out(plans, remotes, RELEASE, said.append)
-    assert len(said) == 6
+    assert [each.ended for each in said] == [True] * 3
     return shared, hosts
 
 
@@ -65,6 +65,31 @@ async def test_a_step_that_is_for_one_host_at_a_time_is_done_so() -> None:
 async def test_a_step_that_fails_says_host_step_and_what_was_printed() -> None:
     with pytest.raises(StepFailed, match="n1: install: status 1: no room"):
         await together(Step("install", "apt-get install"), fails="apt-get install")
+
+
+async def test_a_step_that_takes_long_is_told_of_before_it_has_ended() -> None:
+    class Lasting(Host):
+        async def run(
+            self, command: str, *, stdin: bytes | None = None, within_s: float = 600.0
+        ) -> Ran:
+            await told.wait()
+            return Ran(0, "/srv/data.of-then\n", "")
+
+    told, said = asyncio.Event(), list[Progress]()
+
+    def say(step: Progress) -> None:
+        said.append(step)
+        told.set()
+
+    host = Lasting({"busy": 0, "most": 0})
+    steps = (Step("install", "apt-get install"), Step("what is kept", "ls", tells=True))
+    async with asyncio.timeout(TOLD_AFTER_S * 10):
+        await carry_out([Plan("ams", (), steps)], {"ams": host}, RELEASE, say)
+    assert [(each.title, each.ended, each.said) for each in said] == [
+        ("install", False, ""),
+        ("install", True, ""),
+        ("what is kept", True, "/srv/data.of-then\n"),
+    ]
 
 
 class Waiting(Host):

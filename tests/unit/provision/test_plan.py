@@ -1,6 +1,7 @@
 """Facts in, steps out."""
 
 import hashlib
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from flightmode.config import Config, locations_of, parse
 from flightmode.provision.facts import DebianCluster, Facts, Held, Unit, read, script
-from flightmode.provision.plan import Plan, plan, summary
+from flightmode.provision.plan import Plan, fence_restart, plan, summary
 from flightmode.provision.wanted import Bundle, Wanted, firewall, wanted
 
 TEXT = """
@@ -222,13 +223,19 @@ fsync 1250000
 package etcd-server
 user root
 user postgres
-held /etc/flightmode 755 root:root -
-held /etc/flightmode/flightmode.toml 600 postgres:postgres abcdef
+held 755 root:root - /etc/flightmode
+held 600 postgres:postgres abcdef /etc/flightmode/flightmode.toml
+held 700 postgres:postgres - /srv/two words
 unit flightmode-agent.service enabled active
 unit flightmode-etcd.service not-found inactive
 unit flightmode-fence.service inactive
 listener 5432 postgres
+listener 6432 tmux: server
 cluster 15 main auto active /var/lib/postgresql/15/main
+cluster 13 removed auto inactive
+cluster 15 other manual active /srv/two words
+kernel vm.dirty_bytes 0
+kernel vm.silent
 end
 """
 
@@ -243,8 +250,14 @@ def test_the_answer_of_a_host_is_read() -> None:
     assert facts.held["/etc/flightmode"] == Held(0o755, "root:root", "")
     assert facts.held["/etc/flightmode/flightmode.toml"].digest == "abcdef"
     assert facts.units["flightmode-fence.service"] == Unit("", "inactive")
-    assert facts.listeners == {5432: "postgres"}
-    assert facts.clusters == (DEBIAN_S,)
+    assert facts.held["/srv/two words"] == Held(0o700, "postgres:postgres", "")
+    assert facts.listeners == {5432: "postgres", 6432: "tmux: server"}
+    assert facts.clusters == (
+        DEBIAN_S,
+        DebianCluster("13", "removed", "auto", False, ""),
+        DebianCluster("15", "other", "manual", True, "/srv/two words"),
+    )
+    assert facts.kernel == {"vm.dirty_bytes": "0", "vm.silent": ""}
     assert facts.fence == "0.0.9-old"
 
 
@@ -286,9 +299,44 @@ def test_a_server_that_is_taken_over_goes_on_until_all_is_there_and_stops_once()
 
 
 def test_another_server_on_our_port_is_left_alone_and_so_is_its_host() -> None:
-    other = replace(DEBIAN_S, data_dir="/srv/other")
-    found = planned("ams", replace(BARE, clusters=(other,), listeners={5432: "postgres"}), ADOPTING)
+    found = planned("ams", replace(BARE, listeners={5432: "postgres"}), ADOPTING)
     assert found.unfit == ("has another program, postgres, listening on port 5432",)
+
+
+@pytest.mark.parametrize("beside", [(), (DEBIAN_S,)])
+def test_somebody_s_own_server_on_another_port_is_never_stopped_by_a_mask(
+    beside: tuple[DebianCluster, ...],
+) -> None:
+    """Masking postgresql.service stops every cluster of Debian's, whatever its port."""
+    other = DebianCluster("15", "theirs", "auto", True, "/srv/theirs")
+    found = planned("ams", replace(BARE, clusters=(*beside, other)), ADOPTING)
+    assert found.steps == ()
+    (problem,) = found.unfit
+    assert "runs a PostgreSQL of somebody's own, postgresql@15-theirs.service (/srv/thei" in problem
+    assert planned("wit", replace(BARE, clusters=(other,))).unfit == ()
+    stopped = replace(other, active=False)
+    assert planned("ams", replace(BARE, clusters=(*beside, stopped)), ADOPTING).unfit == ()
+    # Once it is masked, a server that its owner starts by hand is no business of ours.
+    assert planned("ams", replace(done(want("ams")), clusters=(other,))).steps == ()
+
+
+def test_a_path_with_a_space_is_one_word_of_every_command() -> None:
+    spaced = CONFIG.model_copy(
+        update={
+            "postgres": CONFIG.postgres.model_copy(
+                update={
+                    "data_dir": Path("/var/lib/postgresql/two words/main"),
+                    "socket_dir": Path("/run/two words"),
+                }
+            )
+        }
+    )
+    host = want("ams", spaced)
+    steps = {step.title: step.command for step in planned("ams", BARE, spaced).steps}
+    made = shlex.split(steps["the directory /var/lib/postgresql/two words"])
+    assert made[-1] == "/var/lib/postgresql/two words"
+    (fence,) = (word for word in shlex.split(fence_restart(spaced, host).command) if "psql" in word)
+    assert "/run/two words" in shlex.split(fence)
 
 
 def test_what_was_taken_over_once_is_ours() -> None:

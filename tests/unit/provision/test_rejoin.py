@@ -1,0 +1,145 @@
+"""etcd's members follow the nodes, and data of a member that was struck off keep nobody out."""
+
+import os
+import subprocess
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from flightmode.cli.commands.life import may_be_replaced
+from flightmode.errors import RequestWrong
+from flightmode.provision.rejoin import DROP_IN, ETCD_DATA, announce, clearing, existing, follow
+from flightmode.store.etcd_members import EtcdMember, EtcdMembers
+from tests.unit.provision.test_plan import CONFIG
+from tests.unit.provision.test_removal import SYSTEMCTL
+
+
+def member(number: int, name: str, host: str) -> EtcdMember:
+    return EtcdMember(number, name, (f"https://{host}:2380",), (), learner=False)
+
+
+@dataclass
+class Members:
+    """etcd's list, as the calls about it change it."""
+
+    known: tuple[EtcdMember, ...]
+    next: int = 100
+
+    async def list(self) -> tuple[EtcdMember, ...]:
+        return self.known
+
+    async def remove(self, number: int) -> None:
+        self.known = tuple(each for each in self.known if each.id != number)
+
+    async def add(self, url: str) -> None:
+        self.known += (EtcdMember(self.next, "", (url,), (), learner=False),)
+        self.next += 1
+
+    async def health(self) -> dict[str, object]:
+        return {}
+
+    @property
+    def calls(self) -> EtcdMembers:
+        return cast("EtcdMembers", self)
+
+
+def three() -> Members:
+    hosts = (("ams", "10.0.0.1"), ("fra", "10.0.0.2"), ("wit", "10.0.0.3"))
+    return Members(tuple(member(n, name, host) for n, (name, host) in enumerate(hosts, start=1)))
+
+
+async def test_a_node_that_comes_anew_is_another_member_and_is_announced_once() -> None:
+    members = three()
+    first = await announce(members.calls, CONFIG, "fra")
+    assert first == 100
+    assert [each.id for each in members.known] == [1, 3, 100]
+    assert await announce(members.calls, CONFIG, "fra") == first
+
+
+async def test_who_follows_the_file_is_told_by_its_number_until_it_has_started() -> None:
+    members = three()
+    members.known = (*members.known[:2], member(9, "old", "10.0.0.99"))
+    assert await follow(members.calls, CONFIG) == {"wit": 100}
+    assert await follow(members.calls, CONFIG) == {"wit": 100}
+    *others, new = members.known
+    members.known = (*others, replace(new, name="wit"))
+    assert await follow(members.calls, CONFIG) == {}
+
+
+@dataclass
+class Disk:
+    """A host's disk with etcd on it, as the commands see it."""
+
+    home: Path
+
+    @property
+    def data(self) -> Path:
+        return self.home / "etcd"
+
+    @property
+    def drop_in(self) -> Path:
+        return self.home / "rejoin.conf"
+
+    def clears(self, number: int) -> str:
+        (step,) = clearing("fra", number).steps
+        assert step.tells
+        text = step.command.replace(ETCD_DATA, str(self.data)).replace(DROP_IN, str(self.drop_in))
+        path = f"{self.home}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            ["sh", "-c", text], capture_output=True, text=True, env={"PATH": path}
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    program = tmp_path / "systemctl"
+    program.write_text(SYSTEMCTL)
+    program.chmod(0o755)
+    made = Disk(tmp_path)
+    (made.data / "member" / "wal").mkdir(parents=True)
+    return made
+
+
+def test_data_of_a_member_that_was_struck_off_go_aside_with_etcd_stopped(disk: Disk) -> None:
+    (disk.home / "flightmode-etcd.service.load").write_text("loaded\n")
+    (disk.home / "flightmode-etcd.service.active").write_text("active\n")
+    (disk.home / "flightmode-etcd.service.after").write_text("inactive\n")
+    kept = Path(disk.clears(100))
+    assert kept.name.startswith("etcd.old-")
+    assert (kept / "member" / "wal").is_dir()
+    assert not disk.data.exists()
+    assert (disk.home / "flightmode-etcd.service.active").read_text() == "inactive\n"
+
+
+def test_data_of_the_new_member_itself_are_left_alone_when_it_is_typed_again(disk: Disk) -> None:
+    """They may hold what the others count on it for."""
+    disk.drop_in.write_bytes(existing(100).content)
+    assert disk.clears(100) == ""
+    assert (disk.data / "member" / "wal").is_dir()
+    assert disk.clears(101) != "", "another one was announced since"
+    assert not disk.data.exists()
+
+
+def test_a_bare_host_has_nothing_to_clear(disk: Disk) -> None:
+    (disk.data / "member" / "wal").rmdir()
+    (disk.data / "member").rmdir()
+    assert disk.clears(100) == ""
+    disk.data.rmdir()
+    assert disk.clears(100) == ""
+
+
+def test_a_node_that_is_heard_of_is_replaced_only_by_force() -> None:
+    node = {"name": "fra", "heard": True}
+    status = {"writes": "ams", "route": "", "nodes": [{"name": "ams", "heard": True}, node]}
+    with pytest.raises(RequestWrong, match="fra is still heard of"):
+        may_be_replaced(status, "fra", force=False)
+    may_be_replaced(status, "fra", force=True)
+    node["heard"] = False
+    may_be_replaced(status, "fra", force=False)
+    for force in (True, False):
+        with pytest.raises(RequestWrong, match="ams is the primary"):
+            may_be_replaced(status, "ams", force=force)

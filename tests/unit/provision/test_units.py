@@ -1,0 +1,101 @@
+"""The units of systemd: what goes before what, also when a host goes down."""
+
+import shlex
+
+import pytest
+
+from flightmode.config import parse
+from flightmode.provision.facts import Unit
+from flightmode.provision.plan import plan
+from flightmode.provision.units import agent_unit, etcd_unit, fence_unit, firewall_unit, quoted
+from tests.unit.provision.test_plan import BARE, CONFIG, NOW_S, RELEASE, TEXT, done, planned, want
+
+
+def after(text: str) -> set[str]:
+    """What a unit is started after, and so stopped before."""
+    lines = [line for line in text.splitlines() if line.startswith("After=")]
+    return {name for line in lines for name in line.removeprefix("After=").split()}
+
+
+UNITS = {
+    "etcd": etcd_unit(CONFIG, "ams", "flightmode"),
+    "fence": fence_unit(CONFIG, "ams"),
+    "agent": agent_unit("ams", "postgres", fenced=True),
+}
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_the_network_goes_after_everything_that_still_has_to_say_something(name: str) -> None:
+    assert "network.target" in after(UNITS[name])
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_nothing_listens_before_the_firewall_and_nothing_gives_up(name: str) -> None:
+    assert "flightmode-firewall.service" in after(UNITS[name])
+    assert "StartLimitIntervalSec=0" in UNITS[name].splitlines()
+    assert f"flightmode-{name}.service" in firewall_unit()
+
+
+@pytest.mark.parametrize("name", ["etcd", "agent"])
+def test_a_firewall_that_did_not_load_at_boot_keeps_them_from_starting(name: str) -> None:
+    """And nothing stops them when somebody restarts it, as `Requires=` would."""
+    service = UNITS[name].partition("[Service]")[2].splitlines()
+    asked = next(line for line in service if line.startswith("ExecStartPre="))
+    assert "nft list table inet flightmode_firewall" in asked
+    assert asked.startswith("ExecStartPre=+"), "they are no root"
+    assert service.index(asked) < next(
+        number for number, line in enumerate(service) if line.startswith("ExecStart=")
+    )
+    assert "Requires=" not in UNITS[name]
+    assert "Restart=on-failure" in firewall_unit()
+
+
+def test_new_rules_are_judged_before_they_are_written_and_replace_the_old_ones_at_once() -> None:
+    facts = done(want("ams"))
+    wider = parse(TEXT.replace('"fd00::/8"', '"fd00::/8", "10.9.0.0/16"'), name="it")
+    host = want("ams", wider)
+    steps = plan(wider, host, facts, RELEASE, NOW_S).steps
+    assert [step.title for step in steps] == [
+        "judge /etc/flightmode/firewall.nft",
+        "write /etc/flightmode/firewall.nft",
+        "reload flightmode-firewall.service",
+    ]
+    (text,) = (file.content for file in host.files if file.path.endswith("firewall.nft"))
+    printf, _, rules, pipe, *judge = shlex.split(steps[0].command)
+    assert (printf, pipe, judge) == ("printf", "|", ["nft", "-c", "-f", "-"])
+    assert rules.encode() == text
+    assert b"10.9.0.0/16" in text
+    # One file is one transaction of nftables: the old table goes when the new one is there.
+    assert steps[2].command == "systemctl reload flightmode-firewall.service"
+    assert "ExecReload=/usr/sbin/nft -f /etc/flightmode/firewall.nft" in firewall_unit()
+    assert text.index(b"delete table") < text.index(b"chain input")
+
+
+def test_another_unit_of_the_firewall_s_takes_no_rule_away() -> None:
+    facts = done(want("ams"))
+    unit = "/etc/systemd/system/flightmode-firewall.service"
+    facts.held[unit] = facts.held["/etc/flightmode/tls/ca.crt"]  # type: ignore[index]
+    assert [step.title for step in planned("ams", facts).steps] == [
+        f"write {unit}",
+        "systemd reads its units",
+    ]
+
+
+def test_a_first_firewall_is_judged_after_its_program_has_come() -> None:
+    told = [step.title for step in planned("ams", BARE).steps]
+    installed = next(number for number, title in enumerate(told) if title.startswith("install etc"))
+    assert installed < told.index("judge /etc/flightmode/firewall.nft")
+    assert Unit("enabled", "active") == done(want("ams")).units["flightmode-firewall.service"]
+
+
+@pytest.mark.parametrize(
+    ("word", "in_a_unit"),
+    [
+        ("--name=ams", "--name=ams"),
+        ("--data-dir=/srv/two words", '"--data-dir=/srv/two words"'),
+        ("50%", "50%%"),
+        ('say "$HOME"', '"say \\"$$HOME\\""'),
+    ],
+)
+def test_a_word_stays_a_word_in_a_unit(word: str, in_a_unit: str) -> None:
+    assert quoted(word) == in_a_unit
