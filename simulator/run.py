@@ -148,6 +148,8 @@ async def _recover(world: World, without: str = "") -> None:
     paused_s = 0.0 if pause is None else pause.until_wall_s - WALL_S + POLICY.pause_grace_s
     from_s = max(now_s, paused_s)
     world.history.add(Healed(now_s, from_s, without))
+    # What was acknowledged before says nothing of what is served now.
+    world.served.clear()
     well_since_s: float | None = None
     while loop.time() < from_s + _LIVENESS_S:
         await asyncio.sleep(_LOOK_S)

@@ -117,10 +117,16 @@ def _hung(view: View) -> Decision | None:
     if view.server.run not in (Run.PRIMARY, Run.SILENT) or state_of(view).pause is not None:
         return None
     successor = _successor(view)
-    if successor is None or _crash_looping(view) or view.job is not None:
+    if successor is None or _crash_looping(view) or _begins_or_ends(view):
         return None
     why = f"Postgres hangs ({view.probe.why}) and {successor} could serve at once: ending it"
     return answer(view, "leading: hung", why, KillRemnants(state_of(view).term), wake_s=SOON_S)
+
+
+def _begins_or_ends(view: View) -> bool:
+    """A start or a stop is under way.  Any other job of a leader needs its Postgres, and so hangs
+    with it: it must neither keep that alive nor be waited for."""
+    return view.job is not None and view.job.kind in (JobKind.START, JobKind.STOP)
 
 
 def _remnants(view: View) -> Decision:
@@ -275,9 +281,8 @@ def _starting(view: View) -> Decision:
 
 def _stopped(view: View) -> Decision:
     state = state_of(view)
-    if view.job is not None:
-        why = f"waiting for the job: {view.job.kind}"
-        return answer(view, "leading: job", why, *fence_actions(view), wake_s=SOON_S)
+    if _begins_or_ends(view):
+        return _until_job_ends(view)
     if state.pause is not None:
         problem = "FM604: Postgres is down here and the cluster is paused"
         why = "paused: nothing is started and nobody takes over until `flightmode resume`"
@@ -293,7 +298,13 @@ def _stopped(view: View) -> Decision:
     died = view.memory.crashed and not _own_restart(view) and not _crash_looping(view)
     if successor is not None and (died or _cannot_start(view) is not None):
         return _offer(view, successor)
-    return _start_in_place(view)
+    return _start_in_place(view) if view.job is None else _until_job_ends(view)
+
+
+def _until_job_ends(view: View) -> Decision:
+    assert view.job is not None
+    why = f"waiting for the job: {view.job.kind}"
+    return answer(view, "leading: job", why, *fence_actions(view), wake_s=SOON_S)
 
 
 def _without_fence(view: View) -> Decision:

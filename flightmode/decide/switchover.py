@@ -69,17 +69,23 @@ def _target(view: View, request: Request) -> str:
 
 def _after_checkpoint(view: View, request: Request) -> Decision | None:
     result = view.result(JobKind.CHECKPOINT)
+    if request.expires_wall_s < view.wall_s:
+        return _refused(view, request, "the checkpoint before it did not end in time")
     if view.job is not None or result is None or result.ended_s < view.memory.task_since_s:
         return None
     refusal = result.error or _refusal(view, request)
     if refusal is not None:
-        memory = replace(view.memory, task=None, task_stage="")
-        finish = FinishRequest(request, False, refusal)
-        return answer(view, "switchover: refused", refusal, finish, memory=memory)
+        return _refused(view, request, refusal)
     memory = replace(view.memory, task_stage="stop", task_since_s=view.now_s)
     stop = StopPostgres(state_of(view).term, fast=True, patience_s=view.policy.stop_patience_s)
     why = f"stopping Postgres so that {_target(view, request)} can take over"
     return answer(view, "switchover: stop", why, stop, memory=memory, wake_s=SOON_S)
+
+
+def _refused(view: View, request: Request, why: str) -> Decision:
+    memory = replace(view.memory, task=None, task_stage="")
+    finish = FinishRequest(request, False, why)
+    return answer(view, "switchover: refused", why, finish, memory=memory)
 
 
 def _stopping(view: View, request: Request) -> Decision | None:

@@ -347,8 +347,11 @@ class PostgresServer:
 
     async def prepare(self, slots: tuple[str, ...]) -> None:
         async with local(self._config) as connection:
+            # One job at a time: one that waits for a user's transaction would hold up all others.
+            await fetch(connection, queries.STATEMENTS_END, within_s=_ACT_S)
             await roles.make_slots(connection, slots)
             await roles.make_roles(connection, self._config)
+            await fetch(connection, queries.STATEMENTS_LAST, within_s=_ACT_S)
             rows = await fetch(connection, queries.TIMELINES, within_s=_ACT_S)
             if rows[0][0] != rows[0][1]:
                 # Whoever rewinds against us compares control files: ours must tell our timeline.

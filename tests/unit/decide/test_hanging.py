@@ -11,7 +11,9 @@ from flightmode.model.server import Probe, Run, Server
 from flightmode.model.view import Job, JobKind, View
 from tests.unit.decide.worlds import (
     ABSENT,
+    CRASHED,
     FRA,
+    IDLE,
     NOW_S,
     POLICY,
     PRIMARY,
@@ -47,17 +49,38 @@ def test_a_primary_that_hangs_is_killed_for_its_successor() -> None:
         leader(probe=HUNG, store=store(replace(SYNC, pause=Pause(WALL_S + 60, "ada")))),
         leader(probe=HUNG, store=store(members=(seen(member(FRA, STANDBY), ago_s=4.0),))),
         leader(probe=HUNG, store=store(members=(seen(member(FRA, STANDBY, disk_free=0.0)),))),
-        leader(probe=HUNG, job=Job(JobKind.CHECKPOINT, 3, NOW_S)),
+        leader(probe=HUNG, job=Job(JobKind.START, 3, NOW_S)),
+        leader(probe=HUNG, job=Job(JobKind.STOP, 3, NOW_S)),
         leader(
             probe=HUNG,
             store=store(replace(SYNC, crashes_wall_s=(WALL_S - 9, WALL_S - 5))),
         ),
         solo_leader(probe=HUNG),
     ],
-    ids=["short", "off", "pause", "silent", "full", "job", "loop", "solo"],
+    ids=["short", "off", "pause", "silent", "full", "starts", "stops", "loop", "solo"],
 )
 def test_a_primary_that_hangs_is_left_alone_when_that_helps_nobody(view: View) -> None:
     assert "KillRemnants" not in verbs(decide(view))
+
+
+NEEDS_POSTGRES = [JobKind.CHECKPOINT, JobKind.PREPARE, JobKind.SYNC_NAMES]
+
+
+@pytest.mark.parametrize("kind", NEEDS_POSTGRES)
+def test_a_job_that_hangs_with_its_postgres_does_not_keep_it_alive(kind: str) -> None:
+    job = Job(kind, 3, NOW_S - 9)
+    assert verbs(decide(leader(probe=HUNG, job=job))) == ["KillRemnants"]
+    dead = leader(server=CRASHED, fence=IDLE, job=job, memory=memory(crashed=True))
+    assert verbs(decide(dead)) == ["hand over"]
+
+
+@pytest.mark.parametrize("kind", NEEDS_POSTGRES)
+def test_without_a_successor_it_is_waited_for_before_a_start(kind: str) -> None:
+    """At most one job runs at a time, and this one is about to hear that its server is gone."""
+    alone = store(members=(seen(member(WIT, ABSENT)),))
+    crashed = memory(crashed=True)
+    dead = leader(server=CRASHED, fence=IDLE, job=Job(kind, 3, NOW_S), memory=crashed, store=alone)
+    assert decide(dead).rule == "leading: job"
 
 
 def dying(since_s: float, **changes: object) -> View:
