@@ -89,6 +89,8 @@ def _able(view: View) -> bool:
     ours = data is None or data.system_identifier == state.system_identifier
     return (
         view.server.run is Run.STANDBY
+        # Without its fence nothing is promoted here, and nobody could take the term back (S4).
+        and view.fence.reachable
         and view.job is None
         and ours
         and view.memory.term == state.term

@@ -34,6 +34,7 @@ from flightmode.model.action import (
 )
 from flightmode.model.cluster import Handover, Mode
 from flightmode.model.decision import Decision
+from flightmode.model.member import NO_FENCE
 from flightmode.model.memory import Memory
 from flightmode.model.server import DataDirectory, Role, Run
 from flightmode.model.view import JobKind, View
@@ -216,16 +217,39 @@ def _taking_over(view: View) -> Decision:
     state = state_of(view)
     if not confirmed(view):
         return answer(view, "leading: confirm", "confirming the term", renew(view), wake_s=SOON_S)
+    if not view.fence.reachable:
+        return _unguarded(view)
     since_s = view.memory.promoting_since_s
     if since_s is not None:
         return _promoting(view, since_s)
     if view.server.sync_names and solo_confirmed(view):
         why = "the new primary must not wait for the old one: clearing what commits wait for"
         return answer(view, "leading: promote", why, SetSyncNames(state.term, ()), wake_s=SOON_S)
-    memory = replace(view.memory, promoting_since_s=view.now_s)
+    memory = replace(view.memory, promoting_since_s=view.now_s, promote_asked=True)
     actions = (*fence_actions(view), Promote(state.term))
     why = f"term {state.term} is ours ({state.reason}): promoting Postgres"
     return answer(view, "leading: promote", why, *actions, memory=memory, wake_s=SOON_S)
+
+
+def _unguarded(view: View) -> Decision:
+    """S4: nothing is promoted that no fence could stop; who led before may have the term back.
+
+    Postgres can't be stopped here, so it must be certain that it will not be promoted late.
+    """
+    since_s, previous = view.memory.unguarded_since_s, _handback_target(view)
+    waited_s = 0.0 if since_s is None else view.now_s - since_s
+    why = "the fence does not answer, and without it Postgres is not promoted"
+    if waited_s < view.policy.promote_patience_s:
+        return answer(view, "leading: unguarded", why, wake_s=0.1)
+    if previous is None or not _never_asked(view) or state_of(view).pause is not None:
+        problem = f"FM603: the fence has not answered for {waited_s:.0f} s: nothing is promoted"
+        return answer(view, "leading: unguarded", why, problem=problem)
+    return _hand_back(view, previous, f"{why}: {previous} gets the term back", view.memory)
+
+
+def _never_asked(view: View) -> bool:
+    """Neither this agent nor an earlier life of it has asked Postgres to promote in this term."""
+    return view.store.saw_term_begin and not view.memory.promote_asked
 
 
 def _promoting(view: View, since_s: float) -> Decision:
@@ -251,7 +275,8 @@ def _handback_target(view: View) -> str | None:
     if member is None or not fresh(view, member.name):
         return None
     sound = member.run in (Run.STOPPED, Run.STANDBY) and member.job is None
-    return previous if sound and member.problem is None else None
+    able = member.problem is None and member.fence_level != NO_FENCE
+    return previous if sound and able else None
 
 
 def fresh(view: View, name: str) -> bool:
@@ -350,7 +375,8 @@ def _successor(view: View) -> str | None:
         if member is None or not fresh(view, name):
             continue
         roomy = member.disk_free >= view.policy.disk_floor
-        if member.run is Run.STANDBY and member.job is None and roomy:
+        able = member.job is None and member.fence_level != NO_FENCE
+        if member.run is Run.STANDBY and able and roomy:
             return name
     return None
 
@@ -393,25 +419,28 @@ def _promotion_ended(view: View) -> Decision:
     data, previous = view.server.data, _handback_target(view)
     memory: Memory = replace(view.memory, promoting_since_s=None)
     if data is not None and data.standby_signal and previous is not None:
-        state = replace(
-            state_of(view),
-            term=state_of(view).term + 1,
-            leader=previous,
-            previous=view.me.name,
-            mode=Mode.SOLO,
-            sync=(),
-            handover=None,
-            reason=f"{view.me.name} could not be promoted",
-            passed_over=tuple(name for name in state_of(view).passed_over if name != previous),
-            since_wall_s=view.wall_s,
-        )
         why = f"Postgres was never promoted here: {previous} gets the term back"
-        return answer(
-            view, "leading: hand back", why, swap(view, "hand back", state), memory=memory
-        )
+        return _hand_back(view, previous, why, memory)
     return answer(
         view, "leading: start over", "starting Postgres again", memory=memory, wake_s=SOON_S
     )
+
+
+def _hand_back(view: View, previous: str, why: str, memory: Memory) -> Decision:
+    """Only when nobody was or will be promoted in this term (S3.6)."""
+    state = replace(
+        state_of(view),
+        term=state_of(view).term + 1,
+        leader=previous,
+        previous=view.me.name,
+        mode=Mode.SOLO,
+        sync=(),
+        handover=None,
+        reason=f"{view.me.name} could not be promoted",
+        passed_over=tuple(name for name in state_of(view).passed_over if name != previous),
+        since_wall_s=view.wall_s,
+    )
+    return answer(view, "leading: hand back", why, swap(view, "hand back", state), memory=memory)
 
 
 def _start_in_place(view: View) -> Decision:

@@ -15,6 +15,7 @@ from flightmode.decide.requests import asked
 from flightmode.model.action import Checkpoint, FinishRequest, StartPostgres, StopPostgres
 from flightmode.model.cluster import HistoryEntry, Mode, Request, RequestKind
 from flightmode.model.decision import Decision
+from flightmode.model.member import NO_FENCE
 from flightmode.model.server import Role, Run
 from flightmode.model.view import JobKind, View
 
@@ -57,6 +58,8 @@ def _refusal(view: View, request: Request) -> str | None:
     member = view.store.member(target)
     if member is None or member.run is not Run.STANDBY:
         return f"{target} is not a running standby"
+    if member.fence_level == NO_FENCE:
+        return f"the fence of {target} does not answer"
     if member.disk_free < view.policy.disk_floor:
         return f"the disk of {target} is nearly full"
     return None

@@ -7,6 +7,9 @@ from flightmode.model.lsn import Lsn
 from flightmode.model.server import Run, Slot
 from flightmode.model.timeline import History
 
+NO_FENCE = "none"
+"""The `fence_level` of a node whose fence does not answer: it promotes, starts and ends nothing."""
+
 
 class NodeKind(StrEnum):
     DATABASE = "database"
