@@ -77,11 +77,14 @@ def plan_of(seed: int, *, slow: bool = False) -> Plan:
     retimed = schedule.retimed(Random(f"{seed} retimed"), _UP_S, until_s)
     three = Random(f"{seed} third").random() < _THREE
     swapped = schedule.exchanged(Random(f"{seed} exchanged"), _UP_S, until_s) if three else ()
+    struck = schedule.struck(Random(f"{seed} blow"), _UP_S, until_s)
     kind, faults = weather.drawn(dice), schedule.drawn(dice, begin_s, until_s)
     return Plan(
         seed,
         kind,
-        tuple(sorted((*faults, *muffled, *retimed, *swapped), key=lambda fault: fault.at_s)),
+        tuple(
+            sorted((*faults, *muffled, *retimed, *swapped, *struck), key=lambda fault: fault.at_s)
+        ),
         until_s,
         dice.choice(("", "leader", "leader", "standby", "wit")),
         dice.choice(("power", "cut")),

@@ -55,6 +55,9 @@ def leading(view: View) -> Decision:
     decision = _by_run(view) if urgent is None else _fenced(view, urgent)
     if any(isinstance(action, SwapState) for action in decision.actions):
         return decision
+    if state_of(view).given:
+        # Its silence tells who gave it the term that it can't use it (S7).
+        return decision
     if renewal_due(view):
         if any(isinstance(action, Promote) for action in decision.actions):
             # Nobody else can claim a new leader's term: the waiting clients come first.
@@ -148,6 +151,9 @@ def _remnants(view: View) -> Decision:
 def _serving(view: View) -> Decision:
     if not confirmed(view):
         return answer(view, "leading: confirm", "confirming the term", renew(view), wake_s=SOON_S)
+    if state_of(view).given:
+        why = "a primary runs here in the term that was given: taking it up"
+        return answer(view, "leading: take up", why, _take_up(view), wake_s=SOON_S)
     fence = fence_actions(view)
     task = switchover.drive(view) or own_task(view)
     if task is not None:
@@ -226,9 +232,15 @@ def _taking_over(view: View) -> Decision:
         why = "the new primary must not wait for the old one: clearing what commits wait for"
         return answer(view, "leading: promote", why, SetSyncNames(state.term, ()), wake_s=SOON_S)
     memory = replace(view.memory, promoting_since_s=view.now_s, promote_asked=True)
-    actions = (*fence_actions(view), Promote(state.term))
+    taken = (_take_up(view),) if state.given else ()
+    actions = (*fence_actions(view), *taken, Promote(state.term))
     why = f"term {state.term} is ours ({state.reason}): promoting Postgres"
     return answer(view, "leading: promote", why, *actions, memory=memory, wake_s=SOON_S)
+
+
+def _take_up(view: View) -> SwapState:
+    """S7: from here on nobody takes the term back.  BEFORE anything is promoted in it."""
+    return swap(view, "take up", replace(state_of(view), given=False))
 
 
 def _unguarded(view: View) -> Decision:
@@ -249,7 +261,8 @@ def _unguarded(view: View) -> Decision:
 
 def _never_asked(view: View) -> bool:
     """Neither this agent nor an earlier life of it has asked Postgres to promote in this term."""
-    return view.store.saw_term_begin and not view.memory.promote_asked
+    first_life = view.store.saw_term_begin and not view.memory.promote_asked
+    return first_life or state_of(view).given
 
 
 def _promoting(view: View, since_s: float) -> Decision:
@@ -436,6 +449,7 @@ def _hand_back(view: View, previous: str, why: str, memory: Memory) -> Decision:
         mode=Mode.SOLO,
         sync=(),
         handover=None,
+        given=False,
         reason=f"{view.me.name} could not be promoted",
         passed_over=tuple(name for name in state_of(view).passed_over if name != previous),
         since_wall_s=view.wall_s,
@@ -459,6 +473,9 @@ def _start_in_place(view: View) -> Decision:
     lacking = not solo_confirmed(view) and (end_s is None or end_s - view.now_s < 1.0)
     if not confirmed(view) or lacking:
         return answer(view, "leading: confirm", "confirming the term", renew(view), wake_s=SOON_S)
+    if state.given and role is Role.PRIMARY:
+        why = "the data here are a primary's, in the term that was given: taking it up"
+        return answer(view, "leading: take up", why, _take_up(view), wake_s=SOON_S)
     start = StartPostgres(role, state.term, end_s, following=None)
     memory = replace(view.memory, crashed=False, starting_since_s=view.now_s)
     why = f"this node leads term {state.term}: starting Postgres"

@@ -58,6 +58,9 @@ class Member:
     warnings: tuple[str, ...] = ()
     suspects: int | None = None
     """The term whose leader's host this node has lost every sign of life of (S3.1)."""
+    takes_up: bool = False
+    """It takes up a term that it was given by a swap, before it promotes (`ClusterState.given`);
+    False: it is of a version that promotes at once, so nobody could safely take the term back."""
 
 
 @dataclass(frozen=True, slots=True)
