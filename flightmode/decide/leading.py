@@ -321,6 +321,9 @@ def _stopped(view: View) -> Decision:
     state = state_of(view)
     if _begins_or_ends(view):
         return _until_job_ends(view)
+    if state.pause is not None and view.memory.fenced:
+        # A clock was set, say.  I7 keeps roles as they are, and nobody else may serve meanwhile.
+        return _start_in_place(view) if view.job is None else _until_job_ends(view)
     if state.pause is not None:
         problem = "FM604: Postgres is down here and the cluster is paused"
         why = "paused: nothing is started and nobody takes over until `flightmode resume`"

@@ -50,6 +50,7 @@ def _as_leader(view: View, memory: Memory) -> Memory:
             memory,
             primary_since_s=since_s,
             crashed=False,
+            fenced=False,
             promoting_since_s=None,
             starting_since_s=None,
             dying_since_s=None,
@@ -66,7 +67,13 @@ def _as_leader(view: View, memory: Memory) -> Memory:
         memory = replace(memory, unguarded_since_s=unguarded_s)
     gone = view.server.run in (Run.STOPPED, Run.DYING)
     if gone and memory.primary_since_s is not None:
-        memory = replace(memory, primary_since_s=None, crashed=True, admit_from=None)
+        memory = replace(
+            memory,
+            primary_since_s=None,
+            crashed=True,
+            fenced=view.fence.reachable and view.fence.expired,
+            admit_from=None,
+        )
     # A server that is being stopped refuses connections as one that starts does.
     stopping = view.job is not None and view.job.kind is JobKind.STOP
     if view.server.run is Run.STARTING and memory.starting_since_s is None and not stopping:

@@ -26,6 +26,8 @@ class Memory:
     """Since when Postgres has been seen running here as this term's primary."""
     crashed: bool = False
     """It ran as this term's primary and died: a promotable standby is asked to take over."""
+    fenced: bool = False
+    """… and the fence's permission was over when it died: nobody here wanted it to be down."""
     promoting_since_s: float | None = None
     promote_asked: bool = False
     """This agent may have asked Postgres to promote in this term: it may yet become a primary."""
