@@ -38,8 +38,8 @@ GIVEN = (
         (
             (
                 "decide/leading.py",
-                "    if successor is None or _crash_looping(view) or _begins_or_ends(view):\n",
-                "    if successor is None or _crash_looping(view) or view.job is not None:\n",
+                "    if successor is None or _begins_or_ends(view):\n",
+                "    if successor is None or view.job is not None:\n",
             ),
         ),
     ),

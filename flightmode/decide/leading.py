@@ -113,15 +113,21 @@ def _hung(view: View) -> Decision | None:
     """S10: it takes no new connection, or its disk no write, and another node could serve.
 
     SIGKILL at once: a stopped postmaster would not hear anything less.  What follows is what
-    follows the death of a Postgres; whoever could not take over is no reason to end it.
+    follows the death of a Postgres, after some crashes a restart in place; whoever could not take
+    over is no reason to end it.
     """
-    since_s, limit_s = view.probe.failing_since_s, view.policy.hang_after_s
-    if since_s is None or limit_s <= 0 or view.now_s - since_s < limit_s:
+    failing_s, primary_s = view.probe.failing_since_s, view.memory.primary_since_s
+    limit_s = view.policy.hang_after_s
+    if failing_s is None or limit_s <= 0:
+        return None
+    # A probe of the one before says nothing of a Postgres that was started since.
+    since_s = failing_s if primary_s is None else max(failing_s, primary_s)
+    if view.now_s - since_s < limit_s:
         return None
     if view.server.run not in (Run.PRIMARY, Run.SILENT) or state_of(view).pause is not None:
         return None
     successor = _successor(view)
-    if successor is None or _crash_looping(view) or _begins_or_ends(view):
+    if successor is None or _begins_or_ends(view):
         return None
     why = f"Postgres hangs ({view.probe.why}) and {successor} could serve at once: ending it"
     return answer(view, "leading: hung", why, KillRemnants(state_of(view).term), wake_s=SOON_S)
@@ -134,11 +140,15 @@ def _begins_or_ends(view: View) -> bool:
 
 
 def _remnants(view: View) -> Decision:
-    """A process that waits for a stalled disk dies when that answers, and does nothing before."""
+    """A process that waits for a stalled disk dies when that answers, and does nothing before.
+
+    Whether the guard against a loop of crashes holds does not matter: nothing can be restarted in
+    place meanwhile, and no query stalls a disk.
+    """
     state, since_s, successor = state_of(view), view.memory.dying_since_s, _successor(view)
     kill = KillRemnants(state.term)
     stuck = since_s is not None and view.now_s - since_s >= _DYING_S and view.memory.crashed
-    free = state.handover is None and state.pause is None and not _crash_looping(view)
+    free = state.handover is None and state.pause is None
     if stuck and free and successor is not None:
         return before(_offer(view, successor), kill)
     why = "the postmaster is gone and some of its children are not: ending them"
