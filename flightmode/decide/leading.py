@@ -260,8 +260,9 @@ def _unguarded(view: View) -> Decision:
     """
     since_s, previous = view.memory.unguarded_since_s, _handback_target(view)
     waited_s = 0.0 if since_s is None else view.now_s - since_s
+    left_s = view.policy.promote_patience_s - waited_s
     why = "the fence does not answer, and without it Postgres is not promoted"
-    if waited_s < view.policy.promote_patience_s:
+    if left_s > 0:
         return answer(view, "leading: unguarded", why, wake_s=0.1)
     if previous is None or not _never_asked(view) or state_of(view).pause is not None:
         problem = f"FM603: the fence has not answered for {waited_s:.0f} s: nothing is promoted"
