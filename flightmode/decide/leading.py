@@ -332,7 +332,7 @@ def _stopped(view: View) -> Decision:
     state = state_of(view)
     if _begins_or_ends(view):
         return _until_job_ends(view)
-    if state.pause is not None and view.memory.fenced:
+    if state.pause is not None and view.memory.fenced and state.handover is None:
         # A clock was set, say.  I7 keeps roles as they are, and nobody else may serve meanwhile.
         return _start_in_place(view) if view.job is None else _until_job_ends(view)
     if state.pause is not None:

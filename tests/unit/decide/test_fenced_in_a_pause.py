@@ -5,7 +5,7 @@ from dataclasses import replace
 from flightmode.decide import decide
 from flightmode.decide.remember import refresh
 from flightmode.model.action import StartPostgres
-from flightmode.model.cluster import Pause
+from flightmode.model.cluster import Handover, Pause
 from flightmode.model.server import FenceView, Role, Run, Server
 from flightmode.model.view import Job, JobKind, View
 from tests.unit.decide.worlds import (
@@ -41,6 +41,12 @@ def test_what_its_fence_ended_starts_again_in_place() -> None:
 
 def test_what_somebody_ended_stays_down_also_when_the_permission_ends_later() -> None:
     assert "StartPostgres" not in verbs(decide(dead(memory=memory(crashed=True))))
+
+
+def test_an_offered_handover_stands_in_a_pause_too() -> None:
+    state = replace(SYNC, pause=Pause(WALL_S + 600, "ada"), handover=Handover("fra", "died"))
+    offered = dead(memory=memory(crashed=True, fenced=True), store=store(state))
+    assert "StartPostgres" not in verbs(decide(offered))
 
 
 def test_a_job_is_waited_for() -> None:
