@@ -10,7 +10,7 @@ from simulator.history import Awoke
 from simulator.node import CLUSTER, SimNode
 from simulator.postgres import PRIMARY
 from simulator.store import UNTIL_OVERTAKEN_S, Moods
-from simulator.world import APP, DATABASES, NODES, World
+from simulator.world import APP, DATABASES, NODES, SWITCHOVER, World
 
 # So long after a swap in doubt its leader still sees the store.
 _A_LOOK_S = 0.15
@@ -298,6 +298,25 @@ class Faults:
             return None
 
         etcd.hold = hold
+
+    def _strike_target(self, fault: Fault, node: str) -> None:
+        """`other` happens to whom the next switchover gives the term to, as soon as it has it."""
+        etcd, key, world = self._world.etcd, keys.state(CLUSTER), self._world
+
+        def hold(ops: tuple[Op, ...]) -> float | None:
+            for op in ops:
+                if isinstance(op, Put) and op.key == key and self._gives_away(op):
+                    etcd.hold = lambda _: None
+                    struck = Fault(0.0, fault.other, _said(op)[0], fault.lasts_s)
+                    world.loop.call_later(fault.amount, self.happen, struck)
+            return None
+
+        etcd.hold = hold
+
+    def _gives_away(self, put: Put) -> bool:
+        before, after = self._world.state, codec.load(ClusterState, put.value)
+        changes = before is not None and before.leader != after.leader
+        return changes and after.reason.startswith(SWITCHOVER)
 
     def _stick_promotion(self, fault: Fault, node: str) -> None:
         """Postgres there does not come out of recovery; the next time it does."""

@@ -186,6 +186,10 @@ class SimPostgres:
         data = self._running()
         started = server.started
         self._proof = None
+        while server.stalled:
+            # The agent itself writes the file: the end of Postgres does not end that.
+            await self._takes(0.05)
+        data = self._running()
         data.sync_names = tuple(sorted(names))
         server.sessions.reload()
         await self._until(lambda: server.sync_names == names, started)
@@ -194,6 +198,7 @@ class SimPostgres:
         # A CHECKPOINT is served after the checkpointer has taken up the setting.
         await self._until(lambda: server.loop.time() > server.sessions.flag_s, started)
         await self._takes(0.05)
+        await self._until_disk(started)
         self._running(PRIMARY)
         server.checkpoint()
         await self._takes(0.002)
@@ -227,12 +232,22 @@ class SimPostgres:
         self._server.promote()
 
     async def checkpoint(self) -> None:
+        started = self._server.started
         await self._takes(0.3)
+        await self._until_disk(started)
         self._running()
         self._server.checkpoint()
 
+    async def _until_disk(self, started: int) -> None:
+        """A statement that writes waits for the disk, without end; it ends with its server."""
+        while self._server.stalled:
+            if self._server.started != started or self._server.postmaster() is None:
+                raise ServerUnwilling("the server ended the connection")
+            await self._takes(0.05)
+
     async def prepare(self, slots: tuple[str, ...]) -> None:
         await self._takes(0.02)
+        await self._until_disk(self._server.started)
         server, data = self._server, self._running(PRIMARY)
         for name in [name for name in data.slots if name not in slots]:
             if name not in server.senders:

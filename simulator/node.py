@@ -25,6 +25,8 @@ from simulator.store import Etcd, SimPlacing, SimStore
 
 CLUSTER = "sim"
 _RESTARTED_AFTER_S = 1.0
+_OURS = ("FM698", "FM699")
+"""A decision broke a rule; something happened that nobody foresaw."""
 
 
 class StoryJournal:
@@ -40,9 +42,10 @@ class StoryJournal:
 
     def write(self, view: View, decision: Decision, outcomes: tuple[Done, ...]) -> None:
         self.last = decision
-        for result in view.results:
-            if result.error is not None and result.error.startswith("FM699"):
-                self._broke(result.error)
+        told = (*(result.error for result in view.results), *(done.error for done in outcomes))
+        for error in (decision.problem, *told):
+            if error is not None and error.startswith(_OURS):
+                self._broke(error)
         if self._silence.hides(view, decision, outcomes):
             return
         done = "; ".join(in_words(one.action) + _failed(one) for one in outcomes)

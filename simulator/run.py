@@ -77,11 +77,14 @@ def plan_of(seed: int, *, slow: bool = False) -> Plan:
     retimed = schedule.retimed(Random(f"{seed} retimed"), _UP_S, until_s)
     three = Random(f"{seed} third").random() < _THREE
     swapped = schedule.exchanged(Random(f"{seed} exchanged"), _UP_S, until_s) if three else ()
+    struck = schedule.struck(Random(f"{seed} blow"), _UP_S, until_s)
     kind, faults = weather.drawn(dice), schedule.drawn(dice, begin_s, until_s)
     return Plan(
         seed,
         kind,
-        tuple(sorted((*faults, *muffled, *retimed, *swapped), key=lambda fault: fault.at_s)),
+        tuple(
+            sorted((*faults, *muffled, *retimed, *swapped, *struck), key=lambda fault: fault.at_s)
+        ),
         until_s,
         dice.choice(("", "leader", "leader", "standby", "wit")),
         dice.choice(("power", "cut")),
@@ -121,7 +124,7 @@ async def _heal_two(world: World, nemesis: Faults, plan: Plan) -> None:
     """All but one come back (I9); not when that one alone holds what was acknowledged."""
     away = nemesis.who(plan.left_out)
     state = world.state
-    if not away or state is None or (state.mode is Mode.SOLO and state.leader == away):
+    if not away or state is None or _alone(world, away):
         return
     if any(server.data is None for name, server in world.servers.items() if name != away):
         return
@@ -130,14 +133,25 @@ async def _heal_two(world: World, nemesis: Faults, plan: Plan) -> None:
     await _recover(world, without=away)
 
 
+def _alone(world: World, away: str) -> bool:
+    """It may hold what nobody else does, and it is for nobody else to take the term from it.
+
+    Not if it was given the term and did nothing in it; nor if its agent, which lives, can see that
+    nothing of that can be promoted.
+    """
+    state, fence = world.state, world.nodes[away].fence
+    alone = state is not None and state.mode is Mode.SOLO and state.leader == away
+    hung = fence is not None and fence.hung and world.hosts[away].up
+    return alone and not world.untaken and not (world.unserved and hung)
+
+
 def _alone_away(world: World, away: str) -> bool:
     """A swap that was under way made the one who is away the only one who may lead.
 
     Or a person passed it over: it serves whoever reaches it until it hears of that.
     """
     state = world.state
-    alone = state is not None and state.mode is Mode.SOLO and state.leader == away
-    return alone or (state is not None and away in state.passed_over)
+    return _alone(world, away) or (state is not None and away in state.passed_over)
 
 
 async def _recover(world: World, without: str = "") -> None:
@@ -148,6 +162,8 @@ async def _recover(world: World, without: str = "") -> None:
     paused_s = 0.0 if pause is None else pause.until_wall_s - WALL_S + POLICY.pause_grace_s
     from_s = max(now_s, paused_s)
     world.history.add(Healed(now_s, from_s, without))
+    # What was acknowledged before says nothing of what is served now.
+    world.served.clear()
     well_since_s: float | None = None
     while loop.time() < from_s + _LIVENESS_S:
         await asyncio.sleep(_LOOK_S)

@@ -6,6 +6,8 @@ from random import Random
 from simulator.faults import Fault
 from simulator.world import DATABASES, NODES
 
+_BLOWS = ("power", "power", "cut", "freeze", "hang agent", "hang fence", "starve", "kill postgres")
+
 Draw = Callable[[Random, float], Fault]
 Theme = Callable[[Random, float], list[Fault]]
 
@@ -50,6 +52,18 @@ def retimed(dice: Random, begin_s: float, end_s: float) -> tuple[Fault, ...]:
     return tuple(
         Fault(at_s + dice.uniform(0.0, 4.0), "retime", node, dice.uniform(1.0, 20.0), "", amount)
         for node in nodes
+    )
+
+
+def struck(dice: Random, begin_s: float, end_s: float) -> tuple[Fault, ...]:
+    """A switchover, and something happens to whom it gives the term to, just then; in some runs."""
+    if dice.random() > 0.15:
+        return ()
+    at_s, kind = dice.uniform(begin_s, end_s), dice.choice(_BLOWS)
+    lasts_s, soon_s = dice.uniform(1.0, 20.0), dice.choice((0.0, 0.005, 0.02, 0.1, 0.5))
+    return (
+        Fault(at_s, "strike target", "", lasts_s, kind, soon_s * dice.random()),
+        Fault(at_s + 0.1, "ask", "", other="switchover"),
     )
 
 

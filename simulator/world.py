@@ -42,6 +42,9 @@ _SAID_S = 2.4
 # A disk that is full for so long has been seen by an agent that runs, before it claims.
 _SEEN_S = 2.0
 
+SWITCHOVER = "switchover"
+"""So begins the reason of a term that was given away."""
+
 POLICY = Policy(
     nodes=tuple(
         Node(name, NodeKind.DATABASE if name in DATABASES else NodeKind.WITNESS, name)
@@ -79,6 +82,10 @@ class World:
         self.heartbeats.begin(self.nodes)
         self.heartbeats.granted = self._promised
         self.state: ClusterState | None = None
+        self.untaken = False
+        """The term was given away, and who has it now has done nothing in it yet."""
+        self.unserved = False
+        """No primary has taken clients in this term yet."""
         self._changed_s = self._meant_s = 0.0
         self.served: set[str] = set()
         self._key = keys.state(CLUSTER)
@@ -172,6 +179,10 @@ class World:
             ran = old is not None and self._runs(old.leader) and not self._starved(old.leader)
             if old is not None:
                 missed_s = self._missed_s(client, sent_s, old.leader)
+        if old is not None and new is not None and old.leader != new.leader:
+            self.untaken, self.unserved = new.reason.startswith(SWITCHOVER), True
+        elif new is not None and client.node == new.leader:
+            self.untaken = False
         self._changed_s = self.loop.time()
         if old is None or new is None or _meaning(old) != _meaning(new):
             self._meant_s = self.loop.time()
@@ -244,6 +255,8 @@ class World:
         timeline, holds = server.data.wal.timeline, server.data.wal.rows()
         fact = BecamePrimary(self.loop.time(), server.name, timeline, promoted, holds, self.state)
         self.history.add(fact)
+        if self.state is not None and self.state.leader == server.name:
+            self.unserved = False
         self.tell(server.name, f"POSTGRES takes writes now, on timeline {timeline}")
 
     def _permission_ended(self, node: SimNode, why: str, *, primary: bool) -> None:

@@ -16,7 +16,7 @@ from flightmode.agent.placing import keep_placed
 from flightmode.agent.probing import Prober
 from flightmode.decide import decide
 from flightmode.errors import FenceError, StoreError
-from flightmode.model.action import Publish
+from flightmode.model.action import Promote, Publish
 from flightmode.model.decision import Decision
 from flightmode.model.memory import Memory
 from flightmode.model.policy import Policy
@@ -81,7 +81,7 @@ class Agent:
         decision = _decided(view)
         outcomes = await self.executor.act(decision)
         self._journal.write(view, decision, outcomes)
-        self.memory = _remembered(view, decision, outcomes)
+        self.memory = remembered(view, decision, outcomes)
         self.view, self.decision = view, decision
         self.looked.set()
         if any(done.error is not None for done in outcomes):
@@ -144,7 +144,7 @@ def _decided(view: View) -> Decision:
         return Decision("bug: nothing", problem, (), view.memory, _BROKEN_S, problem)
 
 
-def _remembered(view: View, decision: Decision, outcomes: tuple[Done, ...]) -> Memory:
+def remembered(view: View, decision: Decision, outcomes: tuple[Done, ...]) -> Memory:
     """What was decided is remembered only as far as it was done."""
     failed = [done.action for done in outcomes if done.error is not None]
     if not failed:
@@ -152,4 +152,8 @@ def _remembered(view: View, decision: Decision, outcomes: tuple[Done, ...]) -> M
     published, published_s = view.memory.published, view.memory.published_s
     if all(isinstance(action, Publish) for action in failed):
         return replace(decision.memory, published=published, published_s=published_s)
+    if any(isinstance(done.action, Promote) for done in outcomes):
+        # Whatever failed, Postgres may have been asked: its patience counts from here.
+        since_s = decision.memory.promoting_since_s
+        return replace(view.memory, promote_asked=True, promoting_since_s=since_s)
     return view.memory

@@ -10,7 +10,7 @@ was lost.
 from dataclasses import replace
 
 from flightmode.decide.answer import SOON_S, answer
-from flightmode.decide.permission import lease_s, state_of, swap
+from flightmode.decide.permission import lease_s, silent_for_s, state_of, swap
 from flightmode.decide.requests import wanted
 from flightmode.decide.suspicion import second_observer, silence_s, suspects
 from flightmode.model.action import Detach, FinishRequest, SwapState
@@ -40,11 +40,6 @@ def paused(view: View) -> bool:
     """Others honour a pause longer than it lasts, because wall clocks differ (I7)."""
     pause = state_of(view).pause
     return pause is not None and view.wall_s < pause.until_wall_s + view.policy.pause_grace_s
-
-
-def silent_for_s(view: View) -> float:
-    """How long the state has not changed, by our own clock."""
-    return view.now_s - view.store.state_changed_s
 
 
 def promised(view: View) -> bool:
@@ -89,6 +84,8 @@ def _able(view: View) -> bool:
     ours = data is None or data.system_identifier == state.system_identifier
     return (
         view.server.run is Run.STANDBY
+        # Without its fence nothing is promoted here, and nobody could take the term back (S4).
+        and view.fence.reachable
         and view.job is None
         and ours
         and view.memory.term == state.term
@@ -110,6 +107,7 @@ def _claim(view: View, reason: str, forced: Request | None) -> SwapState:
         mode=Mode.SOLO,
         sync=(),
         handover=None,
+        given=False,
         reason=reason,
         since_wall_s=view.wall_s,
         passed_over=tuple(sorted(passed_over - {view.me.name})),

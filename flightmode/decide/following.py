@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 from flightmode.decide.answer import IDLE_S, SOON_S, answer, died_starting, recently_failed
-from flightmode.decide.election import election, forced_now, paused, silent_for_s
+from flightmode.decide.election import election, forced_now, paused
 from flightmode.decide.leading import fresh, wrong_data
-from flightmode.decide.permission import lease_s, state_of
+from flightmode.decide.permission import lease_s, silent_for_s, state_of
 from flightmode.decide.requests import own_task, wanted
 from flightmode.decide.suspicion import until_suspicion_s
+from flightmode.decide.switchover import take_back
 from flightmode.model.action import (
     Clone,
     FencePostgres,
@@ -258,7 +259,7 @@ def _down(view: View) -> Decision:
     if wrong is not None:
         return answer(view, "rejoin: unusable data", "not touching this data", problem=wrong)
     assert data is not None
-    return _rejoin(view, data, leader)
+    return take_back(view, data) or _rejoin(view, data, leader)
 
 
 def _revived(view: View) -> Decision | None:

@@ -45,6 +45,7 @@ def _check_swap(view: View, decision: Decision, swap: SwapState) -> None:
     if new.leader == old.leader:
         assert new.term == old.term, "the term changes with the leader and only then (I4)"
         assert old.leader == view.me.name, "only the leader renews"
+        assert old.given or not new.given, "a term is given by who leads the one before it (S7)"
     else:
         _check_change_of_leader(view, old, new)
     if new.mode is Mode.SYNC and new.sync != old.sync:
@@ -54,6 +55,12 @@ def _check_swap(view: View, decision: Decision, swap: SwapState) -> None:
 def _check_change_of_leader(view: View, old: ClusterState, new: ClusterState) -> None:
     assert new.term == old.term + 1, "a term grows by exactly one (I1)"
     assert new.mode is Mode.SOLO and not new.sync, "a new leader begins alone"
+    if old.leader != view.me.name:
+        assert not new.given, "a term is given by who leads the one before it (S7)"
+    if new.leader == old.previous and old.mode is Mode.SOLO and new.leader == view.me.name:
+        clean = view.server.data is not None and view.server.data.shut_down_cleanly
+        forced = new.leader not in new.passed_over and old.leader in new.passed_over
+        assert forced or (old.given and clean), "only what was not taken up is taken back (S7)"
     if new.leader == view.me.name:
         assert view.server.following is None and view.server.receiver is None, "detach first (S3)"
 
@@ -78,6 +85,7 @@ def _check_action(view: View, action: object) -> None:
         case Promote() | StartPostgres(role=Role.PRIMARY):
             assert state is not None and state.leader == view.me.name, "only the leader (I1)"
             assert state.handover is None, "an offered handover stands"
+            assert not state.given, "taken up before anybody is promoted (S7)"
             renewed = view.renewed is not None and view.renewed.term == state.term
             assert renewed or view.store.saw_term_begin, "an unconfirmed term"
         case _:

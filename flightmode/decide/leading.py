@@ -34,6 +34,7 @@ from flightmode.model.action import (
 )
 from flightmode.model.cluster import Handover, Mode
 from flightmode.model.decision import Decision
+from flightmode.model.member import NO_FENCE
 from flightmode.model.memory import Memory
 from flightmode.model.server import DataDirectory, Role, Run
 from flightmode.model.view import JobKind, View
@@ -53,6 +54,9 @@ def leading(view: View) -> Decision:
     urgent = by_leader(view)
     decision = _by_run(view) if urgent is None else _fenced(view, urgent)
     if any(isinstance(action, SwapState) for action in decision.actions):
+        return decision
+    if state_of(view).given:
+        # Its silence tells who gave it the term that it can't use it (S7).
         return decision
     if renewal_due(view):
         if any(isinstance(action, Promote) for action in decision.actions):
@@ -109,26 +113,42 @@ def _hung(view: View) -> Decision | None:
     """S10: it takes no new connection, or its disk no write, and another node could serve.
 
     SIGKILL at once: a stopped postmaster would not hear anything less.  What follows is what
-    follows the death of a Postgres; whoever could not take over is no reason to end it.
+    follows the death of a Postgres, after some crashes a restart in place; whoever could not take
+    over is no reason to end it.
     """
-    since_s, limit_s = view.probe.failing_since_s, view.policy.hang_after_s
-    if since_s is None or limit_s <= 0 or view.now_s - since_s < limit_s:
+    failing_s, primary_s = view.probe.failing_since_s, view.memory.primary_since_s
+    limit_s = view.policy.hang_after_s
+    if failing_s is None or limit_s <= 0:
+        return None
+    # A probe of the one before says nothing of a Postgres that was started since.
+    since_s = failing_s if primary_s is None else max(failing_s, primary_s)
+    if view.now_s - since_s < limit_s:
         return None
     if view.server.run not in (Run.PRIMARY, Run.SILENT) or state_of(view).pause is not None:
         return None
     successor = _successor(view)
-    if successor is None or _crash_looping(view) or view.job is not None:
+    if successor is None or _begins_or_ends(view):
         return None
     why = f"Postgres hangs ({view.probe.why}) and {successor} could serve at once: ending it"
     return answer(view, "leading: hung", why, KillRemnants(state_of(view).term), wake_s=SOON_S)
 
 
+def _begins_or_ends(view: View) -> bool:
+    """A start or a stop is under way.  Any other job of a leader needs its Postgres, and so hangs
+    with it: it must neither keep that alive nor be waited for."""
+    return view.job is not None and view.job.kind in (JobKind.START, JobKind.STOP)
+
+
 def _remnants(view: View) -> Decision:
-    """A process that waits for a stalled disk dies when that answers, and does nothing before."""
+    """A process that waits for a stalled disk dies when that answers, and does nothing before.
+
+    Whether the guard against a loop of crashes holds does not matter: nothing can be restarted in
+    place meanwhile, and no query stalls a disk.
+    """
     state, since_s, successor = state_of(view), view.memory.dying_since_s, _successor(view)
     kill = KillRemnants(state.term)
     stuck = since_s is not None and view.now_s - since_s >= _DYING_S and view.memory.crashed
-    free = state.handover is None and state.pause is None and not _crash_looping(view)
+    free = state.handover is None and state.pause is None
     if stuck and free and successor is not None:
         return before(_offer(view, successor), kill)
     why = "the postmaster is gone and some of its children are not: ending them"
@@ -141,6 +161,9 @@ def _remnants(view: View) -> Decision:
 def _serving(view: View) -> Decision:
     if not confirmed(view):
         return answer(view, "leading: confirm", "confirming the term", renew(view), wake_s=SOON_S)
+    if state_of(view).given:
+        why = "a primary runs here in the term that was given: taking it up"
+        return answer(view, "leading: take up", why, _take_up(view), wake_s=SOON_S)
     fence = fence_actions(view)
     task = switchover.drive(view) or own_task(view)
     if task is not None:
@@ -210,16 +233,47 @@ def _taking_over(view: View) -> Decision:
     state = state_of(view)
     if not confirmed(view):
         return answer(view, "leading: confirm", "confirming the term", renew(view), wake_s=SOON_S)
+    if not view.fence.reachable:
+        return _unguarded(view)
     since_s = view.memory.promoting_since_s
     if since_s is not None:
         return _promoting(view, since_s)
     if view.server.sync_names and solo_confirmed(view):
         why = "the new primary must not wait for the old one: clearing what commits wait for"
         return answer(view, "leading: promote", why, SetSyncNames(state.term, ()), wake_s=SOON_S)
-    memory = replace(view.memory, promoting_since_s=view.now_s)
-    actions = (*fence_actions(view), Promote(state.term))
+    memory = replace(view.memory, promoting_since_s=view.now_s, promote_asked=True)
+    taken = (_take_up(view),) if state.given else ()
+    actions = (*fence_actions(view), *taken, Promote(state.term))
     why = f"term {state.term} is ours ({state.reason}): promoting Postgres"
     return answer(view, "leading: promote", why, *actions, memory=memory, wake_s=SOON_S)
+
+
+def _take_up(view: View) -> SwapState:
+    """S7: from here on nobody takes the term back.  BEFORE anything is promoted in it."""
+    return swap(view, "take up", replace(state_of(view), given=False))
+
+
+def _unguarded(view: View) -> Decision:
+    """S4: nothing is promoted that no fence could stop; who led before may have the term back.
+
+    Postgres can't be stopped here, so it must be certain that it will not be promoted late.
+    """
+    since_s, previous = view.memory.unguarded_since_s, _handback_target(view)
+    waited_s = 0.0 if since_s is None else view.now_s - since_s
+    left_s = view.policy.promote_patience_s - waited_s
+    why = "the fence does not answer, and without it Postgres is not promoted"
+    if left_s > 0:
+        return answer(view, "leading: unguarded", why, wake_s=0.1)
+    if previous is None or not _never_asked(view) or state_of(view).pause is not None:
+        problem = f"FM603: the fence has not answered for {waited_s:.0f} s: nothing is promoted"
+        return answer(view, "leading: unguarded", why, problem=problem)
+    return _hand_back(view, previous, f"{why}: {previous} gets the term back", view.memory)
+
+
+def _never_asked(view: View) -> bool:
+    """Neither this agent nor an earlier life of it has asked Postgres to promote in this term."""
+    first_life = view.store.saw_term_begin and not view.memory.promote_asked
+    return first_life or state_of(view).given
 
 
 def _promoting(view: View, since_s: float) -> Decision:
@@ -245,7 +299,8 @@ def _handback_target(view: View) -> str | None:
     if member is None or not fresh(view, member.name):
         return None
     sound = member.run in (Run.STOPPED, Run.STANDBY) and member.job is None
-    return previous if sound and member.problem is None else None
+    able = member.problem is None and member.fence_level != NO_FENCE
+    return previous if sound and able else None
 
 
 def fresh(view: View, name: str) -> bool:
@@ -275,9 +330,11 @@ def _starting(view: View) -> Decision:
 
 def _stopped(view: View) -> Decision:
     state = state_of(view)
-    if view.job is not None:
-        why = f"waiting for the job: {view.job.kind}"
-        return answer(view, "leading: job", why, *fence_actions(view), wake_s=SOON_S)
+    if _begins_or_ends(view):
+        return _until_job_ends(view)
+    if state.pause is not None and view.memory.fenced and state.handover is None:
+        # A clock was set, say.  I7 keeps roles as they are, and nobody else may serve meanwhile.
+        return _start_in_place(view) if view.job is None else _until_job_ends(view)
     if state.pause is not None:
         problem = "FM604: Postgres is down here and the cluster is paused"
         why = "paused: nothing is started and nobody takes over until `flightmode resume`"
@@ -293,7 +350,13 @@ def _stopped(view: View) -> Decision:
     died = view.memory.crashed and not _own_restart(view) and not _crash_looping(view)
     if successor is not None and (died or _cannot_start(view) is not None):
         return _offer(view, successor)
-    return _start_in_place(view)
+    return _start_in_place(view) if view.job is None else _until_job_ends(view)
+
+
+def _until_job_ends(view: View) -> Decision:
+    assert view.job is not None
+    why = f"waiting for the job: {view.job.kind}"
+    return answer(view, "leading: job", why, *fence_actions(view), wake_s=SOON_S)
 
 
 def _without_fence(view: View) -> Decision:
@@ -339,7 +402,8 @@ def _successor(view: View) -> str | None:
         if member is None or not fresh(view, name):
             continue
         roomy = member.disk_free >= view.policy.disk_floor
-        if member.run is Run.STANDBY and member.job is None and roomy:
+        able = member.job is None and member.fence_level != NO_FENCE
+        if member.run is Run.STANDBY and able and roomy:
             return name
     return None
 
@@ -382,25 +446,29 @@ def _promotion_ended(view: View) -> Decision:
     data, previous = view.server.data, _handback_target(view)
     memory: Memory = replace(view.memory, promoting_since_s=None)
     if data is not None and data.standby_signal and previous is not None:
-        state = replace(
-            state_of(view),
-            term=state_of(view).term + 1,
-            leader=previous,
-            previous=view.me.name,
-            mode=Mode.SOLO,
-            sync=(),
-            handover=None,
-            reason=f"{view.me.name} could not be promoted",
-            passed_over=tuple(name for name in state_of(view).passed_over if name != previous),
-            since_wall_s=view.wall_s,
-        )
         why = f"Postgres was never promoted here: {previous} gets the term back"
-        return answer(
-            view, "leading: hand back", why, swap(view, "hand back", state), memory=memory
-        )
+        return _hand_back(view, previous, why, memory)
     return answer(
         view, "leading: start over", "starting Postgres again", memory=memory, wake_s=SOON_S
     )
+
+
+def _hand_back(view: View, previous: str, why: str, memory: Memory) -> Decision:
+    """Only when nobody was or will be promoted in this term (S3.6)."""
+    state = replace(
+        state_of(view),
+        term=state_of(view).term + 1,
+        leader=previous,
+        previous=view.me.name,
+        mode=Mode.SOLO,
+        sync=(),
+        handover=None,
+        given=False,
+        reason=f"{view.me.name} could not be promoted",
+        passed_over=tuple(name for name in state_of(view).passed_over if name != previous),
+        since_wall_s=view.wall_s,
+    )
+    return answer(view, "leading: hand back", why, swap(view, "hand back", state), memory=memory)
 
 
 def _start_in_place(view: View) -> Decision:
@@ -419,6 +487,9 @@ def _start_in_place(view: View) -> Decision:
     lacking = not solo_confirmed(view) and (end_s is None or end_s - view.now_s < 1.0)
     if not confirmed(view) or lacking:
         return answer(view, "leading: confirm", "confirming the term", renew(view), wake_s=SOON_S)
+    if state.given and role is Role.PRIMARY:
+        why = "the data here are a primary's, in the term that was given: taking it up"
+        return answer(view, "leading: take up", why, _take_up(view), wake_s=SOON_S)
     start = StartPostgres(role, state.term, end_s, following=None)
     memory = replace(view.memory, crashed=False, starting_since_s=view.now_s)
     why = f"this node leads term {state.term}: starting Postgres"

@@ -119,3 +119,8 @@ def _ttl_to_record_s(view: View) -> float:
 def lease_s(view: View) -> float:
     """For how long the leader has to be silent: nodes may go by two `timing.ttl_s` for a while."""
     return max(view.policy.ttl_s, state_of(view).ttl_s)
+
+
+def silent_for_s(view: View) -> float:
+    """How long the state has not changed, by our own clock."""
+    return view.now_s - view.store.state_changed_s

@@ -7,7 +7,7 @@ from flightmode.model.action import Publish
 from flightmode.model.cluster import RequestKind
 from flightmode.model.decision import Decision
 from flightmode.model.lsn import NOWHERE
-from flightmode.model.member import Member
+from flightmode.model.member import NO_FENCE, Member
 from flightmode.model.view import View
 
 _DISK_ALERT = 0.2
@@ -63,10 +63,11 @@ def _member(view: View, problem: str | None) -> Member:
         job=None if view.job is None else view.job.kind,
         problem=problem,
         disk_free=round(server.disk_free, 2),
-        fence_level=view.fence.level if view.fence.reachable else "none",
+        fence_level=view.fence.level if view.fence.reachable else NO_FENCE,
         pending_restart=server.pending_restart,
         warnings=_warnings(view),
         suspects=suspects(view),
+        takes_up=True,
     )
 
 

@@ -50,9 +50,11 @@ def _as_leader(view: View, memory: Memory) -> Memory:
             memory,
             primary_since_s=since_s,
             crashed=False,
+            fenced=False,
             promoting_since_s=None,
             starting_since_s=None,
             dying_since_s=None,
+            unguarded_since_s=None,
             admit_from=memory.admit_from or view.server.position,
         )
     dying_since_s = memory.dying_since_s if view.server.run is Run.DYING else None
@@ -60,14 +62,29 @@ def _as_leader(view: View, memory: Memory) -> Memory:
         dying_since_s = view.now_s
     if dying_since_s != memory.dying_since_s:
         memory = replace(memory, dying_since_s=dying_since_s)
+    unguarded_s = _unguarded_since_s(view, memory)
+    if unguarded_s != memory.unguarded_since_s:
+        memory = replace(memory, unguarded_since_s=unguarded_s)
     gone = view.server.run in (Run.STOPPED, Run.DYING)
     if gone and memory.primary_since_s is not None:
-        memory = replace(memory, primary_since_s=None, crashed=True, admit_from=None)
+        memory = replace(
+            memory,
+            primary_since_s=None,
+            crashed=True,
+            fenced=view.fence.reachable and view.fence.expired,
+            admit_from=None,
+        )
     # A server that is being stopped refuses connections as one that starts does.
     stopping = view.job is not None and view.job.kind is JobKind.STOP
     if view.server.run is Run.STARTING and memory.starting_since_s is None and not stopping:
         memory = replace(memory, starting_since_s=view.now_s)
     return memory
+
+
+def _unguarded_since_s(view: View, memory: Memory) -> float | None:
+    if view.fence.reachable or view.server.run is not Run.STANDBY:
+        return None
+    return view.now_s if memory.unguarded_since_s is None else memory.unguarded_since_s
 
 
 def _watched(view: View, memory: Memory) -> tuple[Watched, ...]:

@@ -9,13 +9,22 @@ Postgres back up where it was.
 from dataclasses import replace
 
 from flightmode.decide.answer import SOON_S, answer
-from flightmode.decide.permission import confirmed, deadline_s, fence_actions, state_of, swap
+from flightmode.decide.permission import (
+    confirmed,
+    deadline_s,
+    fence_actions,
+    lease_s,
+    silent_for_s,
+    state_of,
+    swap,
+)
 from flightmode.decide.quorum import alive
 from flightmode.decide.requests import asked
 from flightmode.model.action import Checkpoint, FinishRequest, StartPostgres, StopPostgres
 from flightmode.model.cluster import HistoryEntry, Mode, Request, RequestKind
 from flightmode.model.decision import Decision
-from flightmode.model.server import Role, Run
+from flightmode.model.member import NO_FENCE
+from flightmode.model.server import DataDirectory, Role, Run
 from flightmode.model.view import JobKind, View
 
 
@@ -57,6 +66,8 @@ def _refusal(view: View, request: Request) -> str | None:
     member = view.store.member(target)
     if member is None or member.run is not Run.STANDBY:
         return f"{target} is not a running standby"
+    if member.fence_level == NO_FENCE:
+        return f"the fence of {target} does not answer"
     if member.disk_free < view.policy.disk_floor:
         return f"the disk of {target} is nearly full"
     return None
@@ -69,17 +80,23 @@ def _target(view: View, request: Request) -> str:
 
 def _after_checkpoint(view: View, request: Request) -> Decision | None:
     result = view.result(JobKind.CHECKPOINT)
+    if request.expires_wall_s < view.wall_s:
+        return _refused(view, request, "the checkpoint before it did not end in time")
     if view.job is not None or result is None or result.ended_s < view.memory.task_since_s:
         return None
     refusal = result.error or _refusal(view, request)
     if refusal is not None:
-        memory = replace(view.memory, task=None, task_stage="")
-        finish = FinishRequest(request, False, refusal)
-        return answer(view, "switchover: refused", refusal, finish, memory=memory)
+        return _refused(view, request, refusal)
     memory = replace(view.memory, task_stage="stop", task_since_s=view.now_s)
     stop = StopPostgres(state_of(view).term, fast=True, patience_s=view.policy.stop_patience_s)
     why = f"stopping Postgres so that {_target(view, request)} can take over"
     return answer(view, "switchover: stop", why, stop, memory=memory, wake_s=SOON_S)
+
+
+def _refused(view: View, request: Request, why: str) -> Decision:
+    memory = replace(view.memory, task=None, task_stage="")
+    finish = FinishRequest(request, False, why)
+    return answer(view, "switchover: refused", why, finish, memory=memory)
 
 
 def _stopping(view: View, request: Request) -> Decision | None:
@@ -117,8 +134,9 @@ def stopped(view: View) -> Decision | None:
 
 
 def _give_away(view: View, request: Request, target: str) -> Decision:
-    state, data = state_of(view), view.server.data
+    state, data, member = state_of(view), view.server.data, view.store.member(target)
     assert data is not None
+    assert member is not None
     reason = f"switchover asked for by {request.asked_by}"
     given = replace(
         state,
@@ -128,6 +146,7 @@ def _give_away(view: View, request: Request, target: str) -> Decision:
         mode=Mode.SOLO,
         sync=(),
         handover=None,
+        given=member.takes_up,
         reason=reason,
         since_wall_s=view.wall_s,
     )
@@ -136,6 +155,35 @@ def _give_away(view: View, request: Request, target: str) -> Decision:
     finish = FinishRequest(request, True, f"{target} leads term {given.term}")
     why = f"{target} has flushed everything: the term goes to it"
     return answer(view, "switchover: give away", why, swapped, finish, wake_s=SOON_S)
+
+
+def take_back(view: View, data: DataDirectory) -> Decision | None:
+    """The target has died before it took the term up: nobody was promoted in it, nor will be.
+
+    Its own swap and this one compare with the same revision, so one of the two wins.  Postgres
+    ended cleanly here: what was acknowledged is all here, and nothing was since.
+    """
+    state = state_of(view)
+    mine = state.given and state.previous == view.me.name and view.store.in_doubt is None
+    as_left = data.control_state == "shut down" and not data.standby_signal
+    able = view.fence.reachable and view.server.disk_free >= view.policy.disk_floor
+    if not (mine and as_left and able) or silent_for_s(view) < lease_s(view):
+        return None
+    reason = f"{state.leader} did not take up the term that it was given"
+    back = replace(
+        state,
+        term=state.term + 1,
+        leader=view.me.name,
+        previous=state.leader,
+        given=False,
+        reason=reason,
+        since_wall_s=view.wall_s,
+    )
+    history = HistoryEntry(
+        back.term, view.me.name, state.leader, reason, view.wall_s, data.position
+    )
+    swapped = replace(swap(view, "take back", back), history=history)
+    return answer(view, "switchover: take back", reason, swapped, wake_s=SOON_S)
 
 
 def _undo(view: View, request: Request, why: str) -> Decision:

@@ -18,7 +18,7 @@ class SwapState:
 
     purpose: str
     """renew | create | claim | degrade | add | hand over | withdraw | hand back | switch over |
-    pause | resume"""
+    take up | take back | pause | resume"""
     expected_revision: int
     state: ClusterState
     history: HistoryEntry | None = None

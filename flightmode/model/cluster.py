@@ -63,6 +63,10 @@ class ClusterState:
     """Nodes that a forced failover did not choose, the old leader first of all, sorted: what they
     hold of acknowledged commits may be nowhere else, so they come back by a copy beside the old
     directory, never by a rewind (I10)."""
+    given: bool = False
+    """A switchover gave the term to the leader, which has not taken it up: nobody is promoted in it
+    before a swap of the leader's own has cleared this, and until then `previous` may take the term
+    back (S7).  A version that does not know it clears it with whatever it swaps."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,9 @@ from flightmode.model.timeline import History
 OPERATOR: Final = "operator"
 """The name on the certificate of whoever runs the cluster; no application's host has it."""
 
+NO_FENCE = "none"
+"""The `fence_level` of a node whose fence does not answer: it promotes, starts and ends nothing."""
+
 
 class NodeKind(StrEnum):
     DATABASE = "database"
@@ -59,6 +62,9 @@ class Member:
     warnings: tuple[str, ...] = ()
     suspects: int | None = None
     """The term whose leader's host this node has lost every sign of life of (S3.1)."""
+    takes_up: bool = False
+    """It takes up a term that it was given by a swap, before it promotes (`ClusterState.given`);
+    False: it is of a version that promotes at once, so nobody could safely take the term back."""
 
 
 @dataclass(frozen=True, slots=True)

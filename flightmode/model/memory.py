@@ -26,7 +26,13 @@ class Memory:
     """Since when Postgres has been seen running here as this term's primary."""
     crashed: bool = False
     """It ran as this term's primary and died: a promotable standby is asked to take over."""
+    fenced: bool = False
+    """… and the fence's permission was over when it died: nobody here wanted it to be down."""
     promoting_since_s: float | None = None
+    promote_asked: bool = False
+    """This agent may have asked Postgres to promote in this term: it may yet become a primary."""
+    unguarded_since_s: float | None = None
+    """Since when the fence does not answer, while a standby here is to be promoted."""
     starting_since_s: float | None = None
     dying_since_s: float | None = None
     """Since when the postmaster is gone and something of it is not."""

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, LiteralString
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, sql
 
 from flightmode.errors import ServerSilent, ServerUnwilling
 from flightmode.postgres.settings import SUPERUSER, PostgresConfig
@@ -75,7 +75,7 @@ async def local(
 
 async def fetch(
     connection: Connection,
-    query: LiteralString,
+    query: LiteralString | sql.Composed,
     values: tuple[Any, ...] = (),
     *,
     within_s: float | None,
@@ -99,7 +99,7 @@ async def fetch(
 
 
 async def _rows(
-    connection: Connection, query: LiteralString, values: tuple[Any, ...]
+    connection: Connection, query: LiteralString | sql.Composed, values: tuple[Any, ...]
 ) -> list[tuple[Any, ...]]:
     cursor = await connection.execute(query, values or None)
     return await cursor.fetchall() if cursor.description else []

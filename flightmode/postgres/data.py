@@ -1,6 +1,5 @@
 """The data directory while Postgres does not run."""
 
-import asyncio
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from flightmode.errors import DataUnreadable, PostgresError
 from flightmode.model.server import DataDirectory
 from flightmode.postgres import commands, controldata
+from flightmode.postgres.disk import Disk
 from flightmode.postgres.files import UNFINISHED, is_empty
 from flightmode.postgres.settings import SIGNAL, PostgresConfig
 from flightmode.postgres.subprocesses import run
@@ -29,11 +29,12 @@ class DataReader:
 
     def __init__(self, config: PostgresConfig) -> None:
         self._config = config
+        self._disk = Disk()
         self._last: tuple[_Print, DataDirectory] | None = None
 
     async def read(self) -> DataDirectory | None:
         """None: there is none.  Raises DataUnreadable."""
-        found = await asyncio.to_thread(self._print)
+        found = await self._disk.ask("the data directory", self._print)
         if found is None:
             return None
         if self._last is not None and self._last[0] == found:

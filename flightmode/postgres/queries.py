@@ -93,3 +93,7 @@ REWIND_GRANTS: Final = (
 )
 """What pg_rewind needs of a role that is no superuser (manual, pg_rewind, Notes)."""
 MONITOR_GRANT: Final = "GRANT pg_monitor TO flightmode_monitor"
+
+STATEMENTS_END: Final = "SET statement_timeout = '4s'"
+STATEMENTS_LAST: Final = "SET statement_timeout = 0"
+"""Somebody's open transaction may hold the row of one of our roles (pg_authid)."""

@@ -7,7 +7,7 @@ from typing import Final, LiteralString
 from psycopg import sql
 
 from flightmode.postgres import queries
-from flightmode.postgres.connection import Connection
+from flightmode.postgres.connection import Connection, fetch
 from flightmode.postgres.settings import (
     APPLICATION,
     MONITOR,
@@ -32,6 +32,8 @@ _ROLES: Final = {
     APPLICATION: _Role("app", "LOGIN"),
 }
 
+_ACT_S: Final = 5.0
+
 _REMARK: Final = "made by Flightmode"
 """The comment on a role that we made."""
 
@@ -52,7 +54,7 @@ async def make_roles(connection: Connection, config: PostgresConfig) -> None:
     What is sent is the SCRAM verifier: a password must not stand in the server's log.
     A role `app` that an adopted server brought along keeps its password: its clients know it.
     """
-    rows = await (await connection.execute(queries.ROLES, (list(_ROLES),))).fetchall()
+    rows = await fetch(connection, queries.ROLES, (list(_ROLES),), within_s=_ACT_S)
     there: dict[str, str] = dict(rows)
     for role, wanted in _ROLES.items():
         if role == APPLICATION and there.get(role, _REMARK) != _REMARK:
@@ -65,21 +67,21 @@ async def make_roles(connection: Connection, config: PostgresConfig) -> None:
             sql.SQL(wanted.attributes),
             sql.Literal(verifier.decode()),
         )
-        await connection.execute(statement)
+        await fetch(connection, statement, within_s=_ACT_S)
         if role not in there:
             remark = sql.SQL("COMMENT ON ROLE {} IS {}")
-            await connection.execute(remark.format(sql.Identifier(role), sql.Literal(_REMARK)))
-    await connection.execute(queries.MONITOR_GRANT)
-    for grant in queries.REWIND_GRANTS:
-        await connection.execute(grant)
+            comment = remark.format(sql.Identifier(role), sql.Literal(_REMARK))
+            await fetch(connection, comment, within_s=_ACT_S)
+    for grant in (queries.MONITOR_GRANT, *queries.REWIND_GRANTS):
+        await fetch(connection, grant, within_s=_ACT_S)
 
 
 async def make_slots(connection: Connection, members: tuple[str, ...]) -> None:
     """Exactly one slot for each member; one that holds nothing any more is left to its owner."""
-    rows = await (await connection.execute(queries.SLOTS)).fetchall()
+    rows = await fetch(connection, queries.SLOTS, within_s=_ACT_S)
     wanted = {slot_name(member) for member in members}
     for name, active, _ in rows:
         if name not in wanted and not active:
-            await connection.execute(queries.DROP_SLOT, (name,))
+            await fetch(connection, queries.DROP_SLOT, (name,), within_s=_ACT_S)
     for name in sorted(wanted - {row[0] for row in rows}):
-        await connection.execute(queries.CREATE_SLOT, (name,))
+        await fetch(connection, queries.CREATE_SLOT, (name,), within_s=_ACT_S)

@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import LiteralString
 
 import psutil
@@ -34,6 +35,7 @@ from flightmode.postgres import (
 )
 from flightmode.postgres.connection import Connection, abort, fetch, local, open_local
 from flightmode.postgres.data import DataReader
+from flightmode.postgres.disk import Disk
 from flightmode.postgres.listening import check_port_free
 from flightmode.postgres.port import PROBE_S, StartCommand
 from flightmode.postgres.settings import Changing, PostgresConfig
@@ -61,6 +63,9 @@ class PostgresServer:
     def __init__(self, config: PostgresConfig) -> None:
         self._config = config
         self._data = DataReader(config)
+        self._disk_of_data = Disk()
+        self._admitted = True
+        """What pg_hba.conf was last made to say: goes for what it says while its disk hangs."""
         self._looking: Connection | None = None
         self._answered = ""
         """The start time of the postmaster that last answered."""
@@ -100,11 +105,12 @@ class PostgresServer:
             return Server(Run.DYING)
         try:
             data = await self._data.read()
+            if data is None:
+                return Server(Run.ABSENT)
+            read = partial(history.read, self._config.data_dir, data.timeline)
+            known = await self._disk_of_data.ask("the history", read)
         except DataUnreadable:
             return Server(Run.STOPPED)
-        if data is None:
-            return Server(Run.ABSENT)
-        known = await asyncio.to_thread(history.read, self._config.data_dir, data.timeline)
         return Server(Run.STOPPED, data=data, history=known, position=data.position)
 
     async def _running(self, fence: FenceView) -> Server:
@@ -123,7 +129,7 @@ class PostgresServer:
         return replace(
             seen,
             sync_since=self._proven(seen.sync_names),
-            admits_clients=await asyncio.to_thread(self._admits, status.loaded_wall_s(answer)),
+            admits_clients=await self._admits_now(status.loaded_wall_s(answer)),
             lowered_commit=self._lowered,
             stray_settings=self._stray,
             prepared=self._prepared == f"{self._answered} {seen.run}",
@@ -131,7 +137,11 @@ class PostgresServer:
 
     async def _without_fence(self) -> Run:
         """The fence does not answer: Postgres dies with it, and may not have yet."""
-        lives = await asyncio.to_thread(_postmaster_lives, self._config)
+        try:
+            ask = partial(_postmaster_lives, self._config)
+            lives = await self._disk_of_data.ask("postmaster.pid", ask)
+        except DataUnreadable:
+            return Run.SILENT
         return Run.SILENT if lives else Run.DYING
 
     async def _look(self) -> str:
@@ -154,9 +164,12 @@ class PostgresServer:
         """
         if alone is None:
             return 0
-        return await asyncio.to_thread(
-            history.received, self._config.data_dir, alone.position, alone.segment_bytes
-        )
+        data_dir = self._config.data_dir
+        ask = partial(history.received, data_dir, alone.position, alone.segment_bytes)
+        try:
+            return await self._disk_of_data.ask("the names of the WAL", ask)
+        except DataUnreadable:
+            return 0
 
     def _history(self, timeline: int) -> History | None:
         """Cached: a history file never changes once it is there."""
@@ -172,6 +185,12 @@ class PostgresServer:
         fits = proof is not None and (proof.names, proof.started) == (names, self._answered)
         return proof.since if proof is not None and fits else None
 
+    async def _admits_now(self, loaded_wall_s: float) -> bool:
+        try:
+            return await self._disk_of_data.ask("pg_hba", partial(self._admits, loaded_wall_s))
+        except DataUnreadable:
+            return self._admitted
+
     def _admits(self, loaded_wall_s: float) -> bool:
         """Whether the file says so, and was read since: a reload that failed is asked for again."""
         path = self._config.data_dir / settings.HBA
@@ -186,10 +205,9 @@ class PostgresServer:
             return self._disk[1]
         parent = self._config.data_dir.parent
         try:
-            async with asyncio.timeout(_LOOK_S):
-                usage = await asyncio.to_thread(shutil.disk_usage, parent)
+            usage = await self._disk_of_data.ask("its room", partial(shutil.disk_usage, parent))
             self._disk = (now_s, usage.free / usage.total)
-        except (TimeoutError, OSError):
+        except (DataUnreadable, OSError):
             self._disk = (now_s, self._disk[1])
         return self._disk[1]
 
@@ -215,6 +233,7 @@ class PostgresServer:
         self._floors = {}
         await asyncio.to_thread(check_port_free, self._config.host, self._config.port)
         await asyncio.to_thread(self._configure, role, following, admit)
+        self._admitted = admit
         if role is Role.STANDBY:
             self._floors = await floors.of(self._config)
             await asyncio.to_thread(self._write_conf, Changing(following, ()))
@@ -315,6 +334,7 @@ class PostgresServer:
         path = self._config.data_dir / settings.HBA
         await asyncio.to_thread(files.write, self._config, path, text)
         await self._reload()
+        self._admitted = True
 
     async def set_sync_names(self, names: tuple[str, ...]) -> Lsn:
         # What was proven before says nothing of the commits in between (S2).
@@ -359,8 +379,11 @@ class PostgresServer:
 
     async def prepare(self, slots: tuple[str, ...]) -> None:
         async with local(self._config) as connection:
+            # One job at a time: one that waits for a user's transaction would hold up all others.
+            await fetch(connection, queries.STATEMENTS_END, within_s=_ACT_S)
             await roles.make_slots(connection, slots)
             await roles.make_roles(connection, self._config)
+            await fetch(connection, queries.STATEMENTS_LAST, within_s=_ACT_S)
             rows = await fetch(connection, queries.TIMELINES, within_s=_ACT_S)
             if rows[0][0] != rows[0][1]:
                 # Whoever rewinds against us compares control files: ours must tell our timeline.

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from flightmode.errors import DataInTheWay, DataModes, ServerSilent
+from flightmode.errors import DataInTheWay, DataModes, ServerSilent, ServerUnwilling
 from flightmode.model.lsn import NOWHERE
 from flightmode.model.server import FenceView, Role, Run
 from flightmode.postgres import connection as connections
@@ -59,6 +59,19 @@ async def test_prepare_can_be_repeated_and_drops_slots_of_others(machine: Machin
     await ams.server.prepare(("fra",))
     await ams.server.prepare(("fra",))
     assert [slot.name for slot in (await ams.observe()).slots] == ["fra"]
+
+
+async def test_prepare_does_not_wait_for_a_users_open_transaction(machine: Machine) -> None:
+    """At most one job runs at a time: this one would hold up a switchover and a restart."""
+    ams = await machine.primary()
+    async with connections.local(ams.config) as user, user.transaction():
+        await user.execute("ALTER ROLE app CONNECTION LIMIT 9")
+        began_s = time.monotonic()
+        with pytest.raises(ServerUnwilling):
+            await ams.server.prepare(("fra",))
+        assert time.monotonic() - began_s < 6.0
+    await ams.server.prepare(("fra",))
+    assert (await ams.observe()).prepared
 
 
 async def test_prepared_is_void_after_a_restart(machine: Machine) -> None:

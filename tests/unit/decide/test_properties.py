@@ -79,6 +79,7 @@ def states(draw):
         handover=draw(st.sampled_from([None, Handover("ams", "x"), Handover("fra", "x")])),
         pause=draw(st.sampled_from([None, None, PAUSE, Pause(WALL_S - 5, "ada")])),
         crashes_wall_s=draw(st.sampled_from([(), (WALL_S - 9,), (WALL_S - 99, WALL_S - 9)])),
+        given=base.mode is Mode.SOLO and draw(st.booleans()),
     )
 
 
@@ -104,6 +105,9 @@ def views(draw) -> View:
         term=draw(st.sampled_from([2, 3])),
         primary_since_s=draw(st.sampled_from([None, NOW_S - 1, NOW_S - 60])),
         crashed=draw(st.booleans()),
+        fenced=draw(st.booleans()),
+        promote_asked=draw(st.booleans()),
+        unguarded_since_s=draw(st.sampled_from([None, NOW_S - 6])),
         promoting_since_s=draw(st.sampled_from([None, NOW_S - 1, NOW_S - 6])),
         offered_since_s=draw(st.sampled_from([None, NOW_S - 1, NOW_S - 6])),
         admit_from=draw(st.sampled_from([None, Lsn(1)])),
@@ -137,6 +141,11 @@ def check(moment: View) -> None:
         return
     for swap in swaps:
         if state is not None and state.leader != me:
+            if swap.purpose == "take back":
+                assert state.given
+                assert state.previous == me
+                assert moment.server == STOPPED
+                continue
             claims = swap.purpose == "claim"
             forced = any(r.kind is RequestKind.FAILOVER for r in moment.store.requests)
             assert claims
@@ -152,6 +161,8 @@ def check(moment: View) -> None:
     if state is not None and state.pause == PAUSE:
         assert FencePostgres not in kinds
         assert not any(s.purpose in ("hand over", "switch over") for s in swaps)
+    if state is not None and state.given and Promote in kinds:
+        assert [swap.purpose for swap in swaps] == ["take up"]
     if state is None or state.leader != me:
         assert not kinds & {Promote, LiftFence, SetSyncNames}
         starts = [a for a in decision.actions if isinstance(a, StartPostgres)]

@@ -72,6 +72,17 @@ def test_the_checkpoint_is_waited_for():
     assert "StopPostgres" not in verbs(decision)
 
 
+def test_the_checkpoint_is_waited_for_only_as_long_as_was_asked():
+    checkpointed = memory(**OLD, task="r1", task_stage="checkpoint", task_since_s=NOW_S - 60)
+    busy = Job(JobKind.CHECKPOINT, 3, NOW_S - 60)
+    late = store(requests=(replace(ASKED, expires_wall_s=WALL_S - 1),))
+    decision = decide(leader(store=late, memory=checkpointed, job=busy))
+    (finish,) = done(decision, FinishRequest)
+    assert isinstance(finish, FinishRequest)
+    assert not finish.ok
+    assert decision.memory.task is None
+
+
 def test_the_term_goes_to_a_target_that_has_everything():
     decision = decide(down())
     (swap,) = done(decision, SwapState)
