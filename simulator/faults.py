@@ -365,6 +365,18 @@ class Faults:
             server.full_since_s = self._world.loop.time()
             self._for(fault, lambda: setattr(server, "full_since_s", None))
 
+    def _override_names(self, fault: Fault, node: str) -> None:
+        """ALTER SYSTEM SET synchronous_standby_names = '', and a reload; RESET after its time."""
+        server = self._world.servers[node]
+
+        def reload(*, overruled: bool) -> None:
+            server.overruled = overruled
+            if server.state == PRIMARY:
+                server.sessions.reload()
+
+        reload(overruled=True)
+        self._for(fault, lambda: reload(overruled=False))
+
     def _sicken(self, fault: Fault, node: str, how: str) -> None:
         server = self._world.nodes[node].server
         if server is not None:

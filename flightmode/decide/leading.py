@@ -86,7 +86,7 @@ def _by_run(view: View) -> Decision:
         return hung
     match view.server.run:
         case Run.PRIMARY:
-            return _serving(view)
+            return _overruled(view, _serving(view))
         case Run.STANDBY:
             return _taking_over(view)
         case Run.STARTING:
@@ -161,6 +161,14 @@ def _serving(view: View) -> Decision:
         prepare = Prepare(state_of(view).term, _slots(view))
         return answer(view, "leading: prepare", why, *fence, prepare)
     return answer(view, "leading: serve", _how_it_serves(view), *fence)
+
+
+def _overruled(view: View, decision: Decision) -> Decision:
+    """What only a person can take back keeps commits from waiting for a standby (I2)."""
+    if decision.problem is not None or not view.memory.overruled:
+        return decision
+    problem = "FM631: synchronous_standby_names is set by somebody else, so nobody can take over"
+    return replace(decision, problem=problem)
 
 
 def _how_it_serves(view: View) -> str:

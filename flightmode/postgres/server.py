@@ -105,6 +105,7 @@ class PostgresServer:
         return Server(Run.STOPPED, data=data, history=known, position=data.position)
 
     async def _running(self, fence: FenceView) -> Server:
+        proof = self._proof
         try:
             answer = await self._look()
         except ServerSilent:
@@ -116,6 +117,9 @@ class PostgresServer:
         self._answered = status.started(answer)
         received = await self._received(status.alone(answer))
         seen = status.server(answer, self._config, self._history, received)
+        if proof is self._proof and self._proven(seen.sync_names) is None:
+            # Once the names were others, commits went by that did not wait for these (S2).
+            self._proof = None
         return replace(
             seen,
             sync_since=self._proven(seen.sync_names),

@@ -1,0 +1,26 @@
+"""The planted bugs of what people, and their tools, do to a cluster."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from simulator.planted import Mutant
+
+PEOPLE = (
+    Mutant(
+        "names that somebody else has set are not recorded",
+        (
+            (
+                "decide/quorum.py",
+                "    if view.server.admits_clients and view.server.sync_names != (holder,):\n",
+                "    if view.now_s < 0:\n",
+            ),
+        ),
+    ),
+)
+
+BY_PEOPLE: Mapping[str, str] = MappingProxyType(
+    {
+        "names that somebody else has set are not recorded": "names-that-somebody-else-has-set",
+    }
+)
+"""The kept plan that finds it."""
