@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from flightmode.model.cluster import ClusterState, RequestKind
 from flightmode.store import codec, keys
+from flightmode.store.memory import MemoryCluster
 from flightmode.store.port import Op, Put
 from simulator.history import Awoke
 from simulator.node import CLUSTER, SimNode
@@ -231,6 +232,15 @@ class Faults:
             etcd.look()
 
         self._for(fault, back)
+
+    def _wipe_etcd(self, fault: Fault, node: str) -> None:
+        """All of etcd loses its data and is made anew; later it gets back what it had.
+
+        Agents refuse a store that has gone back, so each of them is started anew.
+        """
+        before = self._world.etcd.keys
+        self._world.begin_with(MemoryCluster())
+        self._for(fault, lambda: self._world.begin_with(before))
 
     def _store_mood(self, fault: Fault, node: str) -> None:
         """Answers get lost, and what they were about is done at once, late, or never."""

@@ -16,11 +16,24 @@ PEOPLE = (
             ),
         ),
     ),
+    Mutant(
+        "who has not said what it has is taken for empty",
+        (
+            (
+                "decide/bootstrap.py",
+                "member.run is Run.ABSENT\n",
+                "member.system_identifier is None\n",
+            ),
+        ),
+    ),
 )
 
 BY_PEOPLE: Mapping[str, str] = MappingProxyType(
     {
         "names that somebody else has set are not recorded": "names-that-somebody-else-has-set",
+        "who has not said what it has is taken for empty": (
+            "etcd-is-made-anew-and-a-holder-is-slow-to-answer"
+        ),
     }
 )
 """The kept plan that finds it."""

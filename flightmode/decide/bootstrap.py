@@ -26,9 +26,9 @@ def bootstrap(view: View) -> Decision:
     if unseen:
         why = f"before a cluster is made, every database node must be up: {', '.join(unseen)}"
         return answer(view, "bootstrap: wait", why, wake_s=0.1)
-    holders = [name for name in others if _has_data(view, name)]
+    holders = [name for name in others if not _is_empty(view, name)]
     if holders:
-        problem = f"FM611: etcd holds no cluster, but {', '.join(holders)} has data"
+        problem = f"FM611: etcd holds no cluster, but {', '.join(holders)} has data, or may have"
         why = "a store that lost its data must not lead to a new cluster; a person has to decide"
         return answer(view, "bootstrap: refuse", why, problem=problem)
     failed = recently_failed(view, JobKind.INITDB)
@@ -39,9 +39,10 @@ def bootstrap(view: View) -> Decision:
     return _create(view)
 
 
-def _has_data(view: View, name: str) -> bool:
+def _is_empty(view: View, name: str) -> bool:
+    """It has looked, and found none.  Of a Postgres that does not answer yet it knows nothing."""
     member = view.store.member(name)
-    return member is not None and member.system_identifier is not None
+    return member is not None and member.run is Run.ABSENT
 
 
 def _create(view: View) -> Decision:
