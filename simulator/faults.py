@@ -233,6 +233,11 @@ class Faults:
 
         self._for(fault, back)
 
+    def _junk(self, fault: Fault, node: str) -> None:
+        """Something that no agent of this version can read is written there, and stays."""
+        record = b'{"v":2,"name":"ber","kind":"of a newer version"}'
+        self._world.etcd.keys.commit((), (Put(f"{keys.prefix(CLUSTER)}{fault.other}", record),))
+
     def _wipe_etcd(self, fault: Fault, node: str) -> None:
         """All of etcd loses its data and is made anew; later it gets back what it had.
 

@@ -26,6 +26,16 @@ PEOPLE = (
             ),
         ),
     ),
+    Mutant(
+        "one record that cannot be read is taken for a store that does not answer",
+        (
+            (
+                "store/codec.py",
+                "    except RecordUnreadable:\n        return None\n",
+                "    except KeyError:\n        return None\n",
+            ),
+        ),
+    ),
 )
 
 BY_PEOPLE: Mapping[str, str] = MappingProxyType(
@@ -33,6 +43,9 @@ BY_PEOPLE: Mapping[str, str] = MappingProxyType(
         "names that somebody else has set are not recorded": "names-that-somebody-else-has-set",
         "who has not said what it has is taken for empty": (
             "etcd-is-made-anew-and-a-holder-is-slow-to-answer"
+        ),
+        "one record that cannot be read is taken for a store that does not answer": (
+            "what-a-newer-version-has-written"
         ),
     }
 )

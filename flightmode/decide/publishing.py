@@ -78,6 +78,7 @@ def _warnings(view: View) -> tuple[str, ...]:
         warnings.append("the fence does not answer")
     if view.probe.failing_since_s is not None:
         warnings.append(f"Postgres fails its probe: {view.probe.why}")
+    warnings += [f"etcd holds what this version cannot read: {k}" for k in view.store.unreadable]
     deaf = deaf_to(view)
     if deaf is not None:
         warnings.append(f"a lost primary is missed only after the whole ttl; {deaf}")
