@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from flightmode.model.cluster import ClusterState, RequestKind
 from flightmode.store import codec, keys
 from flightmode.store.memory import MemoryCluster
-from flightmode.store.port import Op, Put
+from flightmode.store.port import Op, Put, Snapshot
 from simulator.history import Awoke
 from simulator.node import CLUSTER, SimNode
 from simulator.postgres import PRIMARY
@@ -53,6 +53,7 @@ class Faults:
     def __init__(self, world: World) -> None:
         self._world = world
         self._undo: list[Callable[[], object]] = []
+        self._backup: Snapshot | None = None
 
     def plan(self, faults: tuple[Fault, ...]) -> None:
         loop = self._world.loop
@@ -245,6 +246,19 @@ class Faults:
         """
         before = self._world.etcd.keys
         self._world.begin_with(MemoryCluster())
+        self._for(fault, lambda: self._world.begin_with(before))
+
+    def _back_up_etcd(self, fault: Fault, node: str) -> None:
+        """What it holds now, for a restore later."""
+        self._backup = self._world.etcd.keys.snapshot("")
+
+    def _restore_etcd(self, fault: Fault, node: str) -> None:
+        """All of etcd gets back what it held at the backup; later what it held just now."""
+        assert self._backup is not None
+        before, restored = self._world.etcd.keys, MemoryCluster()
+        puts = (Put(entry.key, entry.value) for entry in self._backup.entries.values())
+        restored.commit((), tuple(puts))
+        self._world.begin_with(restored)
         self._for(fault, lambda: self._world.begin_with(before))
 
     def _store_mood(self, fault: Fault, node: str) -> None:

@@ -36,6 +36,16 @@ PEOPLE = (
             ),
         ),
     ),
+    Mutant(
+        "a leader from a backup starts beside a newer one",
+        (
+            (
+                "decide/superseded.py",
+                "        if seen.member.name == view.me.name or not _heard(view, seen):\n",
+                "        if view.now_s > 0:\n",
+            ),
+        ),
+    ),
 )
 
 BY_PEOPLE: Mapping[str, str] = MappingProxyType(
@@ -47,6 +57,7 @@ BY_PEOPLE: Mapping[str, str] = MappingProxyType(
         "one record that cannot be read is taken for a store that does not answer": (
             "what-a-newer-version-has-written"
         ),
+        "a leader from a backup starts beside a newer one": "etcd-from-a-backup",
     }
 )
 """The kept plan that finds it."""

@@ -51,7 +51,8 @@ def _create(view: View) -> Decision:
         found = "unreadable" if data is None else f"of Postgres {data.pg_major}"
         problem = f"FM607: the data directory is {found}; this cluster needs {view.policy.pg_major}"
         return answer(view, "bootstrap: unusable data", "cannot begin with this", problem=problem)
-    term = max([view.fence.term, *(seen.member.term for seen in view.store.members)]) + 1
+    known = (max(seen.member.term, seen.member.fence_term) for seen in view.store.members)
+    term = max([view.fence.term, *known]) + 1
     why = "the database is there: recording this node as the leader of the first term"
     state = ClusterState(
         data.system_identifier,

@@ -12,6 +12,7 @@ from dataclasses import replace
 from flightmode.decide.answer import SOON_S, answer
 from flightmode.decide.permission import lease_s, state_of, swap
 from flightmode.decide.requests import wanted
+from flightmode.decide.superseded import newer_elsewhere
 from flightmode.decide.suspicion import second_observer, silence_s, suspects
 from flightmode.model.action import Detach, FinishRequest, SwapState
 from flightmode.model.cluster import HistoryEntry, Mode, Request, RequestKind
@@ -25,6 +26,8 @@ def election(view: View) -> Decision | None:
     forced = _forced(view)
     reason = _reason(view) if forced is None else _forced_reason(view, forced)
     if reason is None or not _able(view):
+        return None
+    if forced is None and newer_elsewhere(view) is not None:
         return None
     if view.server.following is not None or view.server.receiver is not None:
         why = f"{reason}: first making sure that nothing more is acknowledged through this node"

@@ -20,6 +20,7 @@ from flightmode.decide.permission import (
 )
 from flightmode.decide.quorum import step, until_lost_s
 from flightmode.decide.requests import by_leader, own_task
+from flightmode.decide.superseded import newer_elsewhere, unheard
 from flightmode.model.action import (
     Admit,
     ExtendFence,
@@ -221,6 +222,9 @@ def _taking_over(view: View) -> Decision:
     since_s = view.memory.promoting_since_s
     if since_s is not None:
         return _promoting(view, since_s)
+    older = _older(view)
+    if older is not None:
+        return older
     if view.server.sync_names and solo_confirmed(view):
         why = "the new primary must not wait for the old one: clearing what commits wait for"
         return answer(view, "leading: promote", why, SetSyncNames(state.term, ()), wake_s=SOON_S)
@@ -411,6 +415,21 @@ def _promotion_ended(view: View) -> Decision:
     )
 
 
+def _older(view: View) -> Decision | None:
+    """A state from a backup names a leader that may lack what was acknowledged since (I2)."""
+    newer = newer_elsewhere(view)
+    if newer is not None:
+        term = state_of(view).term
+        problem = f"FM632: {newer}, and etcd says term {term}: it came from a backup"
+        why = f"{newer}: nothing is started here before a person has decided"
+        return answer(view, "leading: superseded", why, problem=problem, wake_s=0.1)
+    name = unheard(view)
+    if name is None:
+        return None
+    why = f"hearing {name} first: it may know that etcd came from a backup"
+    return answer(view, "leading: listen", why, wake_s=0.05)
+
+
 def _start_in_place(view: View) -> Decision:
     state, data = state_of(view), view.server.data
     wrong = wrong_data(view, data)
@@ -422,6 +441,9 @@ def _start_in_place(view: View) -> Decision:
     if failed is not None:
         why = "Postgres did not start; trying again shortly"
         return answer(view, "leading: start failed", why, problem=failed)
+    older = _older(view)
+    if older is not None:
+        return older
     role = Role.PRIMARY if data.was_primary else Role.STANDBY
     end_s = None if solo_confirmed(view) else deadline_s(view)
     lacking = not solo_confirmed(view) and (end_s is None or end_s - view.now_s < 1.0)

@@ -113,6 +113,13 @@ class NamesOverruled(NodeProblem):
     )
 
 
+class StateSuperseded(NodeProblem):
+    """etcd holds an older term than a fence has served, as from a backup: nobody goes by it."""
+
+    code = "FM632"
+    hint = 'flightmode status  # then docs/bad-days.md, "etcd comes from a backup"'
+
+
 class RuleBroken(NodeProblem):
     """A decision broke a rule of ours, so nothing is done: please report it, with the journal."""
 

@@ -67,6 +67,7 @@ def _member(view: View, problem: str | None) -> Member:
         pending_restart=server.pending_restart,
         warnings=_warnings(view),
         suspects=suspects(view),
+        fence_term=view.fence.term if view.fence.reachable else 0,
     )
 
 

@@ -55,6 +55,8 @@ class Member:
     warnings: tuple[str, ...] = ()
     suspects: int | None = None
     """The term whose leader's host this node has lost every sign of life of (S3.1)."""
+    fence_term: int = 0
+    """The highest term that its fence has served: no state of an earlier one is the newest."""
 
 
 @dataclass(frozen=True, slots=True)

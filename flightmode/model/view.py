@@ -29,6 +29,8 @@ class StoreView:
     that one: the swap may yet be carried out, so nothing may be built on its absence (S1)."""
     members: tuple[MemberSeen, ...] = ()
     requests: tuple[Request, ...] = ()
+    first_read_s: float | None = None
+    """When this agent's first answered read was sent."""
     unreadable: tuple[str, ...] = ()
     """Keys of members and requests that this version cannot read, without the cluster's prefix.
     They are passed over: a newer version wrote them, or nobody of ours."""

@@ -83,6 +83,7 @@ class Tracker:
             saw_term_begin=self._saw_begin(state),
             requests=self._requests(snapshot),
             unreadable=self._unreadable(snapshot),
+            first_read_s=sent_s if self._view.first_read_s is None else self._view.first_read_s,
         )
 
     def _saw_begin(self, state: ClusterState | None) -> bool:
@@ -143,4 +144,5 @@ def _unreachable(view: StoreView, doubt: int | None) -> StoreView:
         saw_term_begin=view.saw_term_begin,
         requests=view.requests,
         unreadable=view.unreadable,
+        first_read_s=view.first_read_s,
     )
