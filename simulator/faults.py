@@ -421,6 +421,10 @@ class Faults:
         if leader.state == PRIMARY and leader.host.up:
             world.servers[node].lose_data()
 
+    def _lose_all_data(self, fault: Fault, node: str) -> None:
+        """Whoever else has them: only a person can go on from there."""
+        self._world.servers[node].lose_data()
+
     def _lose_packets(self, fault: Fault, node: str) -> None:
         lossy = self._world.network.lossy
         lossy[node] = fault.amount

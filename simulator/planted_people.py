@@ -46,6 +46,16 @@ PEOPLE = (
             ),
         ),
     ),
+    Mutant(
+        "a leader without data renews against a person's word",
+        (
+            (
+                "decide/giving_way.py",
+                "    if view.job is not None:\n",
+                "    if view.now_s > 0:\n",
+            ),
+        ),
+    ),
 )
 
 BY_PEOPLE: Mapping[str, str] = MappingProxyType(
@@ -58,6 +68,9 @@ BY_PEOPLE: Mapping[str, str] = MappingProxyType(
             "what-a-newer-version-has-written"
         ),
         "a leader from a backup starts beside a newer one": "etcd-from-a-backup",
+        "a leader without data renews against a person's word": (
+            "a-leader-without-data-and-a-person-who-accepts-that"
+        ),
     }
 )
 """The kept plan that finds it."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from flightmode.decide import switchover
 from flightmode.decide.answer import SOON_S, answer, before, died_starting, recently_failed
+from flightmode.decide.giving_way import gives_way
 from flightmode.decide.permission import (
     confirmed,
     deadline_s,
@@ -52,6 +53,9 @@ def leading(view: View) -> Decision:
         why = "a change of the state has an unknown outcome: settling it before anything else"
         return answer(view, "leading: settle", why, renew(view), wake_s=0.1)
     urgent = by_leader(view)
+    way = gives_way(view, wrong_data(view, view.server.data))
+    if urgent is None and way is not None and _successor(view) is None:
+        return way
     decision = _by_run(view) if urgent is None else _fenced(view, urgent)
     if any(isinstance(action, SwapState) for action in decision.actions):
         return decision
