@@ -104,6 +104,9 @@ def _grow(view: View) -> Step:
             (SetSyncNames(term, (candidate,)),),
             view.memory,
         )
+    if not view.fence.reachable:
+        # Nobody becomes promotable before the fence has a deadline, and it can't be told.
+        return None
     if _proving(view) or not _holds_everything(view, candidate) or not _permission_left(view):
         return None
     passed_over = tuple(name for name in state_of(view).passed_over if name != candidate)

@@ -11,7 +11,7 @@ from flightmode.model.heartbeat import Heard, Listening
 from flightmode.model.lsn import Lsn
 from flightmode.model.member import Node, NodeKind
 from flightmode.model.memory import Memory, Watched
-from flightmode.model.server import Replica
+from flightmode.model.server import FenceView, Replica
 from flightmode.model.view import Job, JobKind, MemberSeen, Renewed, View
 from tests.unit.decide.worlds import (
     ALL_WELL,
@@ -117,6 +117,11 @@ class TestGrowing:
         behind = replace(STREAMING, flushed=Lsn(0x3FFFFFF))
         late = replace(PRIMARY, replicas=(behind,), position=Lsn(0x4000010))
         assert "add" not in verbs(decide(solo_leader(server=late)))
+
+    def test_not_while_the_fence_cannot_be_given_its_deadline(self):
+        """The leader goes on to renew and to publish all the while."""
+        moment = solo_leader(fence=FenceView(False), renewed=Renewed(3, NOW_S - 1.2, solo=True))
+        assert verbs(decide(moment)) == ["renew"]
 
     def test_not_while_the_walsender_calls_it_async(self):
         row = replace(STREAMING, sync_state="async")
