@@ -137,7 +137,11 @@ def _forced(view: View) -> Request | None:
 
 
 def _forced_reason(view: View, request: Request) -> str | None:
-    """Also a forced claim waits until the old leader's permission is certainly over."""
+    """Also a forced claim waits until what the old leader may do by its renewals is over.
+
+    One that was alone has no deadline, and one on a peer's promise a later one (S6): they may
+    acknowledge until they hear of the claim.  The person was told (docs/guarantees.md).
+    """
     if silent_for_s(view) < lease_s(view) or promised(view):
         return None
     return f"{request.asked_by} accepted a loss of data"
