@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from flightmode.model.cluster import ClusterState, RequestKind
 from flightmode.store import codec, keys
-from flightmode.store.port import Op, Put
+from flightmode.store.memory import MemoryCluster
+from flightmode.store.port import Op, Put, Snapshot
 from simulator.history import Awoke
 from simulator.node import CLUSTER, SimNode
 from simulator.postgres import PRIMARY
@@ -52,6 +53,7 @@ class Faults:
     def __init__(self, world: World) -> None:
         self._world = world
         self._undo: list[Callable[[], object]] = []
+        self._backup: Snapshot | None = None
 
     def plan(self, faults: tuple[Fault, ...]) -> None:
         loop = self._world.loop
@@ -232,6 +234,33 @@ class Faults:
 
         self._for(fault, back)
 
+    def _junk(self, fault: Fault, node: str) -> None:
+        """Something that no agent of this version can read is written there, and stays."""
+        record = b'{"v":2,"name":"ber","kind":"of a newer version"}'
+        self._world.etcd.keys.commit((), (Put(f"{keys.prefix(CLUSTER)}{fault.other}", record),))
+
+    def _wipe_etcd(self, fault: Fault, node: str) -> None:
+        """All of etcd loses its data and is made anew; later it gets back what it had.
+
+        Agents refuse a store that has gone back, so each of them is started anew.
+        """
+        before = self._world.etcd.keys
+        self._world.begin_with(MemoryCluster())
+        self._for(fault, lambda: self._world.begin_with(before))
+
+    def _back_up_etcd(self, fault: Fault, node: str) -> None:
+        """What it holds now, for a restore later."""
+        self._backup = self._world.etcd.keys.snapshot("")
+
+    def _restore_etcd(self, fault: Fault, node: str) -> None:
+        """All of etcd gets back what it held at the backup; later what it held just now."""
+        assert self._backup is not None
+        before, restored = self._world.etcd.keys, MemoryCluster()
+        puts = (Put(entry.key, entry.value) for entry in self._backup.entries.values())
+        restored.commit((), tuple(puts))
+        self._world.begin_with(restored)
+        self._for(fault, lambda: self._world.begin_with(before))
+
     def _store_mood(self, fault: Fault, node: str) -> None:
         """Answers get lost, and what they were about is done at once, late, or never."""
         etcd = self._world.etcd
@@ -384,6 +413,18 @@ class Faults:
             server.full_since_s = self._world.loop.time()
             self._for(fault, lambda: setattr(server, "full_since_s", None))
 
+    def _override_names(self, fault: Fault, node: str) -> None:
+        """ALTER SYSTEM SET synchronous_standby_names = '', and a reload; RESET after its time."""
+        server = self._world.servers[node]
+
+        def reload(*, overruled: bool) -> None:
+            server.overruled = overruled
+            if server.state == PRIMARY:
+                server.sessions.reload()
+
+        reload(overruled=True)
+        self._for(fault, lambda: reload(overruled=False))
+
     def _sicken(self, fault: Fault, node: str, how: str) -> None:
         server = self._world.nodes[node].server
         if server is not None:
@@ -398,6 +439,10 @@ class Faults:
             return
         if leader.state == PRIMARY and leader.host.up:
             world.servers[node].lose_data()
+
+    def _lose_all_data(self, fault: Fault, node: str) -> None:
+        """Whoever else has them: only a person can go on from there."""
+        self._world.servers[node].lose_data()
 
     def _lose_packets(self, fault: Fault, node: str) -> None:
         lossy = self._world.network.lossy

@@ -105,6 +105,8 @@ class SimPostgres:
             timeline = max(timeline, receiver.timeline)
         proof = self._proof
         proven = proof is not None and (proof[0], proof[2]) == (server.sync_names, server.started)
+        if not proven:
+            self._proof = None
         return Server(
             run=Run.STANDBY if standby else Run.PRIMARY,
             data=data.as_seen(),
@@ -158,6 +160,8 @@ class SimPostgres:
         if data is None:
             raise PostgresCommandFailed("there is no data directory")
         self._proof = None
+        # What others have set in postgresql.auto.conf is taken out of it.
+        self._server.overruled = False
         data.admits = admit
         data.following = following if role is Role.STANDBY else None
         if role is Role.STANDBY:

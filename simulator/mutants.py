@@ -18,6 +18,7 @@ from simulator.planted import MUTANTS, Mutant
 from simulator.planted_fast import BY_PLAN, FAST
 from simulator.planted_given import BY_PLAN as GIVEN_BY_PLAN
 from simulator.planted_given import GIVEN
+from simulator.planted_people import BY_PEOPLE, PEOPLE
 from simulator.planted_return import RETURN
 
 ROOT = Path(__file__).parents[1]
@@ -72,8 +73,11 @@ BY_KEPT: Mapping[str, str] = {
     "what is left of a longer permission is forgotten": "a-ttl-that-shrinks",
     **BY_PLAN,
     **GIVEN_BY_PLAN,
+    **BY_PEOPLE,
 }
 """The kept plan that is known to find it; the rest are found by one of the kept plans."""
+
+ALL = (*MUTANTS, *FAST, *GIVEN, *RETURN, *PEOPLE)
 
 _CHECK = ("decide/__init__.py", "    check(view, decision)\n", "")
 
@@ -83,7 +87,7 @@ def main(names: str = "", *, known: bool = False) -> int:
 
     `known`: each only on the plan that has found it before, which takes a minute.
     """
-    chosen = [mutant for mutant in (*MUTANTS, *FAST, *GIVEN, *RETURN) if names in mutant.name]
+    chosen = [mutant for mutant in ALL if names in mutant.name]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         found = list(pool.map(lambda mutant: _found(mutant, known=known), chosen))
     survivors = [mutant.name for mutant, one in zip(chosen, found, strict=True) if not one]

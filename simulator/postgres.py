@@ -68,6 +68,8 @@ class SimServer:
         self.received = NOWHERE
         self.sync_names: tuple[str, ...] = ()
         """synchronous_standby_names as a new connection sees it."""
+        self.overruled = False
+        """Somebody else has set it to nothing, in a file that is read after ours."""
         self.sessions = Sessions(self)
         self.peer: Callable[[str], SimServer]
         self.changed: Callable[[], None] = lambda: None

@@ -120,8 +120,8 @@ class Sessions:
         return self._server.dice.uniform(0.0, self._server.weather.reload_s)
 
     def _names(self) -> tuple[str, ...]:
-        data = self._server.data
-        return () if data is None else data.sync_names
+        server = self._server
+        return () if server.data is None or server.overruled else server.data.sync_names
 
     def _visible(self) -> None:
         self._server.sync_names = self._names()

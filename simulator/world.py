@@ -9,6 +9,7 @@ from flightmode.model.cluster import ClusterState, Mode, Request, RequestKind
 from flightmode.model.member import Node, NodeKind
 from flightmode.model.policy import Policy
 from flightmode.store import codec, keys
+from flightmode.store.memory import MemoryCluster
 from flightmode.store.port import Compare, Op, Put, Txn
 from simulator.clients import Client
 from simulator.fence import FenceProcess
@@ -132,6 +133,17 @@ class World:
     def start(self) -> None:
         for node in self.nodes.values():
             node.start_agent()
+
+    def begin_with(self, kept: MemoryCluster) -> None:
+        """etcd holds these keys from here on, and every agent that runs is started anew."""
+        self.etcd.keys = kept
+        entry = kept.snapshot(self._key).entries.get(self._key)
+        self.state = None if entry is None else codec.load(ClusterState, entry.value)
+        self._changed_s = self._meant_s = self.loop.time()
+        for node in self.nodes.values():
+            if node.agent is not None and node.host.up:
+                node.kill_agent()
+                node.start_agent()
 
     # ------------------------------------------------------------------ facts
 

@@ -101,9 +101,11 @@ class Executor:
             case verbs.FinishRequest():
                 await self._finish(action)
             case verbs.ExtendFence():
-                await self._fence.extend(action.term, action.deadline_s)
+                async with self._leases.telling:
+                    await self._fence.extend(action.term, action.deadline_s)
             case verbs.LiftFence():
-                await self._fence.lift(action.term)
+                async with self._leases.telling:
+                    await self._fence.lift(action.term)
             case verbs.FencePostgres():
                 _log.warning("fencing Postgres", why=action.why, term=action.term)
                 await self._fence.void()
@@ -264,6 +266,7 @@ class Executor:
         if action.role is Role.PRIMARY:
             self._leading(action.term)
             if lifted:
-                await self._fence.lift(action.term)
+                async with self._leases.telling:
+                    await self._fence.lift(action.term)
         request = StartRequest(command, action.role, action.term, action.deadline_s)
         await self._fence.start(request)

@@ -36,6 +36,8 @@ class LeaseBook:
         self._clock = clock
         self._claiming = False
         self._news = asyncio.Event()
+        self.telling = asyncio.Lock()
+        """Held while the fence is told until when: what was decided later must arrive later."""
         self.granted_until_s = LONG_AGO_S
         """Until then, by our clock, this node has promised not to claim."""
         self.leased: Leased | None = None
@@ -95,14 +97,20 @@ class LeaseBook:
         while True:
             await self._news.wait()
             self._news.clear()
-            state = self._tracker.state
-            until_s = None
-            if state is not None and state.leader == self._me and not self._alone(state.term):
-                until_s = leased_until_s(state, self.leased, self._policy)
-            if state is None or until_s is None or until_s - told_s < _WORTH_S:
-                continue
-            try:
-                await fence.extend(state.term, until_s)
-                told_s = until_s
-            except FenceError as failure:
-                _log.info("the fence does not take a peer's promise", why=str(failure))
+            async with self.telling:
+                told_s = await self._tell(fence, told_s)
+
+    async def _tell(self, fence: Fence, told_s: float) -> float:
+        """Until when the fence has been told, after it has heard of the newest promise."""
+        state = self._tracker.state
+        until_s = None
+        if state is not None and state.leader == self._me and not self._alone(state.term):
+            until_s = leased_until_s(state, self.leased, self._policy)
+        if state is None or until_s is None or until_s - told_s < _WORTH_S:
+            return told_s
+        try:
+            await fence.extend(state.term, until_s)
+        except FenceError as failure:
+            _log.info("the fence does not take a peer's promise", why=str(failure))
+            return told_s
+        return until_s

@@ -66,20 +66,24 @@ async def standing_of(store: Store, cluster: str, request_id: str) -> Standing:
     snapshot = await store.read(keys.prefix(cluster))  # of one instant: it is here or there
     for key, entry in snapshot.entries.items():
         if key.startswith(keys.events(cluster)):
-            outcome = codec.load(Outcome, entry.value)
-            if outcome.request_id == request_id:
+            outcome = codec.load_known(Outcome, entry.value)
+            if outcome is not None and outcome.request_id == request_id:
                 return Standing(request_id, False, outcome)
         if not key.startswith(keys.requests(cluster)):
             continue
-        if codec.load(Request, entry.value).id == request_id:
+        request = codec.load_known(Request, entry.value)
+        if request is not None and request.id == request_id:
             return Standing(request_id, True, None)
     raise RequestUnknown(f"no request {request_id} is open or has just ended")
 
 
 def _requests(snapshot: Snapshot) -> list[tuple[str, Request]]:
-    return [
-        (key, codec.load(Request, entry.value)) for key, entry in sorted(snapshot.entries.items())
-    ]
+    """Those that this version can read."""
+    found = (
+        (key, codec.load_known(Request, entry.value))
+        for key, entry in sorted(snapshot.entries.items())
+    )
+    return [(key, request) for key, request in found if request is not None]
 
 
 async def histories(store: Store, cluster: str, count: int) -> tuple[HistoryEntry, ...]:

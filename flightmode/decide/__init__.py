@@ -19,6 +19,7 @@ from flightmode.decide.leading import leading
 from flightmode.decide.publishing import publish
 from flightmode.decide.remember import refresh
 from flightmode.decide.situation import Situation, situation
+from flightmode.decide.superseded import stand_still
 from flightmode.decide.witness import observing
 from flightmode.model.decision import Decision
 from flightmode.model.view import View
@@ -34,6 +35,8 @@ def decide(view: View) -> Decision:
             decision = observing(view)
         case Situation.BOOTSTRAP:
             decision = bootstrap(view)
+        case Situation.SUPERSEDED:
+            decision = stand_still(view)
         case Situation.LEADING:
             decision = leading(view)
         case Situation.FOLLOWING:

@@ -26,9 +26,9 @@ def bootstrap(view: View) -> Decision:
     if unseen:
         why = f"before a cluster is made, every database node must be up: {', '.join(unseen)}"
         return answer(view, "bootstrap: wait", why, wake_s=0.1)
-    holders = [name for name in others if _has_data(view, name)]
+    holders = [name for name in others if not _is_empty(view, name)]
     if holders:
-        problem = f"FM611: etcd holds no cluster, but {', '.join(holders)} has data"
+        problem = f"FM611: etcd holds no cluster, but {', '.join(holders)} has data, or may have"
         why = "a store that lost its data must not lead to a new cluster; a person has to decide"
         return answer(view, "bootstrap: refuse", why, problem=problem)
     failed = recently_failed(view, JobKind.INITDB)
@@ -39,9 +39,10 @@ def bootstrap(view: View) -> Decision:
     return _create(view)
 
 
-def _has_data(view: View, name: str) -> bool:
+def _is_empty(view: View, name: str) -> bool:
+    """It has looked, and found none.  Of a Postgres that does not answer yet it knows nothing."""
     member = view.store.member(name)
-    return member is not None and member.system_identifier is not None
+    return member is not None and member.run is Run.ABSENT
 
 
 def _create(view: View) -> Decision:
@@ -50,7 +51,8 @@ def _create(view: View) -> Decision:
         found = "unreadable" if data is None else f"of Postgres {data.pg_major}"
         problem = f"FM607: the data directory is {found}; this cluster needs {view.policy.pg_major}"
         return answer(view, "bootstrap: unusable data", "cannot begin with this", problem=problem)
-    term = max([view.fence.term, *(seen.member.term for seen in view.store.members)]) + 1
+    known = (max(seen.member.term, seen.member.fence_term) for seen in view.store.members)
+    term = max([view.fence.term, *known]) + 1
     why = "the database is there: recording this node as the leader of the first term"
     state = ClusterState(
         data.system_identifier,

@@ -12,6 +12,7 @@ from dataclasses import replace
 from flightmode.decide.answer import SOON_S, answer
 from flightmode.decide.permission import lease_s, silent_for_s, state_of, swap
 from flightmode.decide.requests import wanted
+from flightmode.decide.superseded import newer_elsewhere
 from flightmode.decide.suspicion import second_observer, silence_s, suspects
 from flightmode.model.action import Detach, FinishRequest, SwapState
 from flightmode.model.cluster import HistoryEntry, Mode, Request, RequestKind
@@ -25,6 +26,8 @@ def election(view: View) -> Decision | None:
     forced = _forced(view)
     reason = _reason(view) if forced is None else _forced_reason(view, forced)
     if reason is None or not _able(view):
+        return None
+    if forced is None and newer_elsewhere(view) is not None:
         return None
     if view.server.following is not None or view.server.receiver is not None:
         why = f"{reason}: first making sure that nothing more is acknowledged through this node"
@@ -132,7 +135,11 @@ def _forced(view: View) -> Request | None:
 
 
 def _forced_reason(view: View, request: Request) -> str | None:
-    """Also a forced claim waits until the old leader's permission is certainly over."""
+    """Also a forced claim waits until what the old leader may do by its renewals is over.
+
+    One that was alone has no deadline, and one on a peer's promise a later one (S6): they may
+    acknowledge until they hear of the claim.  The person was told (docs/guarantees.md).
+    """
     if silent_for_s(view) < lease_s(view) or promised(view):
         return None
     return f"{request.asked_by} accepted a loss of data"

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from flightmode.decide import switchover
 from flightmode.decide.answer import SOON_S, answer, before, died_starting, recently_failed
+from flightmode.decide.giving_way import gives_way
 from flightmode.decide.permission import (
     confirmed,
     deadline_s,
@@ -20,6 +21,7 @@ from flightmode.decide.permission import (
 )
 from flightmode.decide.quorum import step, until_lost_s
 from flightmode.decide.requests import by_leader, own_task
+from flightmode.decide.superseded import newer_elsewhere, unheard
 from flightmode.model.action import (
     Admit,
     ExtendFence,
@@ -52,6 +54,9 @@ def leading(view: View) -> Decision:
         why = "a change of the state has an unknown outcome: settling it before anything else"
         return answer(view, "leading: settle", why, renew(view), wake_s=0.1)
     urgent = by_leader(view)
+    way = gives_way(view, wrong_data(view, view.server.data))
+    if urgent is None and way is not None and _successor(view) is None:
+        return way
     decision = _by_run(view) if urgent is None else _fenced(view, urgent)
     if any(isinstance(action, SwapState) for action in decision.actions):
         return decision
@@ -90,7 +95,7 @@ def _by_run(view: View) -> Decision:
         return hung
     match view.server.run:
         case Run.PRIMARY:
-            return _serving(view)
+            return _overruled(view, _serving(view))
         case Run.STANDBY:
             return _taking_over(view)
         case Run.STARTING:
@@ -186,6 +191,14 @@ def _serving(view: View) -> Decision:
     return answer(view, "leading: serve", _how_it_serves(view), *fence)
 
 
+def _overruled(view: View, decision: Decision) -> Decision:
+    """What only a person can take back keeps commits from waiting for a standby (I2)."""
+    if decision.problem is not None or not view.memory.overruled:
+        return decision
+    problem = "FM631: synchronous_standby_names is set by somebody else, so nobody can take over"
+    return replace(decision, problem=problem)
+
+
 def _how_it_serves(view: View) -> str:
     state = state_of(view)
     if state.mode is Mode.SYNC:
@@ -238,6 +251,9 @@ def _taking_over(view: View) -> Decision:
     since_s = view.memory.promoting_since_s
     if since_s is not None:
         return _promoting(view, since_s)
+    older = _older(view)
+    if older is not None:
+        return older
     if view.server.sync_names and solo_confirmed(view):
         why = "the new primary must not wait for the old one: clearing what commits wait for"
         return answer(view, "leading: promote", why, SetSyncNames(state.term, ()), wake_s=SOON_S)
@@ -471,6 +487,21 @@ def _hand_back(view: View, previous: str, why: str, memory: Memory) -> Decision:
     return answer(view, "leading: hand back", why, swap(view, "hand back", state), memory=memory)
 
 
+def _older(view: View) -> Decision | None:
+    """A state from a backup names a leader that may lack what was acknowledged since (I2)."""
+    newer = newer_elsewhere(view)
+    if newer is not None:
+        term = state_of(view).term
+        problem = f"FM632: {newer}, and etcd says term {term}: it came from a backup"
+        why = f"{newer}: nothing is started here before a person has decided"
+        return answer(view, "leading: superseded", why, problem=problem, wake_s=0.1)
+    name = unheard(view)
+    if name is None:
+        return None
+    why = f"hearing {name} first: it may know that etcd came from a backup"
+    return answer(view, "leading: listen", why, wake_s=0.05)
+
+
 def _start_in_place(view: View) -> Decision:
     state, data = state_of(view), view.server.data
     wrong = wrong_data(view, data)
@@ -482,6 +513,9 @@ def _start_in_place(view: View) -> Decision:
     if failed is not None:
         why = "Postgres did not start; trying again shortly"
         return answer(view, "leading: start failed", why, problem=failed)
+    older = _older(view)
+    if older is not None:
+        return older
     role = Role.PRIMARY if data.was_primary else Role.STANDBY
     end_s = None if solo_confirmed(view) else deadline_s(view)
     lacking = not solo_confirmed(view) and (end_s is None or end_s - view.now_s < 1.0)

@@ -103,6 +103,23 @@ class LedByAStranger(NodeProblem):
     hint = "flightmode provision"
 
 
+class NamesOverruled(NodeProblem):
+    """Another setting of synchronous_standby_names overrules ours, so nobody can take over."""
+
+    code = "FM631"
+    hint = (
+        "sudo -u postgres psql -c 'ALTER SYSTEM RESET synchronous_standby_names' "
+        "-c 'SELECT pg_reload_conf()'"
+    )
+
+
+class StateSuperseded(NodeProblem):
+    """etcd holds an older term than a fence has served, as from a backup: nobody goes by it."""
+
+    code = "FM632"
+    hint = 'flightmode status  # then docs/bad-days.md, "etcd comes from a backup"'
+
+
 class RuleBroken(NodeProblem):
     """A decision broke a rule of ours, so nothing is done: please report it, with the journal."""
 

@@ -68,6 +68,7 @@ def _member(view: View, problem: str | None) -> Member:
         warnings=_warnings(view),
         suspects=suspects(view),
         takes_up=True,
+        fence_term=view.fence.term if view.fence.reachable else 0,
     )
 
 
@@ -80,6 +81,7 @@ def _warnings(view: View) -> tuple[str, ...]:
         warnings.append("the fence does not answer")
     if view.probe.failing_since_s is not None:
         warnings.append(f"Postgres fails its probe: {view.probe.why}")
+    warnings += [f"etcd holds what this version cannot read: {k}" for k in view.store.unreadable]
     deaf = deaf_to(view)
     if deaf is not None:
         warnings.append(f"a lost primary is missed only after the whole ttl; {deaf}")

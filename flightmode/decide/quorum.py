@@ -22,7 +22,7 @@ from flightmode.decide.suspicion import host_silence_s
 from flightmode.model.action import Action, LiftFence, SetSyncNames
 from flightmode.model.cluster import Mode
 from flightmode.model.memory import Memory, Watched
-from flightmode.model.server import Run
+from flightmode.model.server import NOT_OURS, Run
 from flightmode.model.view import JobKind, View
 
 # A standby further behind than this is not asked to be waited for: commits would stall on it.
@@ -45,6 +45,8 @@ def step(view: View) -> Step:
 
 def _keep(view: View) -> Step:
     (holder, *_) = state_of(view).sync
+    if view.server.admits_clients and view.server.sync_names != (holder,):
+        return _overruled(view, holder)
     relieved = _relieved(view, holder)
     if relieved or (not alive(view, holder) and not _just_started(view)):
         removed = tuple(pair for pair in view.memory.removed if pair[0] != holder)
@@ -61,6 +63,18 @@ def _keep(view: View) -> Step:
         why = f"commits must wait for {holder}, and Postgres does not say so: setting it again"
         return why, (SetSyncNames(state_of(view).term, (holder,)),), view.memory
     return None
+
+
+def _overruled(view: View, holder: str) -> Step:
+    """Somebody else has set the names, and commits are acknowledged that the holder lacks (I2).
+
+    What Postgres waits for is not ours to clear here: that would have to outdo whoever set it.
+    """
+    removed = tuple(pair for pair in view.memory.removed if pair[0] != holder)
+    memory = replace(view.memory, removed=(*removed, (holder, view.now_s)))
+    solo = replace(state_of(view), mode=Mode.SOLO, sync=())
+    why = f"Postgres does not wait for {holder} any more: recording that {view.me.name} is alone"
+    return why, (swap(view, "degrade", solo), LiftFence(state_of(view).term)), memory
 
 
 def _relieved(view: View, holder: str) -> bool:
@@ -90,6 +104,9 @@ def _grow(view: View) -> Step:
             (SetSyncNames(term, (candidate,)),),
             view.memory,
         )
+    if not view.fence.reachable:
+        # Nobody becomes promotable before the fence has a deadline, and it can't be told.
+        return None
     if _proving(view) or not _holds_everything(view, candidate) or not _permission_left(view):
         return None
     passed_over = tuple(name for name in state_of(view).passed_over if name != candidate)
@@ -104,6 +121,8 @@ def _grow(view: View) -> Step:
 def _wait_for_nobody(view: View) -> Step:
     busy = view.job is not None and not _proving(view)
     if not view.server.sync_names or busy or not solo_confirmed(view):
+        return None
+    if view.memory.overruled and view.server.sync_names == NOT_OURS:
         return None
     why = "nobody else holds every commit, and that is recorded: commits need not wait"
     return why, (SetSyncNames(state_of(view).term, ()),), view.memory
@@ -153,9 +172,11 @@ def _fit(view: View, name: str) -> bool:
     if watched is None or row is None or not alive(view, name):
         return False
     removed_s = dict(view.memory.removed).get(name)
-    flapped = removed_s is not None and view.now_s - removed_s < view.policy.flap_window_s
-    stable_s = view.policy.stable_after_flap_s if flapped else view.policy.stable_for_s
-    if view.now_s - watched.since_s < stable_s:
+    since_s, stable_s = watched.since_s, view.policy.stable_for_s
+    if removed_s is not None and view.now_s - removed_s < view.policy.flap_window_s:
+        # It may have streamed all the while: what ended was that commits waited for it.
+        since_s, stable_s = max(since_s, removed_s), view.policy.stable_after_flap_s
+    if view.now_s - since_s < stable_s:
         return False
     member = view.store.member(name)
     sound = member is not None and member.run is Run.STANDBY and member.problem is None

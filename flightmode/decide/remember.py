@@ -5,6 +5,8 @@ A new term clears everything but what is measured on standbys that stream now.
 
 from dataclasses import replace
 
+from flightmode.errors import SyncNamesUnproven
+from flightmode.model.cluster import Mode
 from flightmode.model.memory import Memory, Watched
 from flightmode.model.server import Replica, Run
 from flightmode.model.view import JobKind, View
@@ -56,6 +58,7 @@ def _as_leader(view: View, memory: Memory) -> Memory:
             dying_since_s=None,
             unguarded_since_s=None,
             admit_from=memory.admit_from or view.server.position,
+            overruled=_overruled(view, memory),
         )
     dying_since_s = memory.dying_since_s if view.server.run is Run.DYING else None
     if view.server.run is Run.DYING and dying_since_s is None:
@@ -85,6 +88,20 @@ def _unguarded_since_s(view: View, memory: Memory) -> float | None:
     if view.fence.reachable or view.server.run is not Run.STANDBY:
         return None
     return view.now_s if memory.unguarded_since_s is None else memory.unguarded_since_s
+
+
+def _overruled(view: View, memory: Memory) -> bool:
+    """Whether the names are somebody else's: seen in mode sync, or because ours took no effect."""
+    server, state, since_s = view.server, view.store.state, memory.primary_since_s
+    assert state is not None
+    if state.mode is Mode.SYNC:
+        return server.admits_clients and server.sync_names != state.sync
+    if since_s is None or server.sync_since is not None:
+        return False
+    result = view.result(JobKind.SYNC_NAMES)
+    if result is not None and result.ended_s > since_s and result.error is not None:
+        return memory.overruled or result.error.startswith(SyncNamesUnproven.code)
+    return memory.overruled
 
 
 def _watched(view: View, memory: Memory) -> tuple[Watched, ...]:

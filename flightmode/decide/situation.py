@@ -2,6 +2,7 @@
 
 from enum import Enum, auto
 
+from flightmode.decide.superseded import superseded
 from flightmode.model.member import NodeKind
 from flightmode.model.view import View
 
@@ -12,6 +13,7 @@ class Situation(Enum):
     ISOLATION = auto()
     OBSERVING = auto()
     BOOTSTRAP = auto()
+    SUPERSEDED = auto()
     LEADING = auto()
     FOLLOWING = auto()
 
@@ -24,6 +26,8 @@ def situation(view: View) -> Situation:
         return Situation.OBSERVING
     if view.store.state is None:
         return Situation.BOOTSTRAP
+    if superseded(view):
+        return Situation.SUPERSEDED
     if view.store.state.leader == view.me.name:
         return Situation.LEADING
     return Situation.FOLLOWING

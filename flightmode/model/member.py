@@ -65,6 +65,8 @@ class Member:
     takes_up: bool = False
     """It takes up a term that it was given by a swap, before it promotes (`ClusterState.given`);
     False: it is of a version that promotes at once, so nobody could safely take the term back."""
+    fence_term: int = 0
+    """The highest term that its fence has served: no state of an earlier one is the newest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,8 @@ class Memory:
     watched: tuple[Watched, ...] = ()
     removed: tuple[tuple[str, float], ...] = ()
     """Standbys that were taken out of the sync set, and when: a flap has to wait (S2)."""
+    overruled: bool = False
+    """Somebody else's synchronous_standby_names holds, and not ours."""
     admit_from: Lsn | None = None
     """A primary started closed: clients come in once a holder has flushed this position (S8)."""
     task: str | None = None

@@ -102,6 +102,10 @@ class Slot:
     """reserved | extended | unreserved | lost"""
 
 
+NOT_OURS = ("?",)
+"""Of `Server.sync_names`: a text that we never write."""
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """The local Postgres."""

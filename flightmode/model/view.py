@@ -29,6 +29,11 @@ class StoreView:
     that one: the swap may yet be carried out, so nothing may be built on its absence (S1)."""
     members: tuple[MemberSeen, ...] = ()
     requests: tuple[Request, ...] = ()
+    first_read_s: float | None = None
+    """When this agent's first answered read was sent."""
+    unreadable: tuple[str, ...] = ()
+    """Keys of members and requests that this version cannot read, without the cluster's prefix.
+    They are passed over: a newer version wrote them, or nobody of ours."""
     saw_change: bool = False
     """The state has changed since this agent's first look: what an earlier life of it swapped
     can no longer be carried out."""

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import LiteralString
@@ -67,6 +68,8 @@ class PostgresServer:
         self._admitted = True
         """What pg_hba.conf was last made to say: goes for what it says while its disk hangs."""
         self._looking: Connection | None = None
+        self._writing = asyncio.Lock()
+        """Of flightmode.conf: a reload that was asked for goes beside a job that sets the names."""
         self._answered = ""
         """The start time of the postmaster that last answered."""
         self._proof: _Proof | None = None
@@ -114,6 +117,7 @@ class PostgresServer:
         return Server(Run.STOPPED, data=data, history=known, position=data.position)
 
     async def _running(self, fence: FenceView) -> Server:
+        proof = self._proof
         try:
             answer = await self._look()
         except ServerSilent:
@@ -126,6 +130,9 @@ class PostgresServer:
         await self._look_at_settings()
         received = await self._received(status.alone(answer))
         seen = status.server(answer, self._config, self._history, received)
+        if proof is self._proof and self._proven(seen.sync_names) is None:
+            # Once the names were others, commits went by that did not wait for these (S2).
+            self._proof = None
         return replace(
             seen,
             sync_since=self._proven(seen.sync_names),
@@ -296,8 +303,14 @@ class PostgresServer:
 
     async def _change(self, changing: Changing) -> None:
         """Write and reload.  Raises PostgresError."""
-        await asyncio.to_thread(self._write_conf, changing)
+        await self._rewrite(lambda _: changing)
         await self._reload()
+
+    async def _rewrite(self, change: Callable[[Changing], Changing]) -> None:
+        """Read what flightmode.conf says, and write it anew: nobody else does in between."""
+        async with self._writing:
+            before = await asyncio.to_thread(self._changing)
+            await asyncio.to_thread(self._write_conf, change(before))
 
     async def _reload(self) -> None:
         await self._at_once(queries.RELOAD)
@@ -327,7 +340,8 @@ class PostgresServer:
 
     async def apply_settings(self) -> None:
         await asyncio.to_thread(self._write_hba_again)
-        await self._change(await asyncio.to_thread(self._changing))
+        await self._rewrite(lambda as_before: as_before)
+        await self._reload()
 
     async def admit(self) -> None:
         text = settings.hba(self._config, admit=True)
@@ -339,10 +353,7 @@ class PostgresServer:
     async def set_sync_names(self, names: tuple[str, ...]) -> Lsn:
         # What was proven before says nothing of the commits in between (S2).
         self._proof = None
-        changing = await asyncio.to_thread(self._changing)
-        await asyncio.to_thread(
-            self._write_conf, replace(changing, sync_names=tuple(sorted(names)))
-        )
+        await self._rewrite(lambda before: replace(before, sync_names=tuple(sorted(names))))
         async with local(self._config) as connection:
             await fetch(connection, queries.RELOAD, within_s=_ACT_S)
         await self._until_effective(

@@ -15,6 +15,7 @@ from typing import Final
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from flightmode.config.check import RESERVED_PARAMETERS
+from flightmode.model.server import NOT_OURS
 
 CONF: Final = "flightmode.conf"
 HBA: Final = "flightmode_hba.conf"
@@ -205,13 +206,13 @@ def sync_names_text(names: tuple[str, ...]) -> str:
 
 
 def parse_sync_names(text: str) -> tuple[str, ...]:
-    """The members in a synchronous_standby_names that we wrote; `?` for any other text."""
+    """The members in a synchronous_standby_names that we wrote; NOT_OURS for any other text."""
     if not text.strip():
         return ()
     names = tuple(
         part.strip().strip('"') for part in text.partition("(")[2].rstrip(") ").split(",")
     )
-    return tuple(sorted(names)) if sync_names_text(names) == text else ("?",)
+    return tuple(sorted(names)) if sync_names_text(names) == text else NOT_OURS
 
 
 def changing_of(conf_text: str, config: PostgresConfig) -> Changing:

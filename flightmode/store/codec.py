@@ -44,6 +44,17 @@ def load(kind: type[T], record: bytes | str) -> T:
     return from_data(kind, data)
 
 
+def load_known(kind: type[T], record: bytes | str) -> T | None:
+    """The record as a `kind`; None, when this version cannot read it: others are newer.
+
+    For what a node can do without.  Who leads is not of that kind.
+    """
+    try:
+        return load(kind, record)
+    except RecordUnreadable:
+        return None
+
+
 def to_data(value: object) -> dict[str, Any]:
     """A dataclass as plain JSON values (dicts, lists, strings, numbers, None)."""
     data: dict[str, Any] = _CONVERTER.unstructure(value)

@@ -2,6 +2,8 @@
 
 Every decision rests on one linearizable read (S1); what a read does not tell is kept
 here: when a revision was first seen, and which swap of ours has an unknown outcome.
+Of a state that can't be read nothing is known, as of a store that does not answer; a member or
+a request that can't be read is passed over.
 """
 
 from collections.abc import Callable
@@ -80,6 +82,8 @@ class Tracker:
             saw_change=self._view.saw_change or (self._view.read_s >= 0 and not unchanged),
             saw_term_begin=self._saw_begin(state),
             requests=self._requests(snapshot),
+            unreadable=self._unreadable(snapshot),
+            first_read_s=sent_s if self._view.first_read_s is None else self._view.first_read_s,
         )
 
     def _saw_begin(self, state: ClusterState | None) -> bool:
@@ -97,7 +101,9 @@ class Tracker:
             if before is not None and before.revision == entry.mod_revision:
                 seen[key] = before
                 continue
-            member = codec.load(Member, entry.value)
+            member = codec.load_known(Member, entry.value)
+            if member is None:
+                continue
             # What was there before this agent's first look says nothing of the present.
             changed_s = now_s if before is not None or self._view.read_s >= 0 else -1e9
             seen[key] = MemberSeen(member, entry.mod_revision, changed_s)
@@ -105,10 +111,23 @@ class Tracker:
         return tuple(seen[key] for key in sorted(seen))
 
     def _requests(self, snapshot: Snapshot) -> tuple[Request, ...]:
-        return tuple(
-            codec.load(Request, entry.value)
+        found = (
+            codec.load_known(Request, entry.value)
             for key, entry in sorted(snapshot.entries.items())
             if key.startswith(self._requests_prefix)
+        )
+        return tuple(request for request in found if request is not None)
+
+    def _unreadable(self, snapshot: Snapshot) -> tuple[str, ...]:
+        """One record that nobody here can read must not cost all the others (I9)."""
+        return tuple(
+            key.removeprefix(self._prefix)
+            for key, entry in sorted(snapshot.entries.items())
+            if (key.startswith(self._members_prefix) and key not in self._seen)
+            or (
+                key.startswith(self._requests_prefix)
+                and codec.load_known(Request, entry.value) is None
+            )
         )
 
 
@@ -124,4 +143,6 @@ def _unreachable(view: StoreView, doubt: int | None) -> StoreView:
         saw_change=view.saw_change,
         saw_term_begin=view.saw_term_begin,
         requests=view.requests,
+        unreadable=view.unreadable,
+        first_read_s=view.first_read_s,
     )

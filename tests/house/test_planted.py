@@ -2,13 +2,11 @@
 
 import pytest
 
-from simulator.mutants import edited
-from simulator.planted import MUTANTS, Mutant
-from simulator.planted_fast import FAST
-from simulator.planted_return import RETURN
+from simulator.mutants import ALL, edited
+from simulator.planted import Mutant
 
 
-@pytest.mark.parametrize("mutant", [*MUTANTS, *FAST, *RETURN], ids=lambda mutant: mutant.name)
+@pytest.mark.parametrize("mutant", ALL, ids=lambda mutant: mutant.name)
 def test_a_planted_bug_fits_the_code(mutant: Mutant) -> None:
     for name, text in edited(mutant).items():
         compile(text, name, "exec")

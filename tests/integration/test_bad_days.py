@@ -411,7 +411,42 @@ async def test_a_primary_that_dies_again_and_again_is_restarted_in_place(here: L
     assert "starting Postgres" in told
 
 
+# ------------------------------------------------------------------ somebody else's settings
+
+
+async def test_names_that_somebody_else_sets_are_a_degrade_and_are_told(here: Live) -> None:
+    async with here.clients():
+        before = await here.whole()
+        leader = before.state.leader
+        await as_superuser(here, leader, "ALTER SYSTEM SET synchronous_standby_names = ''")
+        try:
+            await here.cluster.until(lambda p: p.state.mode is Mode.SOLO, "mode solo")
+            await here.cluster.until(
+                lambda p: (p.members[leader].problem or "").startswith("FM631"), "FM631"
+            )
+            shown = " ".join((await here.done("status")).out.split())
+            assert "FM631" in shown
+            assert "ALTER SYSTEM RESET synchronous_standby_names" in shown
+        finally:
+            await as_superuser(here, leader, "ALTER SYSTEM RESET synchronous_standby_names")
+        after = await here.whole()
+        assert (after.state.term, after.state.leader) == (before.state.term, leader)
+    assert "FM631" not in (await here.done("status")).out
+
+
 # ------------------------------------------------------------------ what the tests do
+
+
+async def as_superuser(here: Live, node: str, query: str) -> None:
+    """As a person does on the node itself; and a reload."""
+    port = here.cluster.config.nodes[node].postgres_port
+    where = locations_of(here.cluster.config, node).socket_dir
+    psql = [str(BIN / "psql"), f"--host={where}", f"--port={port}", "--no-psqlrc"]
+    who = ["--username=postgres", "--dbname=postgres"]
+    what = [f"--command={query}", "--command=SELECT pg_reload_conf()"]
+    ran = await asyncio.create_subprocess_exec(*psql, *who, *what, stdout=-1, user=owner())
+    await ran.communicate()
+    assert ran.returncode == 0
 
 
 async def end(process: asyncio.subprocess.Process) -> None:

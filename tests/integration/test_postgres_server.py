@@ -441,3 +441,12 @@ async def test_a_function_of_a_user_is_never_called_by_our_queries(machine: Mach
     await ams.sql("ALTER ROLE postgres SET search_path = public, pg_catalog")
     await ams.server.close()
     assert (await ams.observe()).run is Run.PRIMARY
+
+
+async def test_a_reload_beside_the_setting_of_names_undoes_nothing(machine: Machine) -> None:
+    """Both read flightmode.conf and write it anew; one is a job, the other is not."""
+    ams = await machine.primary()
+    for names in (("fra",), (), ("lhr",), (), ("fra", "lhr"), ()) * 3:
+        reloads = (ams.server.apply_settings() for _ in range(4))
+        await asyncio.gather(ams.server.set_sync_names(names), *reloads)
+        assert (await ams.observe()).sync_names == names

@@ -12,7 +12,7 @@ from flightmode.agent.job import JobRunner
 from flightmode.agent.lease import LeaseBook
 from flightmode.decide.answer import answer
 from flightmode.errors import StoreUnknown
-from flightmode.model.action import SwapState
+from flightmode.model.action import LiftFence, SwapState
 from flightmode.model.cluster import ClusterState, Handover, Mode
 from flightmode.model.lease import Leased
 from flightmode.model.view import Renewed
@@ -195,3 +195,41 @@ async def test_a_promise_gives_no_deadline_to_who_is_alone() -> None:
     node = Node()
     node.tracker.renewed = Renewed(3, 99.9, solo=True)
     assert await extended(node, (Leased("ams", 3, 99.0, 5.0),)) == []
+
+
+class SlowFence:
+    """Carries out what it is asked for a while after it was asked, each in its own time."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.asked = asyncio.Event()
+        self.extends = asyncio.Event()
+
+    async def extend(self, term: int, deadline_s: float) -> None:
+        self.asked.set()
+        await self.extends.wait()
+        self.told.append("extend")
+
+    async def lift(self, term: int) -> None:
+        self.told.append("lift")
+
+
+async def test_a_promise_on_its_way_to_the_fence_does_not_overtake_the_lift() -> None:
+    """Else a leader that is alone has a deadline again, and etcd may fall silent next (I6)."""
+    node, fence = Node(), SlowFence()
+    node.agreed(replace(SYNC, leader="fra", sync=("ams",)))
+    await node.tracker.read()
+    hands = Hands(node.clock, node.store, CLUSTER, None, fence)  # type: ignore[arg-type]
+    executor = Executor("fra", hands, node.tracker, JobRunner(node.clock, Bell()), node.book)
+    extending = asyncio.create_task(node.book.extend(fence))  # type: ignore[arg-type]
+    node.book.granted(Leased("ams", 3, 99.0, 5.0))
+    await fence.asked.wait()
+    node.tracker.renewed = Renewed(3, 99.9, solo=True)
+    lifting = asyncio.create_task(executor.act(answer(follower(), "x", "y", LiftFence(3))))
+    await asyncio.sleep(0)
+    fence.extends.set()
+    (done,) = await lifting
+    extending.cancel()
+    await asyncio.gather(extending, return_exceptions=True)
+    assert done.error is None
+    assert fence.told == ["extend", "lift"]

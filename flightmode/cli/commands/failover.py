@@ -41,6 +41,8 @@ def failover(
     The machine promotes by itself whenever nothing can be lost. When it does not, the primary is
     gone and was alone: try to bring its machine back first. Only if it will never come back, or
     being down costs more than the last commits, use this. Refused while the primary is alive.
+    Make sure that its machine is off: a primary that was alone and is only cut off from etcd goes
+    on to acknowledge to whoever reaches it, and all of that is lost to the cluster.
     """
     here = place(config)
     if not accept_data_loss:
@@ -114,7 +116,8 @@ def explained(status: dict[str, Any], target: str) -> Table:
         f"{state['mode']}. Whatever it acknowledged after the position of {target} is lost to "
         f"the cluster. Its data directory is kept: when it comes back it will not be overwritten "
         f"without a copy beside it. {target} takes over once {state['leader']} has been silent "
-        f"for its whole ttl."
+        f"for its whole ttl. That does not stop it: if it is only cut off, it may acknowledge "
+        f"commits until it hears of this. Turn its machine off first."
     )
     return table
 

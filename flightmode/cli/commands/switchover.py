@@ -29,10 +29,12 @@ def switchover(
     wait: Wait = 60,
     json: AsJson = False,
 ) -> None:
-    """Let another node lead. Nothing is lost; writes pause for less than a second.
+    """Let another node lead. It has every commit; writes pause for less than a second.
 
     Use it before you work on the primary's machine. If a step fails, everything goes back to
-    where it was, and you are told which step.
+    where it was, and you are told which step. Until the old primary follows the new one, some
+    seconds, that acknowledges alone (mode solo): what it then acknowledges is on one disk only.
+    Wait for mode sync in `flightmode status` before you take anything away.
     """
     here = place(config)
     target = None if to is None else here.known(to)

@@ -15,6 +15,7 @@ from flightmode.model.action import (
 )
 from flightmode.model.cluster import Mode, Pause, RequestKind
 from flightmode.model.decision import Decision
+from flightmode.model.server import Run, Server
 from tests.unit.decide.worlds import (
     ABSENT,
     ALL_WELL,
@@ -83,6 +84,14 @@ class TestBootstrap:
         assert verbs(decision) == []
         assert decision.problem is not None
         assert decision.problem.startswith("FM611")
+
+    @pytest.mark.parametrize("run", [Run.STARTING, Run.SILENT, Run.DYING, Run.STOPPED])
+    def test_who_does_not_know_yet_what_it_has_is_not_taken_for_empty(self, run):
+        """Its first look at Postgres takes a while, or its control file can't be read."""
+        slow = store(None, members=(seen(member(FRA, Server(run))), EMPTY_WIT))
+        decision = decide(view(server=STOPPED, store=slow, **NEW))
+        assert verbs(decision) == []
+        assert str(decision.problem).startswith("FM611")
 
     def test_data_of_another_major_are_refused(self):
         assert STOPPED.data is not None

@@ -11,7 +11,7 @@ from flightmode.model.heartbeat import Heard, Listening
 from flightmode.model.lsn import Lsn
 from flightmode.model.member import Node, NodeKind
 from flightmode.model.memory import Memory, Watched
-from flightmode.model.server import Replica
+from flightmode.model.server import FenceView, Replica
 from flightmode.model.view import Job, JobKind, MemberSeen, Renewed, View
 from tests.unit.decide.worlds import (
     ALL_WELL,
@@ -46,6 +46,56 @@ def test_all_well_means_nothing_to_do():
     assert verbs(decide(leader())) in ([], ["ExtendFence"])
 
 
+class TestSomebodyElsesNames:
+    """ALTER SYSTEM SET synchronous_standby_names = '…': it is read after our own file (I2)."""
+
+    OVERRULED = replace(PRIMARY, sync_names=(), sync_since=None)
+
+    @pytest.mark.parametrize("names", [(), ("?",), ("ber",)], ids=["nobody", "another text", "ber"])
+    def test_that_it_does_not_wait_any_more_is_recorded_before_anything_else(self, names):
+        server = replace(PRIMARY, sync_names=names, sync_since=None)
+        decision = decide(leader(server=server))
+        assert verbs(decision)[-2:] == ["degrade", "LiftFence"]
+        assert "SetSyncNames" not in verbs(decision)
+        assert decision.problem.startswith("FM631: ")
+        assert dict(decision.memory.removed) == {"fra": NOW_S}
+
+    def test_while_a_job_runs_too(self):
+        job = Job(JobKind.PREPARE, 3, NOW_S - 1)
+        assert "degrade" in verbs(decide(leader(server=self.OVERRULED, job=job)))
+
+    def test_before_clients_come_in_it_is_only_set_again(self):
+        closed = replace(self.OVERRULED, admits_clients=False)
+        decision = decide(leader(server=closed))
+        assert verbs(decision)[-1] == "SetSyncNames"
+        assert decision.problem is None
+
+    def test_it_is_told_until_it_is_over(self):
+        told = memory(primary_since_s=NOW_S - 60, admit_from=Lsn(1), overruled=True)
+        assert "FM631" in str(decide(solo_leader(server=self.OVERRULED, memory=told)).problem)
+        assert decide(solo_leader(memory=told)).problem is None
+        assert decide(leader(memory=told)).problem is None
+
+    def test_an_agent_that_was_started_anew_tells_it_once_it_has_tried(self):
+        failed = result(JobKind.SYNC_NAMES, error="FM212: it did not become so")
+        decision = decide(solo_leader(server=self.OVERRULED, results=(failed,)))
+        assert "FM631" in str(decision.problem)
+
+    def test_a_standby_that_streamed_all_the_while_waits_like_one_that_flapped(self):
+        def after(ago_s: float) -> Memory:
+            return replace(memory(**OLD), removed=(("fra", NOW_S - ago_s),), overruled=True)
+
+        assert verbs(decide(solo_leader(server=NO_NAMES, memory=after(9.0)))) == []
+        again = decide(solo_leader(server=NO_NAMES, memory=after(11.0)))
+        assert SetSyncNames(3, ("fra",)) in again.actions
+
+    def test_what_others_wait_for_is_not_cleared_in_vain(self):
+        """Setting ours would last ten seconds, in which nothing is renewed."""
+        foreign = replace(PRIMARY, sync_names=("?",), sync_since=None, replicas=())
+        told = memory(primary_since_s=NOW_S - 60, admit_from=Lsn(1), overruled=True)
+        assert verbs(decide(solo_leader(server=foreign, memory=told))) == []
+
+
 class TestGrowing:
     def test_first_commits_are_made_to_wait(self):
         decision = decide(solo_leader(server=NO_NAMES))
@@ -67,6 +117,11 @@ class TestGrowing:
         behind = replace(STREAMING, flushed=Lsn(0x3FFFFFF))
         late = replace(PRIMARY, replicas=(behind,), position=Lsn(0x4000010))
         assert "add" not in verbs(decide(solo_leader(server=late)))
+
+    def test_not_while_the_fence_cannot_be_given_its_deadline(self):
+        """The leader goes on to renew and to publish all the while."""
+        moment = solo_leader(fence=FenceView(False), renewed=Renewed(3, NOW_S - 1.2, solo=True))
+        assert verbs(decide(moment)) == ["renew"]
 
     def test_not_while_the_walsender_calls_it_async(self):
         row = replace(STREAMING, sync_state="async")
@@ -157,8 +212,8 @@ class TestShrinking:
         assert "degrade" not in verbs(decide(leader(server=LONELY, memory=young)))
 
 
-def test_names_that_drifted_are_set_again():
-    drifted = replace(PRIMARY, sync_names=("?",), sync_since=None)
+def test_names_that_drifted_are_set_again_before_clients_come_in():
+    drifted = replace(PRIMARY, sync_names=("?",), sync_since=None, admits_clients=False)
     assert SetSyncNames(3, ("fra",)) in decide(leader(server=drifted)).actions
 
 
