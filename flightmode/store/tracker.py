@@ -105,11 +105,8 @@ class Tracker:
         return tuple(seen[key] for key in sorted(seen))
 
     def _requests(self, snapshot: Snapshot) -> tuple[Request, ...]:
-        return tuple(
-            codec.load(Request, entry.value)
-            for key, entry in sorted(snapshot.entries.items())
-            if key.startswith(self._requests_prefix)
-        )
+        keys_ = [key for key in snapshot.entries if key.startswith(self._requests_prefix)]
+        return tuple(codec.load(Request, snapshot.entries[key].value) for key in sorted(keys_))
 
 
 def _unreachable(view: StoreView, doubt: int | None) -> StoreView:
