@@ -18,6 +18,8 @@ _SOON_S = 0.01
 _A_WHILE_S = 2.5
 # A machine that stood still for so long must not go on as if it had not (S1).
 _JUMP_S = 1.0
+# A link gets slower in so many steps.
+_STEPS = 20
 # So soon after a machine goes on its fence has seen the clocks.
 _AWAKE_S = 0.2
 
@@ -153,6 +155,24 @@ class Faults:
         slow = self._world.network.slow
         slow[node] = fault.amount
         self._for(fault, lambda: slow.pop(node, None))
+
+    def _slower_link(self, fault: Fault, node: str) -> None:
+        """By and by: from nothing to `amount`, and then well again at once."""
+        slow, loop = self._world.network.slow, self._world.loop
+        slow[node] = 0.0
+
+        def grow() -> None:
+            if node in slow:
+                slow[node] += fault.amount / _STEPS
+                loop.call_later(fault.lasts_s / _STEPS, grow)
+
+        grow()
+        self._for(fault, lambda: slow.pop(node, None))
+
+    def _double_packets(self, fault: Fault, node: str) -> None:
+        doubled = self._world.network.doubled
+        doubled[node] = fault.amount
+        self._for(fault, lambda: doubled.pop(node, None))
 
     def _kill_agent(self, fault: Fault, node: str) -> None:
         sim = self._world.nodes[node]
@@ -356,8 +376,17 @@ class Faults:
         self._sicken(fault, node, "hung")
 
     def _stall_disk(self, fault: Fault, node: str) -> None:
-        """Nothing that is written gets to the disk."""
+        """Nothing that is written gets to the disk: not of Postgres, and not of etcd beside it."""
+        host, etcd = self._world.hosts[node], self._world.etcd
         self._sicken(fault, node, "stalled")
+        host.stalled = True
+        etcd.look()
+
+        def back() -> None:
+            host.stalled = False
+            etcd.look()
+
+        self._for(fault, back)
 
     def _fill_disk(self, fault: Fault, node: str) -> None:
         server = self._world.nodes[node].server

@@ -16,8 +16,10 @@ from pathlib import Path
 
 from simulator.planted import MUTANTS, Mutant
 from simulator.planted_fast import BY_PLAN, FAST
+from simulator.planted_guards import BY_PLAN_OF_GUARDS, GUARDS
 from simulator.planted_return import RETURN
 
+ALL = (*MUTANTS, *FAST, *RETURN, *GUARDS)
 ROOT = Path(__file__).parents[1]
 SEEDS = 400
 """Each has to be found by one of the plans that are kept, or within so many seeds."""
@@ -69,6 +71,7 @@ BY_KEPT: Mapping[str, str] = {
     "who waits goes by its own ttl": "a-ttl-that-differs",
     "what is left of a longer permission is forgotten": "a-ttl-that-shrinks",
     **BY_PLAN,
+    **BY_PLAN_OF_GUARDS,
 }
 """The kept plan that is known to find it; the rest are found by one of the kept plans."""
 
@@ -80,7 +83,7 @@ def main(names: str = "", *, known: bool = False) -> int:
 
     `known`: each only on the plan that has found it before, which takes a minute.
     """
-    chosen = [mutant for mutant in (*MUTANTS, *FAST, *RETURN) if names in mutant.name]
+    chosen = [mutant for mutant in ALL if names in mutant.name]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         found = list(pool.map(lambda mutant: _found(mutant, known=known), chosen))
     survivors = [mutant.name for mutant, one in zip(chosen, found, strict=True) if not one]

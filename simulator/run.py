@@ -10,7 +10,7 @@ import structlog
 
 from flightmode.model.cluster import Mode
 from flightmode.model.policy import Policy
-from simulator import checkers, schedule, weather
+from simulator import checkers, rarities, schedule, weather
 from simulator.checkers import Violation
 from simulator.faults import Fault, Faults
 from simulator.history import UNTOLD, Healed, History, Standing
@@ -77,11 +77,12 @@ def plan_of(seed: int, *, slow: bool = False) -> Plan:
     retimed = schedule.retimed(Random(f"{seed} retimed"), _UP_S, until_s)
     three = Random(f"{seed} third").random() < _THREE
     swapped = schedule.exchanged(Random(f"{seed} exchanged"), _UP_S, until_s) if three else ()
+    rare = rarities.rarely(Random(f"{seed} rare"), _UP_S, until_s)
     kind, faults = weather.drawn(dice), schedule.drawn(dice, begin_s, until_s)
     return Plan(
         seed,
         kind,
-        tuple(sorted((*faults, *muffled, *retimed, *swapped), key=lambda fault: fault.at_s)),
+        tuple(sorted((*faults, *muffled, *retimed, *swapped, *rare), key=lambda fault: fault.at_s)),
         until_s,
         dice.choice(("", "leader", "leader", "standby", "wit")),
         dice.choice(("power", "cut")),

@@ -69,7 +69,8 @@ class Etcd:
 
     def works(self, member: str) -> bool:
         host = self.network.hosts[member]
-        return host.up and not host.frozen and member not in self.down
+        # A member writes each entry to its disk before it says a word about it.
+        return host.up and not host.frozen and not host.stalled and member not in self.down
 
     def look(self) -> None:
         """After any change of the world: a leader without a majority is replaced."""

@@ -18,6 +18,7 @@ from simulator.history import (
     Broke,
     CopyBegan,
     History,
+    Killed,
     Looked,
     PermissionEnded,
     Promised,
@@ -75,7 +76,7 @@ class World:
         self.etcd.told = self._told
         self.nodes = {node.name: self._node(node) for node in policy.nodes}
         self.servers = {name: self._server(name) for name in policy.databases}
-        self.heartbeats = Heartbeats(self.network, self.dice("heartbeats"))
+        self.heartbeats = Heartbeats(self.network, self.dice("heartbeats"), self.dice("echoes"))
         self.heartbeats.begin(self.nodes)
         self.heartbeats.granted = self._promised
         self.state: ClusterState | None = None
@@ -111,6 +112,7 @@ class World:
         server.heard_wal = lambda source: self._heard_wal(source, name)
         server.discarded = self.history.add
         server.copy_begins = lambda how: self._copy_begins(name, how)
+        fence.killed = lambda: self.history.add(Killed(self.loop.time(), name, self.state))
         fence.ended = lambda why, primary: self._permission_ended(node, why, primary=primary)
         return server
 
@@ -162,7 +164,7 @@ class World:
         *,
         compared: bool,
     ) -> None:
-        new, holds, busy, ran, missed_s = self.state, None, None, False, None
+        new, holds, busy, ran, missed_s, gave = self.state, None, None, False, None, None
         if new is not None and (old is None or old.leader != new.leader):
             server = self.servers[new.leader]
             holds = self.rows_of(server)
@@ -172,6 +174,8 @@ class World:
             ran = old is not None and self._runs(old.leader) and not self._starved(old.leader)
             if old is not None:
                 missed_s = self._missed_s(client, sent_s, old.leader)
+                if old.leader == client.node and new.reason.startswith("switchover"):
+                    gave = self.rows_of(self.servers[old.leader])
         self._changed_s = self.loop.time()
         if old is None or new is None or _meaning(old) != _meaning(new):
             self._meant_s = self.loop.time()
@@ -189,8 +193,15 @@ class World:
             busy=busy,
             ran=ran,
             missed_s=missed_s,
+            gave=gave,
+            able=self._able(client.node),
         )
         self.history.add(fact)
+
+    def _able(self, name: str) -> bool:
+        node = self.nodes[name]
+        there = node.fence is not None and not node.fence.hung and not node.fence.fence.lost
+        return there and node.server is not None and node.server.data is not None
 
     def _had_no_room(self, server: SimServer, client: SimStore) -> bool:
         """Since long before the claim was decided: its agent has had the time to see it."""
@@ -248,7 +259,14 @@ class World:
 
     def _permission_ended(self, node: SimNode, why: str, *, primary: bool) -> None:
         fact = PermissionEnded(
-            self.loop.time(), node.name, why, primary, self.state, node.agent_well
+            self.loop.time(),
+            node.name,
+            why,
+            primary,
+            self.state,
+            node.agent_well,
+            node.fence_well,
+            node.host.clock.wall_s(),
         )
         self.history.add(fact)
         self.tell(node.name, f"FENCE: permission ended ({why}), primary={primary}")

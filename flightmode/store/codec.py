@@ -41,7 +41,8 @@ def dump(value: object) -> bytes:
 def load(kind: type[T], record: bytes | str) -> T:
     """The record as a `kind`.  Raises RecordUnreadable."""
     short = len(record) <= _SHORT_BYTES
-    value: T = _loaded_before(kind, record) if short else _loaded(kind, record)
+    any_kind: Any = kind
+    value: T = (_loaded_before if short else _loaded)(any_kind, record)
     return value
 
 

@@ -5,9 +5,7 @@ from pathlib import Path
 import pytest
 
 from simulator import cases, mutants
-from simulator.planted import MUTANTS
 from simulator.planted_fast import BY_PLAN, FAST
-from simulator.planted_return import RETURN
 from simulator.run import plan_of, run
 
 FRESH = range(1, 41)
@@ -44,7 +42,7 @@ def test_every_planted_bug_that_was_found_once_is_found_again() -> None:
 def test_the_lists_of_planted_bugs_name_planted_bugs() -> None:
     assert {mutant.name for mutant in FAST} == set(BY_PLAN)
     assert {path.stem for path in cases.kept()} >= set(BY_PLAN.values())
-    names = {mutant.name for mutant in (*MUTANTS, *FAST, *RETURN)}
+    names = {mutant.name for mutant in mutants.ALL}
     assert set(mutants.BY_SEED) <= names
     assert set(mutants.BY_KEPT) <= names
     assert {path.stem for path in cases.kept()} >= set(mutants.BY_KEPT.values())
