@@ -208,6 +208,14 @@ class Looked:
     synced: bool
     """Mode sync is recorded and the standby streams from the primary."""
     why: str
+    routes: tuple[tuple[str, str | None], ...] = ()
+    """Where each node, by its last view, sends who wants to write."""
+
+    @property
+    def routed(self) -> bool:
+        """There is one primary, and everybody names that one."""
+        named = {writes for _, writes in self.routes}
+        return len(self.primaries) == 1 and named == {*self.primaries}
 
 
 @dataclass(frozen=True, slots=True)

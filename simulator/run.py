@@ -152,12 +152,12 @@ async def _recover(world: World, without: str = "") -> None:
     well_since_s: float | None = None
     while loop.time() < from_s + _LIVENESS_S:
         await asyncio.sleep(_LOOK_S)
-        look = world.look()
+        look = world.look(without)
         if without and _alone_away(world, without):
             world.history.add(Healed(loop.time(), loop.time(), without=UNTOLD))
             return
         world.history.add(look)
-        well = (look.served if without else look.synced) and len(look.primaries) == 1
+        well = (look.served if without else look.synced) and look.routed
         well_since_s = (well_since_s or loop.time()) if well else None
         if well_since_s is not None and loop.time() - well_since_s >= _QUIET_S:
             return

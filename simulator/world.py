@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import count
 from random import Random
 
+from flightmode.decide.route import route
 from flightmode.model.cluster import ClusterState, Mode, Request, RequestKind
 from flightmode.model.member import Node, NodeKind
 from flightmode.model.policy import Policy
@@ -287,8 +288,8 @@ class World:
 
     # ------------------------------------------------------------------ looking
 
-    def look(self) -> Looked:
-        """As somebody sees it who sees everything."""
+    def look(self, without: str = "") -> Looked:
+        """As somebody sees it who sees everything; `without`: whose routes do not count."""
         primaries = tuple(
             name
             for name, server in self.servers.items()
@@ -304,11 +305,20 @@ class World:
         served = bool(self.served.intersection(primaries))
         self.served.clear()
         why = "; ".join(f"{name}: {_why(node)}" for name, node in self.nodes.items())
-        return Looked(self.loop.time(), primaries, served, synced, why)
+        routes = tuple(
+            (name, _writes(node)) for name, node in self.nodes.items() if name != without
+        )
+        return Looked(self.loop.time(), primaries, served, synced, why, routes)
 
 
 def _meaning(state: ClusterState) -> tuple[object, ...]:
     return state.term, state.mode, state.sync
+
+
+def _writes(node: SimNode) -> str | None:
+    """As the node's API and its proxies are told (decide/route.py)."""
+    view = None if node.agent is None else node.agent.view
+    return None if view is None else route(view).writes
 
 
 def _why(node: SimNode) -> str:

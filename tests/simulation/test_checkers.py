@@ -12,14 +12,17 @@ from simulator.checkers.guards import crashes_do_not_go_round, no_primary_is_kil
 from simulator.checkers.judging import Checker
 from simulator.checkers.kept import no_copy_is_thrown_away
 from simulator.checkers.paused import a_pause_is_kept
+from simulator.checkers.recovers import it_recovers
 from simulator.checkers.switched import a_switchover_loses_nothing
 from simulator.copying import put_in_place
 from simulator.history import (
     Acknowledged,
     Discarded,
     Fact,
+    Healed,
     History,
     Killed,
+    Looked,
     PermissionEnded,
     StateChanged,
     StateKnown,
@@ -179,3 +182,25 @@ def test_a_primary_that_is_killed_although_it_is_alone_is_found() -> None:
     assert broken.invariant == "S10"
     synced = StateKnown(25.0, "ams", LEADS)
     assert not found(no_primary_is_killed_in_vain, known, synced, Killed(30.0, "ams", LEADS))
+
+
+ROUTES = (("ams", "ams"), ("fra", "ams"), ("wit", "ams"))
+WELL = Looked(60.0, ("ams",), served=True, synced=True, why="", routes=ROUTES)
+
+
+@pytest.mark.parametrize(
+    ("word", "look"),
+    [
+        ("writable", replace(WELL, served=False)),
+        ("synced", replace(WELL, synced=False)),
+        ("routed", replace(WELL, routes=(*ROUTES[:2], ("wit", "fra")))),
+        ("routed", replace(WELL, routes=(*ROUTES[:2], ("wit", None)))),
+        ("routed", replace(WELL, routes=())),
+    ],
+)
+def test_a_cluster_that_does_not_recover_is_found(word: str, look: Looked) -> None:
+    healed = Healed(50.0, 50.0)
+    (broken,) = found(it_recovers, healed, look)
+    assert (broken.invariant, f"not {word} " in broken.what) == ("I9", True)
+    assert not found(it_recovers, healed, look, replace(WELL, at_s=79.0))
+    assert found(it_recovers, healed, look, replace(WELL, at_s=111.0))
