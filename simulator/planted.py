@@ -10,6 +10,13 @@ for the first, the mutant takes both away, because with one of them nothing can 
 - What an earlier life knew: the first renewal of a life goes before everything else that it
   decides, and what follows a swap that failed is not done; so a swap of before has either been
   carried out by then, and ours fails, or it never will be.
+
+Two rules have no mutant, because what they guard against takes other bugs first:
+
+- The term is asked again before each act (agent/act.py): nothing reads the store between a
+  decision and its acts.  Only a start waits in between, and the fence takes neither an older term
+  nor a deadline that is over.
+- Names are cleared before a promotion: whoever follows or detaches has cleared them already.
 """
 
 from dataclasses import dataclass
@@ -351,8 +358,8 @@ MUTANTS = (
         (
             (
                 "decide/quorum.py",
-                "    if not alive(view, holder) and not _just_started(view):\n",
-                "    if view.now_s < 0:\n",
+                "    if relieved or (not alive(view, holder) and not _just_started(view)):\n",
+                "    if relieved:\n",
             ),
         ),
     ),

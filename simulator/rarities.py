@@ -11,6 +11,7 @@ from simulator.world import NODES
 
 _SOME = 0.35
 """So many runs have any of these."""
+_ROOM_S = 4.0
 
 Rarity = Callable[[Random, float], list[Fault]]
 
@@ -21,8 +22,9 @@ def rarely(dice: Random, begin_s: float, end_s: float) -> tuple[Fault, ...]:
         return ()
     faults: list[Fault] = []
     for _ in range(dice.choice((1, 1, 2))):
-        faults += dice.choice(_RARITIES)(dice, dice.uniform(begin_s, end_s))
-    return tuple(faults)
+        faults += dice.choice(_RARITIES)(dice, dice.uniform(begin_s, end_s - _ROOM_S))
+    # Nothing goes wrong any more once everything is healed.
+    return tuple(fault for fault in faults if fault.at_s < end_s)
 
 
 def _taken_away(dice: Random, at_s: float) -> Fault:

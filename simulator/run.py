@@ -144,9 +144,8 @@ def _alone_away(world: World, away: str) -> bool:
 async def _recover(world: World, without: str = "") -> None:
     """Until all is well for a while, or the time for it is over."""
     loop = world.loop
-    pause = None if world.state is None else world.state.pause
-    now_s = loop.time()
-    paused_s = 0.0 if pause is None else pause.until_wall_s - WALL_S + POLICY.pause_grace_s
+    now_s, pause_wall_s = loop.time(), world.pause_until_wall_s()
+    paused_s = 0.0 if pause_wall_s is None else pause_wall_s - WALL_S + POLICY.pause_grace_s
     from_s = max(now_s, paused_s)
     world.history.add(Healed(now_s, from_s, without))
     well_since_s: float | None = None

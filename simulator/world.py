@@ -286,6 +286,14 @@ class World:
         done = "asked for" if txn.succeeded else "refused: one is open"
         self.tell("operator", f"{kind} {node or ''}: {done}")
 
+    def pause_until_wall_s(self) -> float | None:
+        """Of the pause that stands, or that is asked for and will be recorded."""
+        if self.state is not None and self.state.pause is not None:
+            return self.state.pause.until_wall_s
+        key = keys.request(CLUSTER, RequestKind.PAUSE, None)
+        asked = self.etcd.keys.snapshot(key).entries.get(key)
+        return None if asked is None else codec.load(Request, asked.value).until_wall_s
+
     # ------------------------------------------------------------------ looking
 
     def look(self, without: str = "") -> Looked:

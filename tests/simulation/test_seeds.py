@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from simulator import cases, mutants
+from simulator.planted import Mutant
 from simulator.planted_fast import BY_PLAN, FAST
 from simulator.run import plan_of, run
 
@@ -48,6 +49,14 @@ def test_the_lists_of_planted_bugs_name_planted_bugs() -> None:
     assert {path.stem for path in cases.kept()} >= set(mutants.BY_KEPT.values())
     assert not set(mutants.BY_KEPT) & set(mutants.BY_SEED)
     assert len(names) >= 60
+
+
+@pytest.mark.parametrize("mutant", mutants.ALL, ids=lambda mutant: mutant.name)
+def test_a_planted_bug_fits_the_code_as_it_is(mutant: Mutant) -> None:
+    """Or it was never planted, and its name says that something is found which nobody looks for."""
+    for name, old, new in mutant.edits:
+        text = (mutants.ROOT / "flightmode" / name).read_text()
+        assert (text.count(old), old != new) == (1, True), old
 
 
 def test_the_same_plan_gives_the_same_story_whatever_ran_before() -> None:
