@@ -1,4 +1,4 @@
-"""The planted bugs of pauses (I7), switchovers (S7) and the guards (S10)."""
+"""The planted bugs of pauses (I7), switchovers (S7), the guards (S10), and of reads (S1)."""
 
 from simulator.planted import Mutant
 
@@ -7,6 +7,7 @@ BY_PLAN_OF_GUARDS = {
     "the term is given away before the flush is proven": "a-link-is-cut-as-postgres-stops",
     "a hung primary is ended whoever could serve": "a-postmaster-hangs-while-it-is-alone",
     "crashes go round for ever": "a-query-that-kills-each-primary",
+    "decisions rest on serializable reads": "a-doubt-beside-a-member-that-lags",
 }
 """The kept plan that finds each."""
 
@@ -48,6 +49,21 @@ GUARDS = (
                 "decide/leading.py",
                 "    return len(recent) >= view.policy.crashes_max\n",
                 "    return len(recent) < 0\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "decisions rest on serializable reads",
+        (
+            (
+                "store/tracker.py",
+                "            snapshot = await self._store.read(self._prefix)\n",
+                "            snapshot = await self._store.read(self._prefix, serializable=True)\n",
+            ),
+            (
+                "store/tracker.py",
+                "            if snapshot.revision < self.revision:\n",
+                "            if snapshot.revision < 0:\n",
             ),
         ),
     ),

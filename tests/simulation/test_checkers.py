@@ -105,10 +105,11 @@ def test_who_takes_over_in_a_pause_is_found() -> None:
     assert not found(a_pause_is_kept, replace(TAKEN_OVER, true_wall_s=WALL_S + 101.0))
 
 
-def test_who_is_fenced_alone_is_found() -> None:
+@pytest.mark.parametrize("why", ["deadline", "void"])
+def test_who_is_fenced_alone_is_found(why: str) -> None:
     alone = replace(LEADS, mode=Mode.SOLO, sync=())
     known = StateKnown(20.0, "ams", alone)
-    (broken,) = found(who_is_alone_is_not_fenced, known, replace(FENCED, state=alone))
+    (broken,) = found(who_is_alone_is_not_fenced, known, replace(FENCED, state=alone, why=why))
     assert broken.invariant == "I6"
 
 
