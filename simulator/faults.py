@@ -110,6 +110,10 @@ class Faults:
         if fault.lasts_s:
             self._world.loop.call_later(fault.lasts_s, once)
 
+    def _soon(self, delay_s: float, fault: Fault) -> None:
+        """What follows from another fault; not after the healing."""
+        self._undo.append(self._world.loop.call_later(delay_s, self.happen, fault).cancel)
+
     # ------------------------------------------------------------------ each kind
 
     def _kill_postgres(self, fault: Fault, node: str) -> None:
@@ -311,9 +315,9 @@ class Faults:
                 if isinstance(op, Put) and op.key == key and (node, fault.other) == _said(op):
                     etcd.hold = lambda _: None
                     cut = Fault(0.0, "cut", node, fault.lasts_s)
-                    self._world.loop.call_later(_A_LOOK_S, self.happen, cut)
+                    self._soon(_A_LOOK_S, cut)
                     if beside is not None:
-                        self._world.loop.call_later(soon_s, self.happen, beside)
+                        self._soon(soon_s, beside)
                     return fault.amount
             return None
 
@@ -335,13 +339,13 @@ class Faults:
 
     def _hang_at_resume(self, fault: Fault, node: str) -> None:
         """The leader's agent hangs as soon as it has sent the swap that ends a pause."""
-        etcd, key, world = self._world.etcd, keys.state(CLUSTER), self._world
+        etcd, key = self._world.etcd, keys.state(CLUSTER)
 
         def hold(ops: tuple[Op, ...]) -> float | None:
             for op in ops:
                 if isinstance(op, Put) and op.key == key and self._resumes(op):
                     etcd.hold = lambda _: None
-                    world.loop.call_later(0.0, self.happen, Fault(0.0, "hang agent", node, 12.0))
+                    self._soon(0.0, Fault(0.0, "hang agent", node, 12.0))
             return None
 
         etcd.hold = hold
@@ -357,14 +361,13 @@ class Faults:
         Its agent dies as it has sent it, and is started again; the leader is cut off from
         everybody as soon as both have been carried out.
         """
-        etcd, key, world = self._world.etcd, keys.state(CLUSTER), self._world
+        etcd, key = self._world.etcd, keys.state(CLUSTER)
 
         def hold(ops: tuple[Op, ...]) -> float | None:
             for op in ops:
                 if isinstance(op, Put) and op.key == key and (node, fault.other) == _said(op):
                     etcd.hold = lambda _: None
-                    dies = Fault(0.0, "kill agent", node, _SOON_S)
-                    world.loop.call_later(0.0, self.happen, dies)
+                    self._soon(0.0, Fault(0.0, "kill agent", node, _SOON_S))
                     return UNTIL_OVERTAKEN_S
             return None
 
