@@ -8,6 +8,7 @@ BY_PLAN_OF_GUARDS = {
     "a hung primary is ended whoever could serve": "a-postmaster-hangs-while-it-is-alone",
     "crashes go round for ever": "a-query-that-kills-each-primary",
     "decisions rest on serializable reads": "a-doubt-beside-a-member-that-lags",
+    "who was passed over follows where it is": "a-namesake-of-the-timeline-that-was-forced",
 }
 """The kept plan that finds each."""
 
@@ -64,6 +65,16 @@ GUARDS = (
                 "store/tracker.py",
                 "            if snapshot.revision < self.revision:\n",
                 "            if snapshot.revision < 0:\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "who was passed over follows where it is",
+        (
+            (
+                "decide/following.py",
+                "    return not copied and not first\n",
+                "    return False\n",
             ),
         ),
     ),
