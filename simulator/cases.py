@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from simulator.faults import Fault
+from simulator.fault import Fault
 from simulator.run import Plan
 from simulator.weather import Weather
 

@@ -59,11 +59,23 @@ async def clone(server: SimServer, member: str, takes: Takes) -> None:
         source = await _work(server, member, takes)
         copied = source.copy_of()
         await takes(0.01)
-        if server.data is not None:
-            server.kept.append(server.data)
-        server.data = copied
+        put_in_place(server, copied)
     finally:
         server.busy_with = None
+
+
+def put_in_place(server: SimServer, copied: Data) -> None:
+    """The old directory is renamed (I10); what is left of its rows is looked up where they are."""
+    old = server.data
+    if old is not None:
+        server.kept.append(old)
+    server.data = copied
+    if old is not None:
+        there = [data.wal.rows() for data in (copied, *server.kept)]
+        lost = old.wal.rows().difference(*there)
+        server.discarded(
+            Discarded(server.loop.time(), server.name, "clone", lost, copied.wal.rows())
+        )
 
 
 async def rewind(server: SimServer, member: str, takes: Takes) -> None:

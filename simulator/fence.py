@@ -10,7 +10,7 @@ from flightmode.fence.memory import MemoryFence
 from flightmode.fence.port import Fenced, FenceEvent, FenceReport, StartRequest
 from flightmode.model.server import FenceView, Role
 from simulator.host import Host
-from simulator.postgres import SimServer
+from simulator.postgres import PRIMARY, SimServer
 
 _PATIENCE_S = 1.0
 
@@ -30,6 +30,13 @@ class WatchedFence(MemoryFence):
             self._process.ended(event.why, self._role is Role.PRIMARY)
         super()._tell(event)
 
+    async def kill(self) -> None:
+        server = self._process.server
+        runs = server.state == PRIMARY and server.postmaster() is not None and not server.ending
+        await super().kill()
+        if runs:
+            self._process.killed()
+
     def vanish(self) -> None:
         """With its machine: whoever listened will listen to the next one."""
         self.lost = True
@@ -47,6 +54,8 @@ class FenceProcess:
         self.hung = False
         self.ended: Callable[[str, bool], None] = lambda *_: None
         """A permission ended: why, and whether a primary is stopped by it."""
+        self.killed: Callable[[], None] = lambda: None
+        """An agent ended a primary by SIGKILL."""
         self.fence = self._new()
         self._armed: float | None = None
 

@@ -7,11 +7,13 @@ a failover by the former.
 import asyncio
 from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable
+from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from flightmode.model.heartbeat import Listening
 from flightmode.model.lease import Leased
+from flightmode.pulse.datagram import Gate
 from flightmode.pulse.ears import Channel, Ears
 from flightmode.pulse.port import Leases
 from simulator.host import Host
@@ -25,6 +27,11 @@ Arrive = Callable[[str, str, Any], None]
 BEAT_S = 0.25
 """Rarer than the real ones, for speed."""
 _KEPT = 300
+_ECHO_S = 2.0
+"""What arrives twice arrives the second time so much later, at most."""
+_QUESTION = "lease question"
+_THIS_LIFE_S = 0.0
+"""Datagrams are counted over all lives of a machine: the gate needs not tell them apart."""
 
 
 class SimPulse:
@@ -36,6 +43,9 @@ class SimPulse:
         self._host = host
         self._gate = gate
         self._ears = Ears(peers)
+        self.gate = Gate(peers)
+        self.open: set[int] = set()
+        """Questions for a promise that are not answered."""
         self.targets = peers
         self.leases: Leases | None = None
 
@@ -86,9 +96,13 @@ class Signs:
 class Heartbeats:
     """Everybody's, for as long as the machines run."""
 
-    def __init__(self, network: Network, dice: Random) -> None:
+    def __init__(self, network: Network, dice: Random, echoes: Random) -> None:
         self._network = network
         self._dice = dice
+        self._echoes = echoes
+        self._sent = count(1)
+        self._newest: dict[tuple[str, str, Channel], int] = {}
+        """Of each way the last datagram that has arrived."""
         self._nodes: dict[str, SimNode] = {}
         self._streams: dict[tuple[str, str], tuple[tuple[int, int], Stream]] = {}
         self.signs = Signs()
@@ -120,7 +134,7 @@ class Heartbeats:
                 self._datagram(node.name, target, Channel.FENCE)
 
     def _datagram(self, source: str, target: str, channel: Channel) -> None:
-        self._send(source, target, self._arrive, channel)
+        self._send(source, target, self._arrive_once, (channel, next(self._sent)))
 
     def _send(self, source: str, target: str, act: Arrive, what: Any) -> None:
         """As `Network.send`, with dice of its own: runs without heartbeats stay as they were."""
@@ -133,6 +147,10 @@ class Heartbeats:
         delay_s = 0.0003 + 0.0012 * self._dice.random()
         delay_s += network.slow.get(source, 0.0) + network.slow.get(target, 0.0)
         network.hosts[target].later(delay_s, act, source, target, what)
+        twice = network.doubled.get(source, 0.0) + network.doubled.get(target, 0.0)
+        if twice and self._echoes.random() < twice:
+            delay_s += _ECHO_S * self._echoes.random()
+            network.hosts[target].later(delay_s, act, source, target, what)
 
     def _segment(self, source: str, target: str) -> None:
         """Over a connection: what could not be delivered comes when the network is back."""
@@ -144,11 +162,22 @@ class Heartbeats:
         if not known[1].busy:
             known[1].write(self._arrive, source, target, Channel.AGENT_TCP)
 
-    def _arrive(self, source: str, target: str, channel: Channel) -> None:
-        network = self._network
-        if channel is not Channel.AGENT_TCP and not network.reaches(source, target):
+    def _arrive_once(self, source: str, target: str, what: tuple[Channel, int]) -> None:
+        """A datagram; what comes again is a sign of life of nobody."""
+        channel, number = what
+        if not self._network.reaches(source, target):
             return
-        self.signs.note(source, target, network.hosts[target].loop.time())
+        if number > self._newest.get((source, target, channel), 0):
+            self._newest[source, target, channel] = number
+            self.signs.note(source, target, self._network.hosts[target].loop.time())
+        pulse = self._nodes[target].pulse
+        if pulse is None or not self._nodes[target].agent_runs:
+            return
+        if pulse.gate.admits(source, channel.value, _THIS_LIFE_S, number):
+            pulse.hear(source, channel)
+
+    def _arrive(self, source: str, target: str, channel: Channel) -> None:
+        self.signs.note(source, target, self._network.hosts[target].loop.time())
         pulse = self._nodes[target].pulse
         if pulse is not None and self._nodes[target].agent_runs:
             pulse.hear(source, channel)
@@ -161,22 +190,31 @@ class Heartbeats:
         if pulse is not None and wish is not None:
             term, targets = wish
             for target in targets:
-                self._send(source, target, self._asked, (term, pulse.now_s, pulse))
+                number = next(self._sent)
+                pulse.open.add(number)
+                self._send(source, target, self._asked, (number, term, pulse.now_s, pulse))
 
-    def _asked(self, source: str, target: str, what: tuple[int, float, SimPulse]) -> None:
+    def _asked(self, source: str, target: str, what: tuple[int, int, float, SimPulse]) -> None:
         node = self._nodes[target]
         if node.pulse is None or node.pulse.leases is None or not node.agent_runs:
             return
-        term, _, _ = what
+        number, term, _, _ = what
+        if not node.pulse.gate.admits(source, _QUESTION, _THIS_LIFE_S, number):
+            return
         for_s = node.pulse.leases.asked(source, term)
         if for_s is not None:
             until_s = node.pulse.now_s + for_s
             self.granted(target, source, term, node.host.clock.until_s(until_s))
             self._send(target, source, self._answered, (*what, for_s))
 
-    def _answered(self, source: str, target: str, what: tuple[int, float, SimPulse, float]) -> None:
-        """To the agent that asked, and to no later one."""
-        term, sent_s, asker, for_s = what
+    def _answered(
+        self, source: str, target: str, what: tuple[int, int, float, SimPulse, float]
+    ) -> None:
+        """To the agent that asked, and to no later one; once."""
+        number, term, sent_s, asker, for_s = what
         node = self._nodes[target]
-        if node.pulse is asker and asker.leases is not None and node.agent_runs:
+        if node.pulse is not asker or asker.leases is None or not node.agent_runs:
+            return
+        if number in asker.open:
+            asker.open.remove(number)
             asker.leases.granted(Leased(source, term, sent_s, for_s))

@@ -43,6 +43,10 @@ class StateChanged:
     missed_s: float | None = None
     """When the leader changed: for how long two others had both missed every sign of life of the
     old one's machine, and the state no renewal, in the moment in which this was sent."""
+    gave: Rows | None = None
+    """When the old leader gave the term away in a switchover: what it has flushed itself."""
+    able: bool = True
+    """Of who swapped it: its fence and its data are there, so that it could start Postgres."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,19 @@ class PermissionEnded:
     state: ClusterState | None
     agent_well: bool
     """Its agent ran, and had run for a while."""
+    fence_well: bool
+    """The fence could be told of a later deadline, and could have been for a while."""
+    wall_s: float
+    """By the clock of that machine: whose pause is over is not fenced in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """An agent had all of a primary that ran ended by SIGKILL."""
+
+    at_s: float
+    node: str
+    state: ClusterState | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +153,15 @@ class Awoke:
 
 @dataclass(frozen=True, slots=True)
 class Discarded:
-    """A data directory was rewound or made anew without keeping the old one."""
+    """A data directory was rewound, or another one was put in its place."""
 
     at_s: float
     node: str
     how: str
     lost: Rows
-    """Rows that it held and holds no more."""
+    """Rows that it held, and that nothing on this machine holds any more."""
     source: Rows
+    """What is now in its place holds these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +208,14 @@ class Looked:
     synced: bool
     """Mode sync is recorded and the standby streams from the primary."""
     why: str
+    routes: tuple[tuple[str, str | None], ...] = ()
+    """Where each node, by its last view, sends who wants to write."""
+
+    @property
+    def routed(self) -> bool:
+        """There is one primary, and everybody names that one."""
+        named = {writes for _, writes in self.routes}
+        return len(self.primaries) == 1 and named == {*self.primaries}
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +237,7 @@ Fact = (
     | Extended
     | Promised
     | PermissionEnded
+    | Killed
     | Awoke
     | Discarded
     | CopyBegan

@@ -23,6 +23,8 @@ class Host:
         """Counts boots: what was to happen in an earlier one does not."""
         self.up = True
         self.frozen = False
+        self.stalled = False
+        """Its disk answers nothing."""
         self._dice = dice
         self._waiting: list[tuple[int, Callable[..., object], tuple[Any, ...]]] = []
         self._thawed: asyncio.Future[None] | None = None

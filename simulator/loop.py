@@ -9,9 +9,9 @@ import asyncio
 import heapq
 from collections import deque
 from collections.abc import Callable
-from contextvars import Context, copy_context
+from contextvars import Context
 from itertools import count
-from typing import TypeVarTuple, Unpack
+from typing import Any, TypeVarTuple, Unpack, cast
 
 Ts = TypeVarTuple("Ts")
 
@@ -20,40 +20,35 @@ class Deadlock(RuntimeError):
     """Nothing is ready and no timer is set."""
 
 
-class Callback(asyncio.TimerHandle):
-    """A handle without what only a real loop in debug mode needs: most of a run is these."""
+class Callback(list[Any]):
+    """When, in which order, what, with what, in which context.
+
+    A list, since most of a run is these: lists are made and compared without a line of Python.
+    What names no context is called in that of the loop: nothing here keeps a variable of one.
+    """
 
     __slots__ = ()
 
-    def __init__(
-        self,
-        when: float,
-        callback: Callable[..., object],
-        args: tuple[object, ...],
-        loop: "VirtualLoop",
-        context: Context | None,
-    ) -> None:
-        self._when = when
-        self._callback, self._args, self._loop = callback, args, loop
-        self._context = copy_context() if context is None else context
-        self._cancelled = False
-        self._source_traceback = self._repr = None
-        self._scheduled = False
-
     def cancel(self) -> None:
-        self._cancelled = True
+        self[2] = None
+
+    def cancelled(self) -> bool:
+        return self[2] is None
+
+    def when(self) -> float:
+        return cast(float, self[0])
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
     """Runs callbacks in the order of their instants, and in the order in which they were set."""
 
-    _ready: deque[asyncio.Handle]
     _stopping: bool
 
     def __init__(self) -> None:
         super().__init__()
         self._now_s = 0.0
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._due: deque[Callback] = deque()
+        self._timers: list[Callback] = []
         self._order = count()
 
     def time(self) -> float:
@@ -66,9 +61,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        timer = Callback(when, callback, args, self, context)
-        heapq.heappush(self._timers, (when, next(self._order), timer))
-        return timer
+        timer = Callback((when, next(self._order), callback, args, context))
+        heapq.heappush(self._timers, timer)
+        return timer  # type: ignore[return-value]
 
     def call_later(
         self,
@@ -77,7 +72,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        return self.call_at(self._now_s + delay, callback, *args, context=context)
+        timer = Callback((self._now_s + delay, next(self._order), callback, args, context))
+        heapq.heappush(self._timers, timer)
+        return timer  # type: ignore[return-value]
 
     def call_soon(
         self,
@@ -85,29 +82,35 @@ class VirtualLoop(asyncio.BaseEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.Handle:
-        handle = Callback(self._now_s, callback, args, self, context)
-        self._ready.append(handle)
-        return handle
+        due = Callback((self._now_s, 0, callback, args, context))
+        self._due.append(due)
+        return due  # type: ignore[return-value]
 
     def _run_once(self) -> None:
-        """What is ready now; or else whatever comes next in time."""
-        ready = self._ready
-        if not ready and not self._stopping:
-            self._advance()
-        for _ in range(len(ready)):
-            handle = ready.popleft()
-            if not handle._cancelled:
-                handle._run()
+        """Until it is to stop: what is ready now, or else whatever comes next in time."""
+        due = self._due
+        while not self._stopping:
+            _, _, callback, args, context = due.popleft() if due else self._next()
+            if callback is None:
+                continue
+            try:
+                if context is None:
+                    callback(*args)
+                else:
+                    context.run(callback, *args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                message = f"Exception in callback {callback!r}"
+                self.call_exception_handler({"message": message, "exception": error})
 
-    def _advance(self) -> None:
-        timers = self._timers
-        while timers:
-            when, _, timer = heapq.heappop(timers)
-            if not timer._cancelled:
-                self._now_s = max(self._now_s, when)
-                self._ready.append(timer)
-                return
-        raise Deadlock("nothing is ready and no timer is set")
+    def _next(self) -> Callback:
+        if not self._timers:
+            raise Deadlock("nothing is ready and no timer is set")
+        timer = heapq.heappop(self._timers)
+        if timer[2] is not None and timer[0] > self._now_s:
+            self._now_s = timer[0]
+        return timer
 
     def _write_to_self(self) -> None:
         """There is no other thread to be woken by."""

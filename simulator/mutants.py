@@ -18,6 +18,7 @@ from simulator.planted import MUTANTS, Mutant
 from simulator.planted_fast import BY_PLAN, FAST
 from simulator.planted_given import BY_PLAN as GIVEN_BY_PLAN
 from simulator.planted_given import GIVEN
+from simulator.planted_guards import BY_PLAN_OF_GUARDS, GUARDS
 from simulator.planted_people import BY_PEOPLE, PEOPLE
 from simulator.planted_return import RETURN
 
@@ -74,10 +75,11 @@ BY_KEPT: Mapping[str, str] = {
     **BY_PLAN,
     **GIVEN_BY_PLAN,
     **BY_PEOPLE,
+    **BY_PLAN_OF_GUARDS,
 }
 """The kept plan that is known to find it; the rest are found by one of the kept plans."""
 
-ALL = (*MUTANTS, *FAST, *GIVEN, *RETURN, *PEOPLE)
+ALL = (*MUTANTS, *FAST, *GIVEN, *RETURN, *PEOPLE, *GUARDS)
 
 _CHECK = ("decide/__init__.py", "    check(view, decision)\n", "")
 

@@ -27,6 +27,8 @@ class Network:
         """Hosts whose links take so much longer, in seconds."""
         self.lossy: dict[str, float] = {}
         """Hosts of whose packets so many get lost."""
+        self.doubled: dict[str, float] = {}
+        """Hosts of whose datagrams so many arrive twice."""
         self.changed: Callable[[], None] = lambda: None
         """Called after each cut and each repair."""
 
@@ -47,6 +49,7 @@ class Network:
         self._cuts.clear()
         self.slow.clear()
         self.lossy.clear()
+        self.doubled.clear()
         self.changed()
 
     def reaches(self, source: str, target: str) -> bool:

@@ -27,6 +27,8 @@ CLUSTER = "sim"
 _RESTARTED_AFTER_S = 1.0
 _OURS = ("FM698", "FM699")
 """A decision broke a rule; something happened that nobody foresaw."""
+# After so long an agent that runs has seen what there is to see.
+_LOOKED_S = 3.0
 
 
 class StoryJournal:
@@ -76,6 +78,8 @@ class SimNode:
         self.pulse: SimPulse | None = None
         self.agent_hung = False
         self.agent_since_s = 0.0
+        self.fence_since_s = 0.0
+        """Since when its fence gets to run."""
         self.journal = StoryJournal(node.name, history, host.loop)
         self._etcd = etcd
         self._policy = policy
@@ -171,6 +175,8 @@ class SimNode:
     def feed(self) -> None:
         self.resume_agent()
         if self.fence is not None:
+            if self.fence.hung:
+                self.fence_since_s = self.host.loop.time()
             self.fence.hung = False
             self.fence.tick()
 
@@ -179,7 +185,13 @@ class SimNode:
         """It runs, and has had the time to look around."""
         age_s = self.host.loop.time() - self.agent_since_s
         frozen = self.host.frozen or self.agent_hung
-        return self._task is not None and not frozen and age_s > 3.0
+        return self._task is not None and not frozen and age_s > _LOOKED_S
+
+    @property
+    def fence_well(self) -> bool:
+        """It runs, and the agent has had the time to tell it what the term allows."""
+        age_s = self.host.loop.time() - self.fence_since_s
+        return self.fence is not None and not self.fence.hung and age_s > _LOOKED_S
 
     def _extended(self, term: int, deadline_s: float) -> None:
         at_s, clock = self.host.loop.time(), self.host.clock

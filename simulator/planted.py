@@ -10,6 +10,13 @@ for the first, the mutant takes both away, because with one of them nothing can 
 - What an earlier life knew: the first renewal of a life goes before everything else that it
   decides, and what follows a swap that failed is not done; so a swap of before has either been
   carried out by then, and ours fails, or it never will be.
+
+Two rules have no mutant, because what they guard against takes other bugs first:
+
+- The term is asked again before each act (agent/act.py): nothing reads the store between a
+  decision and its acts.  Only a start waits in between, and the fence takes neither an older term
+  nor a deadline that is over.
+- Names are cleared before a promotion: whoever follows or detaches has cleared them already.
 """
 
 from dataclasses import dataclass
@@ -330,7 +337,7 @@ MUTANTS = (
         "a promotion that hangs is waited for without end",
         (
             (
-                "decide/leading.py",
+                "decide/promotion.py",
                 "    if waited_s < view.policy.promote_patience_s:\n",
                 "    if waited_s >= 0:\n",
             ),

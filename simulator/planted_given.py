@@ -7,8 +7,8 @@ GIVEN = (
         "a given term is used before it was taken up",
         (
             (
-                "decide/leading.py",
-                "    taken = (_take_up(view),) if state.given else ()\n",
+                "decide/promotion.py",
+                "    taken = (take_up(view),) if state.given else ()\n",
                 "    taken = ()\n",
             ),
         ),

@@ -10,9 +10,10 @@ import structlog
 
 from flightmode.model.cluster import Mode
 from flightmode.model.policy import Policy
-from simulator import checkers, schedule, weather
+from simulator import checkers, rarities, schedule, weather
 from simulator.checkers import Violation
-from simulator.faults import Fault, Faults
+from simulator.fault import Fault
+from simulator.faults import Faults
 from simulator.history import UNTOLD, Healed, History, Standing
 from simulator.host import WALL_S
 from simulator.loop import VirtualLoop
@@ -78,12 +79,16 @@ def plan_of(seed: int, *, slow: bool = False) -> Plan:
     three = Random(f"{seed} third").random() < _THREE
     swapped = schedule.exchanged(Random(f"{seed} exchanged"), _UP_S, until_s) if three else ()
     struck = schedule.struck(Random(f"{seed} blow"), _UP_S, until_s)
+    rare = rarities.rarely(Random(f"{seed} rare"), _UP_S, until_s)
     kind, faults = weather.drawn(dice), schedule.drawn(dice, begin_s, until_s)
     return Plan(
         seed,
         kind,
         tuple(
-            sorted((*faults, *muffled, *retimed, *swapped, *struck), key=lambda fault: fault.at_s)
+            sorted(
+                (*faults, *muffled, *retimed, *swapped, *struck, *rare),
+                key=lambda fault: fault.at_s,
+            )
         ),
         until_s,
         dice.choice(("", "leader", "leader", "standby", "wit")),
@@ -157,9 +162,8 @@ def _alone_away(world: World, away: str) -> bool:
 async def _recover(world: World, without: str = "") -> None:
     """Until all is well for a while, or the time for it is over."""
     loop = world.loop
-    pause = None if world.state is None else world.state.pause
-    now_s = loop.time()
-    paused_s = 0.0 if pause is None else pause.until_wall_s - WALL_S + POLICY.pause_grace_s
+    now_s, pause_wall_s = loop.time(), world.pause_until_wall_s()
+    paused_s = 0.0 if pause_wall_s is None else pause_wall_s - WALL_S + POLICY.pause_grace_s
     from_s = max(now_s, paused_s)
     world.history.add(Healed(now_s, from_s, without))
     # What was acknowledged before says nothing of what is served now.
@@ -167,12 +171,12 @@ async def _recover(world: World, without: str = "") -> None:
     well_since_s: float | None = None
     while loop.time() < from_s + _LIVENESS_S:
         await asyncio.sleep(_LOOK_S)
-        look = world.look()
+        look = world.look(without)
         if without and _alone_away(world, without):
             world.history.add(Healed(loop.time(), loop.time(), without=UNTOLD))
             return
         world.history.add(look)
-        well = (look.served if without else look.synced) and len(look.primaries) == 1
+        well = (look.served if without else look.synced) and look.routed
         well_since_s = (well_since_s or loop.time()) if well else None
         if well_since_s is not None and loop.time() - well_since_s >= _QUIET_S:
             return

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from random import Random
 
-from simulator.faults import Fault
+from simulator.fault import Fault
 from simulator.world import DATABASES, NODES
 
 _BLOWS = ("power", "power", "cut", "freeze", "hang agent", "hang fence", "starve", "kill postgres")

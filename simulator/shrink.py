@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 
-from simulator.faults import Fault
+from simulator.fault import Fault
 from simulator.run import Plan, run
 from simulator.weather import fair
 

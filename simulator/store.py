@@ -52,6 +52,8 @@ class Etcd:
         self.dice = dice
         self.keys = MemoryCluster()
         self.moods = Moods()
+        self.applied = dict.fromkeys(members, self.keys.snapshot(""))
+        """What each member has applied: one that does not reach the leader stays behind."""
         self.hold: Callable[[tuple[Op, ...]], float | None] = lambda _: None
         """Which commits are held up for so long; what became of them is not told."""
         self.held: tuple[str, Callable[[], object]] | None = None
@@ -69,11 +71,13 @@ class Etcd:
 
     def works(self, member: str) -> bool:
         host = self.network.hosts[member]
-        return host.up and not host.frozen and member not in self.down
+        # A member writes each entry to its disk before it says a word about it.
+        return host.up and not host.frozen and not host.stalled and member not in self.down
 
     def look(self) -> None:
         """After any change of the world: a leader without a majority is replaced."""
         self._answering.clear()
+        self._apply()
         if self._leads(self.leader) or self._electing:
             return
         self._electing = True
@@ -93,6 +97,20 @@ class Etcd:
         if self.leader is None:
             self._electing = True
             self.loop.call_later(0.5, self._elect)
+
+    def _apply(self) -> None:
+        leader = self.leader
+        if leader is None or not self._leads(leader):
+            return
+        now = self.keys.snapshot("")
+        for member in self.members:
+            if self.works(member) and self.network.talk(member, leader):
+                self.applied[member] = now
+
+    def reached_by(self, client: str) -> list[str]:
+        """Members that answer that host by themselves, whether or not they know the latest."""
+        talk = self.network.talk
+        return [each for each in self.members if self.works(each) and talk(client, each)]
 
     def _leads(self, member: str | None) -> bool:
         """Whether that member has a majority."""
@@ -138,6 +156,7 @@ class Etcd:
             self.loop.call_soon(self.overtaken)
         txn = self.keys.commit(compares, ops)
         self.carried_out(client, sent_s, compares, ops, txn)
+        self._apply()
         if self.keys.revision - self.keys.compacted > 2 * _KEPT_REVISIONS:
             self.keys.compact(self.keys.revision - _KEPT_REVISIONS)
         return txn
@@ -157,10 +176,26 @@ class SimStore:
     def node(self) -> str:
         return self.host.name
 
-    async def read(self, prefix: str) -> Snapshot:
+    async def read(self, prefix: str, *, serializable: bool = False) -> Snapshot:
+        """`serializable`: what some member has applied, as etcd answers who does not ask for more.
+
+        The port knows no such read; a planted bug does.
+        """
         await self._gate()
+        if serializable:
+            return await self._read_of_any(prefix)
         lost = self._etcd.dice.random() < self._etcd.moods.silent
         return await self._ask(lambda: self._etcd.keys.snapshot(prefix), lost=lost)
+
+    async def _read_of_any(self, prefix: str) -> Snapshot:
+        members = self._etcd.reached_by(self.node)
+        await asyncio.sleep(self._travel_s() if members else DEADLINE_S)
+        await self._gate()
+        if not members:
+            raise StoreUnknown("no member of etcd answered in time")
+        known = self._etcd.applied[self._etcd.dice.choice(members)]
+        entries = {key: entry for key, entry in known.entries.items() if key.startswith(prefix)}
+        return Snapshot(known.revision, entries)
 
     async def commit(self, compares: tuple[Compare, ...], ops: tuple[Op, ...]) -> Txn:
         try:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import count
 from random import Random
 
+from flightmode.decide.route import route
 from flightmode.model.cluster import ClusterState, Mode, Request, RequestKind
 from flightmode.model.member import Node, NodeKind
 from flightmode.model.policy import Policy
@@ -19,6 +20,7 @@ from simulator.history import (
     Broke,
     CopyBegan,
     History,
+    Killed,
     Looked,
     PermissionEnded,
     Promised,
@@ -79,7 +81,7 @@ class World:
         self.etcd.told = self._told
         self.nodes = {node.name: self._node(node) for node in policy.nodes}
         self.servers = {name: self._server(name) for name in policy.databases}
-        self.heartbeats = Heartbeats(self.network, self.dice("heartbeats"))
+        self.heartbeats = Heartbeats(self.network, self.dice("heartbeats"), self.dice("echoes"))
         self.heartbeats.begin(self.nodes)
         self.heartbeats.granted = self._promised
         self.state: ClusterState | None = None
@@ -119,6 +121,7 @@ class World:
         server.heard_wal = lambda source: self._heard_wal(source, name)
         server.discarded = self.history.add
         server.copy_begins = lambda how: self._copy_begins(name, how)
+        fence.killed = lambda: self.history.add(Killed(self.loop.time(), name, self.state))
         fence.ended = lambda why, primary: self._permission_ended(node, why, primary=primary)
         return server
 
@@ -181,7 +184,7 @@ class World:
         *,
         compared: bool,
     ) -> None:
-        new, holds, busy, ran, missed_s = self.state, None, None, False, None
+        new, holds, busy, ran, missed_s, gave = self.state, None, None, False, None, None
         if new is not None and (old is None or old.leader != new.leader):
             server = self.servers[new.leader]
             holds = self.rows_of(server)
@@ -191,6 +194,8 @@ class World:
             ran = old is not None and self._runs(old.leader) and not self._starved(old.leader)
             if old is not None:
                 missed_s = self._missed_s(client, sent_s, old.leader)
+                if old.leader == client.node and new.reason.startswith("switchover"):
+                    gave = self.rows_of(self.servers[old.leader])
         if old is not None and new is not None and old.leader != new.leader:
             self.untaken, self.unserved = new.reason.startswith(SWITCHOVER), True
         elif new is not None and client.node == new.leader:
@@ -212,8 +217,15 @@ class World:
             busy=busy,
             ran=ran,
             missed_s=missed_s,
+            gave=gave,
+            able=self._able(client.node),
         )
         self.history.add(fact)
+
+    def _able(self, name: str) -> bool:
+        node = self.nodes[name]
+        there = node.fence is not None and not node.fence.hung and not node.fence.fence.lost
+        return there and node.server is not None and node.server.data is not None
 
     def _had_no_room(self, server: SimServer, client: SimStore) -> bool:
         """Since long before the claim was decided: its agent has had the time to see it."""
@@ -273,7 +285,14 @@ class World:
 
     def _permission_ended(self, node: SimNode, why: str, *, primary: bool) -> None:
         fact = PermissionEnded(
-            self.loop.time(), node.name, why, primary, self.state, node.agent_well
+            self.loop.time(),
+            node.name,
+            why,
+            primary,
+            self.state,
+            node.agent_well,
+            node.fence_well,
+            node.host.clock.wall_s(),
         )
         self.history.add(fact)
         self.tell(node.name, f"FENCE: permission ended ({why}), primary={primary}")
@@ -292,10 +311,18 @@ class World:
         done = "asked for" if txn.succeeded else "refused: one is open"
         self.tell("operator", f"{kind} {node or ''}: {done}")
 
+    def pause_until_wall_s(self) -> float | None:
+        """Of the pause that stands, or that is asked for and will be recorded."""
+        if self.state is not None and self.state.pause is not None:
+            return self.state.pause.until_wall_s
+        key = keys.request(CLUSTER, RequestKind.PAUSE, None)
+        asked = self.etcd.keys.snapshot(key).entries.get(key)
+        return None if asked is None else codec.load(Request, asked.value).until_wall_s
+
     # ------------------------------------------------------------------ looking
 
-    def look(self) -> Looked:
-        """As somebody sees it who sees everything."""
+    def look(self, without: str = "") -> Looked:
+        """As somebody sees it who sees everything; `without`: whose routes do not count."""
         primaries = tuple(
             name
             for name, server in self.servers.items()
@@ -311,11 +338,20 @@ class World:
         served = bool(self.served.intersection(primaries))
         self.served.clear()
         why = "; ".join(f"{name}: {_why(node)}" for name, node in self.nodes.items())
-        return Looked(self.loop.time(), primaries, served, synced, why)
+        routes = tuple(
+            (name, _writes(node)) for name, node in self.nodes.items() if name != without
+        )
+        return Looked(self.loop.time(), primaries, served, synced, why, routes)
 
 
 def _meaning(state: ClusterState) -> tuple[object, ...]:
     return state.term, state.mode, state.sync
+
+
+def _writes(node: SimNode) -> str | None:
+    """As the node's API and its proxies are told (decide/route.py)."""
+    view = None if node.agent is None else node.agent.view
+    return None if view is None else route(view).writes
 
 
 def _why(node: SimNode) -> str:

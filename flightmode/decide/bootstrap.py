@@ -6,7 +6,7 @@ empty or older, truth (I2, I10).
 """
 
 from flightmode.decide.answer import answer, recently_failed
-from flightmode.decide.leading import fresh
+from flightmode.decide.members import fresh
 from flightmode.model.action import Initdb, SwapState
 from flightmode.model.cluster import ClusterState, HistoryEntry, Mode
 from flightmode.model.decision import Decision

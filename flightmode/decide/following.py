@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from flightmode.decide.answer import IDLE_S, SOON_S, answer, died_starting, recently_failed
 from flightmode.decide.election import election, forced_now, paused
-from flightmode.decide.leading import fresh, wrong_data
+from flightmode.decide.leading import wrong_data
+from flightmode.decide.members import fresh
 from flightmode.decide.permission import lease_s, silent_for_s, state_of
 from flightmode.decide.requests import own_task, wanted
 from flightmode.decide.suspicion import until_suspicion_s
@@ -96,6 +97,8 @@ def _standby(view: View) -> Decision:
     if leader is not None and _slot_lost(view, leader):
         why = f"{leader.name} no longer has the WAL that this standby needs: it has to be cloned"
         return _stop(view, "following: slot lost", why)
+    if view.server.following != state.leader and _of_unknown_descent(view):
+        return _passed_over(view, leader)
     if view.server.following != state.leader:
         follow = Follow(state.term, state.leader)
         why = f"{state.leader} leads term {state.term}: following it"
@@ -165,6 +168,28 @@ def _namesake(mine: History | None, theirs: History) -> bool:
     if mine is None or mine.timeline != theirs.timeline:
         return False
     return mine.ancestors != theirs.ancestors
+
+
+def _of_unknown_descent(view: View) -> bool:
+    """I2: passed over by a forced failover, and not copied since.
+
+    Whoever was forced may begin a timeline of the number, and at the place, at which the leader
+    of before had begun one: neither number nor history tells those two apart, and streaming would
+    go on in the middle of the other one.  Only the first timeline has no namesake.
+    """
+    if view.me.name not in state_of(view).passed_over:
+        return False
+    clone, mine = view.result(JobKind.CLONE), view.server.history
+    copied = clone is not None and clone.error is None and clone.term == state_of(view).term
+    first = view.server.run is Run.STANDBY and mine is not None and mine.timeline == 1
+    return not copied and not first
+
+
+def _passed_over(view: View, leader: Member | None) -> Decision:
+    why = f"passed over for {state_of(view).leader}, and of a timeline that may be a namesake"
+    if leader is None:
+        return answer(view, "following: passed over", f"{why}: waiting for it", wake_s=0.1)
+    return _stop(view, "following: passed over", f"{why}: it has to be copied")
 
 
 def _slot_lost(view: View, leader: Member) -> bool:
@@ -331,8 +356,9 @@ def _rejoin(view: View, data: DataDirectory, leader: Member | None) -> Decision:
     if leader is not None and not fits:
         why = f"this data directory parted from {leader.name}'s history: rewinding it"
         return answer(view, "rejoin: rewind", why, Rewind(state.term, leader.name), wake_s=0.1)
-    if leader is None and data.was_primary:
-        why = f"this was a primary; waiting for {state.leader} to be one, to compare histories"
+    if leader is None and (data.was_primary or _of_unknown_descent(view)):
+        what = "was a primary" if data.was_primary else "was passed over"
+        why = f"this {what}; waiting for {state.leader} to be one, to compare histories"
         return answer(view, "rejoin: wait", why, wake_s=0.1)
     start = StartPostgres(Role.STANDBY, state.term, None, state.leader)
     why = f"starting Postgres as a standby of {state.leader}"
@@ -364,7 +390,7 @@ def _fits(view: View, data: DataDirectory, leader: Member) -> bool:
     and one on the leader's own timeline cannot be told apart by positions.
     """
     assert leader.history is not None
-    if _namesake(view.server.history, leader.history):
+    if _namesake(view.server.history, leader.history) or _of_unknown_descent(view):
         return False
     if not data.was_primary:
         return leader.history.contains(data.timeline, data.position)

@@ -49,7 +49,9 @@ def _lies_down(view: View, wrong: str | None) -> bool:
         case Run.DYING:
             return since_s is not None and view.now_s - since_s >= _DYING_S
         case Run.STOPPED:
-            return wrong is not None or state_of(view).pause is not None or _start_failed(view)
+            # In a pause only what the fence ended starts again.
+            stays_down = state_of(view).pause is not None and not view.memory.fenced
+            return wrong is not None or stays_down or _start_failed(view)
         case _:
             return False
 

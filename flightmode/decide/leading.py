@@ -9,6 +9,7 @@ from dataclasses import replace
 from flightmode.decide import switchover
 from flightmode.decide.answer import SOON_S, answer, before, died_starting, recently_failed
 from flightmode.decide.giving_way import gives_way
+from flightmode.decide.members import fresh
 from flightmode.decide.permission import (
     confirmed,
     deadline_s,
@@ -19,9 +20,10 @@ from flightmode.decide.permission import (
     state_of,
     swap,
 )
+from flightmode.decide.promotion import promotion_ended, take_up, taking_over
 from flightmode.decide.quorum import step, until_lost_s
 from flightmode.decide.requests import by_leader, own_task
-from flightmode.decide.superseded import newer_elsewhere, unheard
+from flightmode.decide.superseded import outdated
 from flightmode.model.action import (
     Admit,
     ExtendFence,
@@ -29,7 +31,6 @@ from flightmode.model.action import (
     LiftFence,
     Prepare,
     Promote,
-    SetSyncNames,
     StartPostgres,
     StopPostgres,
     SwapState,
@@ -37,7 +38,6 @@ from flightmode.model.action import (
 from flightmode.model.cluster import Handover, Mode
 from flightmode.model.decision import Decision
 from flightmode.model.member import NO_FENCE
-from flightmode.model.memory import Memory
 from flightmode.model.server import DataDirectory, Role, Run
 from flightmode.model.view import JobKind, View
 
@@ -97,7 +97,7 @@ def _by_run(view: View) -> Decision:
         case Run.PRIMARY:
             return _overruled(view, _serving(view))
         case Run.STANDBY:
-            return _taking_over(view)
+            return taking_over(view)
         case Run.STARTING:
             return _starting(view)
         case Run.SILENT:
@@ -168,7 +168,7 @@ def _serving(view: View) -> Decision:
         return answer(view, "leading: confirm", "confirming the term", renew(view), wake_s=SOON_S)
     if state_of(view).given:
         why = "a primary runs here in the term that was given: taking it up"
-        return answer(view, "leading: take up", why, _take_up(view), wake_s=SOON_S)
+        return answer(view, "leading: take up", why, take_up(view), wake_s=SOON_S)
     fence = fence_actions(view)
     task = switchover.drive(view) or own_task(view)
     if task is not None:
@@ -238,93 +238,6 @@ def _unprepared(view: View) -> bool:
     return not view.server.prepared or not have.issuperset(_slots(view))
 
 
-# ------------------------------------------------------------------ Postgres is a standby
-
-
-def _taking_over(view: View) -> Decision:
-    """The term is ours and Postgres still in recovery: promote it (S3.5)."""
-    state = state_of(view)
-    if not confirmed(view):
-        return answer(view, "leading: confirm", "confirming the term", renew(view), wake_s=SOON_S)
-    if not view.fence.reachable:
-        return _unguarded(view)
-    since_s = view.memory.promoting_since_s
-    if since_s is not None:
-        return _promoting(view, since_s)
-    older = _older(view)
-    if older is not None:
-        return older
-    if view.server.sync_names and solo_confirmed(view):
-        why = "the new primary must not wait for the old one: clearing what commits wait for"
-        return answer(view, "leading: promote", why, SetSyncNames(state.term, ()), wake_s=SOON_S)
-    memory = replace(view.memory, promoting_since_s=view.now_s, promote_asked=True)
-    taken = (_take_up(view),) if state.given else ()
-    actions = (*fence_actions(view), *taken, Promote(state.term))
-    why = f"term {state.term} is ours ({state.reason}): promoting Postgres"
-    return answer(view, "leading: promote", why, *actions, memory=memory, wake_s=SOON_S)
-
-
-def _take_up(view: View) -> SwapState:
-    """S7: from here on nobody takes the term back.  BEFORE anything is promoted in it."""
-    return swap(view, "take up", replace(state_of(view), given=False))
-
-
-def _unguarded(view: View) -> Decision:
-    """S4: nothing is promoted that no fence could stop; who led before may have the term back.
-
-    Postgres can't be stopped here, so it must be certain that it will not be promoted late.
-    """
-    since_s, previous = view.memory.unguarded_since_s, _handback_target(view)
-    waited_s = 0.0 if since_s is None else view.now_s - since_s
-    left_s = view.policy.promote_patience_s - waited_s
-    why = "the fence does not answer, and without it Postgres is not promoted"
-    if left_s > 0:
-        return answer(view, "leading: unguarded", why, wake_s=0.1)
-    if previous is None or not _never_asked(view) or state_of(view).pause is not None:
-        problem = f"FM603: the fence has not answered for {waited_s:.0f} s: nothing is promoted"
-        return answer(view, "leading: unguarded", why, problem=problem)
-    return _hand_back(view, previous, f"{why}: {previous} gets the term back", view.memory)
-
-
-def _never_asked(view: View) -> bool:
-    """Neither this agent nor an earlier life of it has asked Postgres to promote in this term."""
-    first_life = view.store.saw_term_begin and not view.memory.promote_asked
-    return first_life or state_of(view).given
-
-
-def _promoting(view: View, since_s: float) -> Decision:
-    waited_s = view.now_s - since_s
-    state = state_of(view)
-    if waited_s < view.policy.promote_patience_s:
-        why = f"waiting for the promotion to end ({waited_s:.1f} s)"
-        return answer(view, "leading: promoting", why, *fence_actions(view), wake_s=SOON_S)
-    if _handback_target(view) is None:
-        memory = replace(view.memory, promoting_since_s=None)
-        why = "the promotion takes too long and nobody else could lead: asking once more"
-        problem = f"FM603: the promotion is not done after {waited_s:.0f} s"
-        return answer(view, "leading: promote again", why, memory=memory, problem=problem)
-    why = "the promotion takes too long: stopping, so that the old leader can have the term back"
-    stop = StopPostgres(state.term, fast=False, patience_s=0)
-    return answer(view, "leading: give up", why, stop, wake_s=0.1)
-
-
-def _handback_target(view: View) -> str | None:
-    """The old leader, if it is up and its data are as it left them (S3.6)."""
-    previous = state_of(view).previous
-    member = view.store.member(previous) if previous else None
-    if member is None or not fresh(view, member.name):
-        return None
-    sound = member.run in (Run.STOPPED, Run.STANDBY) and member.job is None
-    able = member.problem is None and member.fence_level != NO_FENCE
-    return previous if sound and able else None
-
-
-def fresh(view: View, name: str) -> bool:
-    """Whether the member's record has changed within `member_fresh_s`, by our own clock."""
-    seen = next((s for s in view.store.members if s.member.name == name), None)
-    return seen is not None and view.now_s - seen.changed_s <= view.policy.member_fresh_s
-
-
 # ------------------------------------------------------------------ Postgres is starting
 
 
@@ -356,7 +269,7 @@ def _stopped(view: View) -> Decision:
         why = "paused: nothing is started and nobody takes over until `flightmode resume`"
         return answer(view, "leading: paused", why, problem=problem)
     if view.memory.promoting_since_s is not None:
-        return _promotion_ended(view)
+        return promotion_ended(view)
     switching = switchover.stopped(view)
     if switching is not None:
         return switching
@@ -457,51 +370,6 @@ def _offered(view: View, handover: Handover) -> Decision:
     return answer(view, "leading: withdraw", why, withdraw, memory=memory, wake_s=SOON_S)
 
 
-def _promotion_ended(view: View) -> Decision:
-    """A promotion was begun here and Postgres is down now."""
-    data, previous = view.server.data, _handback_target(view)
-    memory: Memory = replace(view.memory, promoting_since_s=None)
-    if data is not None and data.standby_signal and previous is not None:
-        why = f"Postgres was never promoted here: {previous} gets the term back"
-        return _hand_back(view, previous, why, memory)
-    return answer(
-        view, "leading: start over", "starting Postgres again", memory=memory, wake_s=SOON_S
-    )
-
-
-def _hand_back(view: View, previous: str, why: str, memory: Memory) -> Decision:
-    """Only when nobody was or will be promoted in this term (S3.6)."""
-    state = replace(
-        state_of(view),
-        term=state_of(view).term + 1,
-        leader=previous,
-        previous=view.me.name,
-        mode=Mode.SOLO,
-        sync=(),
-        handover=None,
-        given=False,
-        reason=f"{view.me.name} could not be promoted",
-        passed_over=tuple(name for name in state_of(view).passed_over if name != previous),
-        since_wall_s=view.wall_s,
-    )
-    return answer(view, "leading: hand back", why, swap(view, "hand back", state), memory=memory)
-
-
-def _older(view: View) -> Decision | None:
-    """A state from a backup names a leader that may lack what was acknowledged since (I2)."""
-    newer = newer_elsewhere(view)
-    if newer is not None:
-        term = state_of(view).term
-        problem = f"FM632: {newer}, and etcd says term {term}: it came from a backup"
-        why = f"{newer}: nothing is started here before a person has decided"
-        return answer(view, "leading: superseded", why, problem=problem, wake_s=0.1)
-    name = unheard(view)
-    if name is None:
-        return None
-    why = f"hearing {name} first: it may know that etcd came from a backup"
-    return answer(view, "leading: listen", why, wake_s=0.05)
-
-
 def _start_in_place(view: View) -> Decision:
     state, data = state_of(view), view.server.data
     wrong = wrong_data(view, data)
@@ -513,7 +381,7 @@ def _start_in_place(view: View) -> Decision:
     if failed is not None:
         why = "Postgres did not start; trying again shortly"
         return answer(view, "leading: start failed", why, problem=failed)
-    older = _older(view)
+    older = outdated(view)
     if older is not None:
         return older
     role = Role.PRIMARY if data.was_primary else Role.STANDBY
@@ -523,7 +391,7 @@ def _start_in_place(view: View) -> Decision:
         return answer(view, "leading: confirm", "confirming the term", renew(view), wake_s=SOON_S)
     if state.given and role is Role.PRIMARY:
         why = "the data here are a primary's, in the term that was given: taking it up"
-        return answer(view, "leading: take up", why, _take_up(view), wake_s=SOON_S)
+        return answer(view, "leading: take up", why, take_up(view), wake_s=SOON_S)
     start = StartPostgres(role, state.term, end_s, following=None)
     memory = replace(view.memory, crashed=False, starting_since_s=view.now_s)
     why = f"this node leads term {state.term}: starting Postgres"
@@ -550,4 +418,4 @@ def wrong_data(view: View, data: DataDirectory | None) -> str | None:
     return None
 
 
-__all__ = ["fresh", "leading", "wrong_data"]
+__all__ = ["leading", "wrong_data"]

@@ -117,7 +117,7 @@ class StateSuperseded(NodeProblem):
     """etcd holds an older term than a fence has served, as from a backup: nobody goes by it."""
 
     code = "FM632"
-    hint = 'flightmode status  # then docs/bad-days.md, "etcd comes from a backup"'
+    hint = "flightmode status"
 
 
 class RuleBroken(NodeProblem):

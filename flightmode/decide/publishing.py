@@ -1,16 +1,19 @@
 """What the node says of itself in the store, and when."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from operator import attrgetter
 
 from flightmode.decide.suspicion import deaf_to, suspects
 from flightmode.model.action import Publish
 from flightmode.model.cluster import RequestKind
 from flightmode.model.decision import Decision
-from flightmode.model.lsn import NOWHERE
 from flightmode.model.member import NO_FENCE, Member
+from flightmode.model.server import Slot
 from flightmode.model.view import View
 
 _DISK_ALERT = 0.2
+_OFTEN_CHANGES = {"position", "replayed", "disk_free", "warnings", "slots"}
+_LASTING = attrgetter(*(each.name for each in fields(Member) if each.name not in _OFTEN_CHANGES))
 
 
 def publish(view: View, decision: Decision) -> Decision:
@@ -32,15 +35,11 @@ def _weighty(view: View, before: Member | None, now: Member) -> bool:
         return True
     if any(request.kind is RequestKind.SWITCHOVER for request in view.store.requests):
         return before != now
-    return _shape(before) != _shape(now)
+    return _LASTING(before) != _LASTING(now) or _idle(before.slots) != _idle(now.slots)
 
 
-def _shape(member: Member) -> Member:
-    """The record without what always changes."""
-    slots = tuple(replace(slot, active=False) for slot in member.slots)
-    return replace(
-        member, position=NOWHERE, replayed=NOWHERE, disk_free=0.0, warnings=(), slots=slots
-    )
+def _idle(slots: tuple[Slot, ...]) -> tuple[Slot, ...]:
+    return tuple(replace(slot, active=False) for slot in slots)
 
 
 def _member(view: View, problem: str | None) -> Member:

@@ -66,3 +66,18 @@ def _on_a_later_timeline(view: View, seen: MemberSeen) -> bool:
     if seen.member.name in state_of(view).passed_over:
         return False
     return seen.member.run in (Run.PRIMARY, Run.STOPPED) and theirs.timeline > mine.timeline
+
+
+def outdated(view: View) -> Decision | None:
+    """A state from a backup names a leader that may lack what was acknowledged since (I2)."""
+    newer = newer_elsewhere(view)
+    if newer is not None:
+        term = state_of(view).term
+        problem = f"FM632: {newer}, and etcd says term {term}: it came from a backup"
+        why = f"{newer}: nothing is started here before a person has decided"
+        return answer(view, "leading: superseded", why, problem=problem, wake_s=0.1)
+    name = unheard(view)
+    if name is None:
+        return None
+    why = f"hearing {name} first: it may know that etcd came from a backup"
+    return answer(view, "leading: listen", why, wake_s=0.05)

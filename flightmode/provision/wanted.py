@@ -134,15 +134,7 @@ def _node(config: Config, name: str, bundle: Bundle) -> Wanted:
     ports = [me.etcd_client_port, me.etcd_peer_port, me.api_port, me.heartbeat_port]
     packages = ["etcd-server", "nftables", "python3", "python3-venv"]
     masked = ["etcd.service"]
-    directories = {
-        ETC: Owned(0o755, "root:root"),
-        f"{ETC}/tls": Owned(0o700, f"{user}:{user}"),
-        f"{ETC}/secrets": Owned(0o700, f"{user}:{user}"),
-        f"{ETC}/etcd-tls": Owned(0o700, f"{OWN_USER}:{OWN_USER}"),
-        STATE: Owned(0o755, f"{user}:{user}"),
-        f"{STATE}-etcd": Owned(0o700, f"{OWN_USER}:{OWN_USER}"),
-        ETCD_DROP_INS: Owned(0o755, "root:root"),
-    }
+    directories = _directories(user)
     if database:
         files.append(File(LOGROTATE, rotation(config, name).encode(), _PUBLIC))
         packages += [f"postgresql-{major}", "logrotate"]
@@ -167,6 +159,18 @@ def _node(config: Config, name: str, bundle: Bundle) -> Wanted:
         str(locations_of(config, name).data_dir) if database else "",
         str(locations_of(config, name).socket_dir) if database else "",
     )
+
+
+def _directories(user: str) -> dict[str, Owned]:
+    return {
+        ETC: Owned(0o755, "root:root"),
+        f"{ETC}/tls": Owned(0o700, f"{user}:{user}"),
+        f"{ETC}/secrets": Owned(0o700, f"{user}:{user}"),
+        f"{ETC}/etcd-tls": Owned(0o700, f"{OWN_USER}:{OWN_USER}"),
+        STATE: Owned(0o755, f"{user}:{user}"),
+        f"{STATE}-etcd": Owned(0o700, f"{OWN_USER}:{OWN_USER}"),
+        ETCD_DROP_INS: Owned(0o755, "root:root"),
+    }
 
 
 def _units_of_a_node(config: Config, name: str, user: str, *, database: bool) -> dict[str, str]:

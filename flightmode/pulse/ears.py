@@ -1,7 +1,6 @@
 """What was heard, and whether we listened: bookkeeping, without a socket or a clock."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from enum import Enum
 from typing import Final
 
@@ -45,14 +44,15 @@ class Ears:
         """A heartbeat that was found genuine has arrived."""
         heard = self._heard.get(node)
         if heard is not None:
+            udp_s, tcp_s, fence_s = heard.agent_udp_s, heard.agent_tcp_s, heard.fence_s
             match channel:
                 case Channel.AGENT_UDP:
-                    heard = replace(heard, agent_udp_s=now_s)
+                    udp_s = now_s
                 case Channel.AGENT_TCP:
-                    heard = replace(heard, agent_tcp_s=now_s)
+                    tcp_s = now_s
                 case Channel.FENCE:
-                    heard = replace(heard, fence_s=now_s)
-            self._heard[node] = heard
+                    fence_s = now_s
+            self._heard[node] = Heard(node, udp_s, tcp_s, fence_s)
 
     def listening(self, now_s: float, deaf: str | None = None) -> Listening:
         attentive_since_s = self._attentive_since_s

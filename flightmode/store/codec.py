@@ -12,6 +12,7 @@ import json
 import operator
 from collections.abc import Callable
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final, TypeVar, get_args, get_origin
 
 from cattrs import BaseConverter, Converter
@@ -26,6 +27,8 @@ VERSION: Final = 1
 
 TAG: Final = "_type"
 _VERSION_KEY: Final = "v"
+_SHORT_BYTES: Final = 4096
+"""Of what the store holds; what a journal holds is longer, and read once."""
 
 T = TypeVar("T")
 
@@ -37,6 +40,13 @@ def dump(value: object) -> bytes:
 
 def load(kind: type[T], record: bytes | str) -> T:
     """The record as a `kind`.  Raises RecordUnreadable."""
+    short = len(record) <= _SHORT_BYTES
+    any_kind: Any = kind
+    value: T = (_loaded_before if short else _loaded)(any_kind, record)
+    return value
+
+
+def _loaded(kind: Any, record: bytes | str) -> Any:
     try:
         data = json.loads(record)
     except ValueError as wrong:
@@ -53,6 +63,11 @@ def load_known(kind: type[T], record: bytes | str) -> T | None:
         return load(kind, record)
     except RecordUnreadable:
         return None
+
+
+# A key that is read by several readers, or again and again, is put together once: values are
+# frozen, so that all may have the same one.
+_loaded_before = lru_cache(maxsize=64)(_loaded)
 
 
 def to_data(value: object) -> dict[str, Any]:

@@ -9,10 +9,14 @@ that revision.
 
 import asyncio
 import itertools
+import operator
+from bisect import bisect_left
 from collections.abc import AsyncIterator
 
 from flightmode.errors import StoreUnknown
 from flightmode.store.port import Change, Compare, Delete, Entry, Op, Put, Snapshot, Txn, check_txn
+
+_REVISION = operator.attrgetter("mod_revision")
 
 
 class MemoryCluster:
@@ -22,13 +26,17 @@ class MemoryCluster:
         self.revision = 1
         self.compacted = 0
         self._entries: dict[str, Entry] = {}
+        self._order: list[str] | None = None
+        """The keys in the order in which they are told; None: to be sorted anew."""
         self._changes: list[Change] = []
         self._listeners: dict[asyncio.Event, None] = {}  # a dict: woken in a fixed order
 
     def snapshot(self, prefix: str) -> Snapshot:
         """Everything under `prefix` now, in the order of keys (by their bytes, as etcd does)."""
-        keys = sorted((k for k in self._entries if k.startswith(prefix)), key=str.encode)
-        return Snapshot(self.revision, {key: self._entries[key] for key in keys})
+        if self._order is None:
+            self._order = sorted(self._entries, key=str.encode)
+        entries = {key: self._entries[key] for key in self._order if key.startswith(prefix)}
+        return Snapshot(self.revision, entries)
 
     def commit(self, compares: tuple[Compare, ...], ops: tuple[Op, ...]) -> Txn:
         """All or nothing, at once."""
@@ -51,10 +59,13 @@ class MemoryCluster:
         revision = self.revision + 1
         match op:
             case Put(key, value):
+                if key not in self._entries:
+                    self._order = None
                 self._entries[key] = Entry(key, value, revision)
                 return Change(key, value, revision)
             case Delete(key):
                 gone = self._entries.pop(key, None)
+                self._order = None
                 return None if gone is None else Change(key, None, revision)
 
     def compact(self, revision: int) -> None:
@@ -67,14 +78,9 @@ class MemoryCluster:
 
     def changes(self, prefix: str, from_revision: int) -> tuple[tuple[Change, ...], ...]:
         """The known changes from `from_revision` on, one tuple per revision."""
-        wanted = (
-            change
-            for change in self._changes
-            if change.mod_revision >= from_revision and change.key.startswith(prefix)
-        )
-        return tuple(
-            tuple(group) for _, group in itertools.groupby(wanted, lambda c: c.mod_revision)
-        )
+        begin = bisect_left(self._changes, from_revision, key=_REVISION)
+        wanted = (change for change in self._changes[begin:] if change.key.startswith(prefix))
+        return tuple(tuple(group) for _, group in itertools.groupby(wanted, _REVISION))
 
     def listen(self, event: asyncio.Event) -> None:
         """Set `event` at each change until `forget`."""

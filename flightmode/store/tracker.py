@@ -13,7 +13,7 @@ from flightmode.model.cluster import ClusterState, Request
 from flightmode.model.member import Member, MemberSeen
 from flightmode.model.view import Renewed, StoreView
 from flightmode.store import codec, keys
-from flightmode.store.port import Snapshot, Store
+from flightmode.store.port import Entry, Snapshot, Store
 
 
 class Tracker:
@@ -113,22 +113,22 @@ class Tracker:
     def _requests(self, snapshot: Snapshot) -> tuple[Request, ...]:
         found = (
             codec.load_known(Request, entry.value)
-            for key, entry in sorted(snapshot.entries.items())
-            if key.startswith(self._requests_prefix)
+            for _, entry in self._below(snapshot, self._requests_prefix)
         )
         return tuple(request for request in found if request is not None)
 
     def _unreadable(self, snapshot: Snapshot) -> tuple[str, ...]:
         """One record that nobody here can read must not cost all the others (I9)."""
-        return tuple(
-            key.removeprefix(self._prefix)
-            for key, entry in sorted(snapshot.entries.items())
-            if (key.startswith(self._members_prefix) and key not in self._seen)
-            or (
-                key.startswith(self._requests_prefix)
-                and codec.load_known(Request, entry.value) is None
-            )
-        )
+        members = self._below(snapshot, self._members_prefix)
+        requests = self._below(snapshot, self._requests_prefix)
+        keys_ = [key for key, _ in members if key not in self._seen]
+        keys_ += [key for key, entry in requests if codec.load_known(Request, entry.value) is None]
+        return tuple(key.removeprefix(self._prefix) for key in keys_)
+
+    @staticmethod
+    def _below(snapshot: Snapshot, prefix: str) -> list[tuple[str, Entry]]:
+        entries = snapshot.entries
+        return [(key, entries[key]) for key in sorted(entries) if key.startswith(prefix)]
 
 
 def _unreachable(view: StoreView, doubt: int | None) -> StoreView:

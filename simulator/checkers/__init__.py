@@ -6,6 +6,7 @@ what Postgres had on disk, what clients were told.
 
 from flightmode.model.policy import Policy
 from simulator.checkers.alone import who_is_alone_is_not_fenced
+from simulator.checkers.guards import crashes_do_not_go_round, no_primary_is_killed_in_vain
 from simulator.checkers.judging import Checker, Violation
 from simulator.checkers.kept import no_copy_is_thrown_away
 from simulator.checkers.lost import two_have_missed_who_is_lost
@@ -17,6 +18,7 @@ from simulator.checkers.permission import permission_ends_in_time
 from simulator.checkers.promises import a_promise_is_kept
 from simulator.checkers.promotable import only_the_promotable_lead
 from simulator.checkers.recovers import it_recovers
+from simulator.checkers.switched import a_switchover_loses_nothing
 from simulator.checkers.unbroken import nothing_of_ours_breaks
 from simulator.history import History
 
@@ -30,6 +32,9 @@ ALL: tuple[Checker, ...] = (
     permission_ends_in_time,
     two_have_missed_who_is_lost,
     a_promise_is_kept,
+    a_switchover_loses_nothing,
+    crashes_do_not_go_round,
+    no_primary_is_killed_in_vain,
     it_recovers,
     no_copy_is_thrown_away,
     nothing_of_ours_breaks,

@@ -9,7 +9,7 @@ from simulator.history import History, PermissionEnded, StateKnown
 
 
 def who_is_alone_is_not_fenced(history: History, policy: Policy) -> Iterator[Violation]:
-    """I6: no deadline ends a leader that knows that nobody else could be promoted."""
+    """I6: neither a deadline nor its agent ends a leader that knows that it is alone."""
     alone_since_s: dict[str, float] = {}
     for fact in history.facts:
         match fact:
@@ -18,11 +18,11 @@ def who_is_alone_is_not_fenced(history: History, policy: Policy) -> Iterator[Vio
                     alone_since_s.setdefault(fact.node, fact.at_s)
                 else:
                     alone_since_s.pop(fact.node, None)
-            case PermissionEnded(why="deadline", primary=True, agent_well=True):
+            case PermissionEnded(why="deadline" | "void", primary=True, agent_well=True):
                 since_s = alone_since_s.get(fact.node, fact.at_s)
                 leads = fact.state is not None and fact.state.leader == fact.node
                 if leads and fact.at_s - since_s > 1.0:
-                    what = f"{fact.node} was fenced by its deadline, alone since {since_s:.1f}"
+                    what = f"{fact.node} was fenced ({fact.why}), alone since {since_s:.1f}"
                     yield Violation(fact.at_s, "I6", what)
             case _:
                 pass

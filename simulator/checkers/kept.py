@@ -8,7 +8,7 @@ from simulator.history import Acknowledged, Discarded, History
 
 
 def no_copy_is_thrown_away(history: History, policy: Policy) -> Iterator[Violation]:
-    """I10: acknowledged rows that a rewind takes away are in what it was rewound to.
+    """I10: acknowledged rows that a rewind or a copy takes away are in what takes their place.
 
     Also after a forced failover: a person accepts that they are missing, not that they are deleted.
     """

@@ -40,16 +40,18 @@ PROGRAMS = [
     "modprobe",
     "pg_upgrade",
     "pip",
+    "psql",
     "sensible-editor",
     "ss",
     "ssh",
+    "ssh-add",
     "ssh-copy-id",
     "ssh-keygen",
     "systemctl",
     "timedatectl",
     "which",
 ]
-THEIRS = re.compile(rf"(?:sudo )?(?:\./dev|{'|'.join(PROGRAMS)})( |$)")
+THEIRS = re.compile(rf"(?:sudo (?:-u \w+ )?)?(?:\./dev|{'|'.join(PROGRAMS)})( |$)")
 # What a person would have to fill in, or read past.
 UNTYPABLE = re.compile(r"\b[A-Z][A-Z_]+\b|[()…<>]|  ")
 SOMETHING = "x1"
@@ -57,7 +59,8 @@ SOMETHING = "x1"
 
 
 def is_a_command(hint: str) -> bool:
-    """Whether a person can type it as it stands."""
+    """Whether a person can type it as it stands; what is in quotes is, by them."""
+    hint = re.sub(r"'[^']*'", SOMETHING, hint)
     ours = OURS.match(hint)
     known = ours["verb"].startswith("-") or ours["verb"] in VERBS if ours else THEIRS.match(hint)
     return bool(known) and not UNTYPABLE.search(hint)

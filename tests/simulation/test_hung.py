@@ -1,6 +1,6 @@
 """S10: after some crashes a hung primary is ended and started in place, once."""
 
-from simulator.faults import Fault
+from simulator.fault import Fault
 from simulator.history import BecamePrimary
 from tests.simulation.test_scenarios import AT_S, leaders, play
 

@@ -1,6 +1,6 @@
 """I7: in a pause roles stay as they are, and who serves goes on serving."""
 
-from simulator.faults import Fault
+from simulator.fault import Fault
 from simulator.history import BecamePrimary, PermissionEnded
 from tests.simulation.test_scenarios import AT_S, leaders, play
 

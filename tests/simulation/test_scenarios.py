@@ -1,64 +1,13 @@
-"""Stories with a name: one thing goes wrong (or two), and this is what has to come of it.
-
-ams leads from the beginning, fra is its standby and in the sync set after a few seconds.
-"""
+"""Stories with a name: one thing goes wrong (or two), and this is what has to come of it."""
 
 from itertools import pairwise
 
-from flightmode.model.cluster import ClusterState, Mode
-from simulator.faults import Fault
+from flightmode.model.cluster import Mode
+from simulator.fault import Fault
 from simulator.history import Acknowledged, BecamePrimary, PermissionEnded, StateChanged
-from simulator.run import Plan, Result, run
+from simulator.run import Plan, run
 from simulator.weather import Weather, fair
-
-AT_S = 20.0
-
-
-def play(
-    *faults: Fault, lasts_s: float = 50.0, weather: Weather | None = None, fast: bool = True
-) -> Result:
-    """The cluster comes up, the faults happen, nothing that was promised is broken."""
-    result = run(Plan(7, weather or fair(), faults, lasts_s, fast=fast))
-    assert result.violations == [], story(result)
-    return result
-
-
-def story(result: Result) -> str:
-    lines = [f"{at_s:8.3f} {who:6} {what}" for at_s, who, what in result.history.story]
-    return "\n".join([*map(str, result.violations), *lines])
-
-
-def states(result: Result) -> list[tuple[float, ClusterState]]:
-    """Each state that says something new, and since when."""
-    found: list[tuple[float, ClusterState]] = []
-    for fact in result.history.of(StateChanged):
-        assert fact.new is not None
-        if not found or _meaning(found[-1][1]) != _meaning(fact.new):
-            found.append((fact.at_s, fact.new))
-    return found
-
-
-def _meaning(state: ClusterState) -> tuple[object, ...]:
-    return state.term, state.leader, state.mode, state.handover, state.pause
-
-
-def leaders(result: Result) -> list[str]:
-    terms = {state.term: state.leader for _, state in states(result)}
-    return [terms[term] for term in sorted(terms)]
-
-
-def began_s(result: Result, term: int) -> float:
-    return next(at_s for at_s, state in states(result) if state.term == term)
-
-
-def gap_s(result: Result, after_s: float) -> float:
-    """The longest time without an acknowledged row, of those that begin after that moment."""
-    times = [fact.at_s for fact in result.history.of(Acknowledged) if fact.at_s > after_s - 0.5]
-    return max(late - early for early, late in pairwise(times))
-
-
-def rules(result: Result, node: str) -> list[str]:
-    return [what.partition(" ->")[0] for _, who, what in result.history.story if who == node]
+from tests.simulation.stories import AT_S, began_s, gap_s, leaders, play, rules, states, story
 
 
 def test_a_cluster_comes_up_in_mode_sync_and_stays_there() -> None:
@@ -276,15 +225,19 @@ def test_a_primary_that_is_cut_off_acknowledges_nothing_while_it_is_replaced() -
 
 
 def test_one_observer_is_not_enough() -> None:
-    """fra hears nothing of ams, wit does: commits go on alone, nobody takes over."""
-    result = play(Fault(AT_S, "cut", "ams", 12.0, other="fra"))
+    """Nothing of ams gets to fra, all of it to wit: commits go on alone, nobody takes over."""
+    result = play(Fault(AT_S, "one way", "ams", 12.0, other="fra"))
     assert leaders(result) == ["ams"]
+    assert Mode.SOLO in [state.mode for at_s, state in states(result) if at_s > AT_S]
 
 
 def test_the_death_of_agent_and_witness_link_is_no_loss_of_the_host() -> None:
-    """The fence goes on to send: only the ttl counts."""
-    result = play(Fault(AT_S, "hang agent", "ams", 20.0))
+    """wit misses every sign of life; fra hears the fence: only the ttl counts."""
+    result = play(
+        Fault(AT_S, "hang agent", "ams", 20.0), Fault(AT_S, "cut", "ams", 20.0, other="wit")
+    )
     assert 4.0 < began_s(result, 2) - AT_S < 6.5
+    assert "silent" in states(result)[-1][1].reason
 
 
 def test_streaming_wal_is_a_sign_of_life() -> None:

@@ -162,9 +162,11 @@ def may_be_replaced(status: dict[str, Any], name: str, *, force: bool) -> None:
         text = f"{name} is the primary; if its machine shall go, let another one lead first"
         raise RequestWrong(text, hint="flightmode switchover")
     if not force and any(node["name"] == name and node["heard"] for node in status["nodes"]):
-        text = f"{name} is still heard of: its etcd would be struck off while it runs"
-        hint = f"flightmode node replace {name} --by NAME=HOST   (or --force: its etcd begins anew)"
-        raise RequestWrong(text, hint=hint)
+        text = (
+            f"{name} is still heard of: its etcd would be struck off while it runs. Another machine "
+            "takes its place by --by; --force takes this one, and its etcd begins anew"
+        )
+        raise RequestWrong(text, hint="flightmode node replace --help")
 
 
 def destroy(

@@ -75,6 +75,40 @@ class TestOnlyTheLeaderRunsAPrimary:
         assert decision.problem.startswith("FM609")
 
 
+class TestPassedOver:
+    """By a forced failover: ams may have begun a namesake of the timeline that fra is on (I2)."""
+
+    forced = replace(SOLO, passed_over=("fra", "wit"))
+    elsewhere = replace(STANDBY, following="wit", receiver=None)
+
+    def test_it_does_not_follow_where_it_is(self):
+        decision = decide(follower(server=self.elsewhere, store=led_by(ON_3, state=self.forced)))
+        assert verbs(decision) == ["StopPostgres"]
+
+    def test_it_waits_for_the_leader_to_compare_with(self):
+        silent = led_by(ON_3, state=self.forced, run=Run.STANDBY)
+        assert verbs(decide(follower(server=self.elsewhere, store=silent))) == []
+
+    def test_on_the_first_timeline_it_follows(self):
+        first = replace(self.elsewhere, history=History(1), position=Lsn(0x900000))
+        decision = decide(follower(server=first, store=led_by(ON_3, state=self.forced)))
+        assert Follow(3, "ams") in decision.actions
+
+    def test_once_it_is_copied_it_follows(self):
+        copied = (result(JobKind.CLONE),)
+        forced = led_by(ON_3, state=self.forced)
+        decision = decide(follower(server=self.elsewhere, store=forced, results=copied))
+        assert Follow(3, "ams") in decision.actions
+
+    @pytest.mark.parametrize("copied", [False, True])
+    def test_when_it_is_down_it_starts_only_once_it_is_copied(self, copied):
+        results = (result(JobKind.CLONE),) if copied else ()
+        forced = led_by(ON_3, state=self.forced)
+        decision = decide(follower(server=STOPPED_STANDBY, store=forced, results=results))
+        start = StartPostgres(Role.STANDBY, 3, None, "ams")
+        assert (start if copied else Clone(3, "ams")) in decision.actions
+
+
 class TestStreaming:
     def test_a_settled_standby_is_left_alone(self):
         assert verbs(decide(follower())) == []

@@ -35,6 +35,11 @@ def asked_for(node: str = "fra", **changes: object):
     return {"store": store(SOLO, requests=(wish,)), "renewed": OVERDUE, "fence": IDLE}
 
 
+def paused_store():
+    paused = replace(SOLO, pause=Pause(WALL_S + 60, "somebody"))
+    return store(paused, requests=(request(RequestKind.FAILOVER, "fra"),))
+
+
 def test_a_leader_that_cannot_serve_gives_way_to_a_persons_word():
     decision = decide(solo_leader(server=ABSENT, **asked_for()))
     assert decision.rule == "leading: give way"
@@ -54,6 +59,13 @@ def test_one_that_failed_to_start_in_this_term_does_not_try_again_meanwhile(resu
 
 def test_one_that_could_start_starts_and_loses_nothing():
     assert "StartPostgres" in verbs(decide(solo_leader(server=CRASHED, **asked_for())))
+
+
+@pytest.mark.parametrize(("fenced", "lies_down"), [(False, True), (True, False)])
+def test_in_a_pause_only_what_the_fence_ended_starts_again(fenced, lies_down):
+    asked = asked_for() | {"store": paused_store()}
+    view = solo_leader(server=CRASHED, memory=memory(fenced=fenced), **asked)
+    assert (decide(view).rule == "leading: give way") is lies_down
 
 
 def test_not_while_a_start_is_under_way():

@@ -1,0 +1,45 @@
+"""S10: a guard against loops of crashes, and no cure that is worse than the illness."""
+
+from collections.abc import Iterator
+
+from flightmode.model.cluster import ClusterState, Mode
+from flightmode.model.policy import Policy
+from simulator.checkers.judging import Violation
+from simulator.history import History, Killed, StateChanged, StateKnown
+
+# So long after its leader has learned that it is alone, it knows better.
+_KNOWN_S = 1.0
+
+
+def crashes_do_not_go_round(history: History, policy: Policy) -> Iterator[Violation]:
+    """S10: after some failovers by a crash the next one is answered by a restart in place."""
+    times: list[float] = []
+    for fact in history.of(StateChanged):
+        old, new = fact.old, fact.new
+        offered = old is not None and new is not None and new.handover and not old.handover
+        if not offered or not fact.able:
+            continue
+        times = [at_s for at_s in times if fact.at_s - at_s < policy.crash_window_s]
+        if len(times) >= policy.crashes_max:
+            what = f"{fact.node} hands over for the {len(times) + 1}th time by a crash"
+            yield Violation(fact.at_s, "S10", what)
+        times.append(fact.at_s)
+
+
+def no_primary_is_killed_in_vain(history: History, policy: Policy) -> Iterator[Violation]:
+    """S10: one that hangs is ended only where another one could serve."""
+    alone_since_s: dict[str, float] = {}
+    for fact in history.facts:
+        match fact:
+            case StateKnown():
+                if fact.state is not None and fact.state.mode is Mode.SOLO:
+                    alone_since_s.setdefault(fact.node, fact.at_s)
+                else:
+                    alone_since_s.pop(fact.node, None)
+            case Killed(state=ClusterState(leader=leader)) if leader == fact.node:
+                since_s = alone_since_s.get(fact.node, fact.at_s)
+                if fact.at_s - since_s > _KNOWN_S:
+                    what = f"{fact.node} ended its own primary, and nobody else could be promoted"
+                    yield Violation(fact.at_s, "S10", what)
+            case _:
+                pass

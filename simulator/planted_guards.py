@@ -1,0 +1,81 @@
+"""The planted bugs of pauses (I7), switchovers (S7), the guards (S10), and of reads (S1)."""
+
+from simulator.planted import Mutant
+
+BY_PLAN_OF_GUARDS = {
+    "a paused leader is fenced": "a-leader-is-cut-off-in-a-pause",
+    "the term is given away before the flush is proven": "a-link-is-cut-as-postgres-stops",
+    "a hung primary is ended whoever could serve": "a-postmaster-hangs-while-it-is-alone",
+    "crashes go round for ever": "a-query-that-kills-each-primary",
+    "decisions rest on serializable reads": "a-doubt-beside-a-member-that-lags",
+    "who was passed over follows where it is": "a-namesake-of-the-timeline-that-was-forced",
+}
+"""The kept plan that finds each."""
+
+GUARDS = (
+    Mutant(
+        "a paused leader is fenced",
+        (
+            (
+                "decide/permission.py",
+                "    if state.pause is not None:\n",
+                "    if view.now_s < 0:\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "the term is given away before the flush is proven",
+        (
+            (
+                "decide/switchover.py",
+                "member.run is Run.STANDBY and member.position > data.position:",
+                "member.run is Run.STANDBY:",
+            ),
+        ),
+    ),
+    Mutant(
+        "a hung primary is ended whoever could serve",
+        (
+            (
+                "decide/leading.py",
+                "    if successor is None or _begins_or_ends(view):\n",
+                "    if _begins_or_ends(view):\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "crashes go round for ever",
+        (
+            (
+                "decide/leading.py",
+                "    return len(recent) >= view.policy.crashes_max\n",
+                "    return len(recent) < 0\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "decisions rest on serializable reads",
+        (
+            (
+                "store/tracker.py",
+                "            snapshot = await self._store.read(self._prefix)\n",
+                "            snapshot = await self._store.read(self._prefix, serializable=True)\n",
+            ),
+            (
+                "store/tracker.py",
+                "            if snapshot.revision < self.revision:\n",
+                "            if snapshot.revision < 0:\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "who was passed over follows where it is",
+        (
+            (
+                "decide/following.py",
+                "    return not copied and not first\n",
+                "    return False\n",
+            ),
+        ),
+    ),
+)
