@@ -106,6 +106,9 @@ impl Settings {
     /// What brings a server from `server` to these settings, role last: the settings before it may
     /// need the rights of the session's own user.
     pub fn changes_from(&self, server: &Values) -> Vec<Change> {
+        if *server == self.now {
+            return Vec::new();
+        }
         let gone = server.keys().filter(|name| !self.now.contains_key(*name));
         let mut changes: Vec<Change> = gone.map(|name| (name.clone(), None)).collect();
         for (name, value) in &self.now {

@@ -14,6 +14,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use crate::numbers::ByNumber;
+
 /// What makes two statements the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Content {
@@ -32,7 +34,7 @@ pub struct StatementId(u64);
 #[derive(Debug, Default)]
 pub struct Catalog {
     ids: HashMap<Arc<Content>, StatementId>,
-    contents: HashMap<StatementId, (Arc<Content>, usize)>,
+    contents: ByNumber<StatementId, (Arc<Content>, usize)>,
     next: u64,
 }
 
@@ -78,7 +80,7 @@ impl Catalog {
 /// One client's names.
 #[derive(Debug, Default)]
 pub struct Names {
-    named: HashMap<Vec<u8>, StatementId>,
+    named: BTreeMap<Vec<u8>, StatementId>,
 }
 
 impl Names {
@@ -112,7 +114,7 @@ impl Names {
 
     /// DEALLOCATE ALL, DISCARD ALL, or the client has gone.
     pub fn close_all(&mut self, catalog: &mut Catalog) {
-        for (_, id) in self.named.drain() {
+        for (_, id) in std::mem::take(&mut self.named) {
             catalog.release(id);
         }
     }
@@ -133,7 +135,7 @@ pub struct Preparation {
 #[derive(Debug)]
 pub struct Prepared {
     /// The round of each name, and when it was last used.
-    known: HashMap<StatementId, (u64, u64)>,
+    known: ByNumber<StatementId, (u64, u64)>,
     by_use: BTreeMap<u64, StatementId>,
     uses: u64,
     rounds: u64,
@@ -144,7 +146,7 @@ impl Prepared {
     /// A fresh server, which is to have at most `most` statements of ours.
     pub fn new(most: usize) -> Self {
         Self {
-            known: HashMap::new(),
+            known: ByNumber::default(),
             by_use: BTreeMap::new(),
             uses: 0,
             rounds: 0,
@@ -156,9 +158,14 @@ impl Prepared {
     pub fn prepare(&mut self, id: StatementId) -> Preparation {
         self.uses += 1;
         if let Some((round, used)) = self.known.get_mut(&id) {
-            self.by_use.remove(used);
-            *used = self.uses;
-            self.by_use.insert(self.uses, id);
+            if *used + 1 < self.uses {
+                self.by_use.remove(used);
+                *used = self.uses;
+                self.by_use.insert(self.uses, id);
+            } else {
+                // It was used last, and its place is the last already.
+                self.uses = *used;
+            }
             return Preparation {
                 name: name(id, *round),
                 parse: false,

@@ -97,12 +97,21 @@ fn read_one(words: &[Token]) -> Statement {
     Statement { said, effect }
 }
 
+/// The longest word that begins a statement which `said` knows: `deallocate`.
+const LONGEST_FIRST: usize = 10;
+
 fn said(words: &[Token]) -> Said {
     let (first, rest) = (&words[0], &words[1..]);
     let Token::Word(word) = first else {
         return Said::Other;
     };
-    match word.to_ascii_lowercase().as_slice() {
+    let mut small = [0; LONGEST_FIRST];
+    let Some(small) = small.get_mut(..word.len()) else {
+        return binding(words);
+    };
+    small.copy_from_slice(word);
+    small.make_ascii_lowercase();
+    match &*small {
         b"begin" | b"start" => Said::Begin,
         b"commit" | b"end" if has(rest, "prepared") => Said::Other,
         b"commit" | b"end" => Said::Commit,
@@ -169,14 +178,10 @@ fn binding(words: &[Token]) -> Said {
     {
         return Said::Pins(Pin::HeldCursor);
     }
-    let mut names = words.iter().filter_map(Token::name);
-    if names.any(|name| is_session_lock(&name)) {
+    if words.iter().any(is_session_lock) {
         return Said::Pins(Pin::AdvisoryLock);
     }
-    if words
-        .iter()
-        .any(|token| token.name().as_deref() == Some(b"set_config"))
-    {
+    if words.iter().any(|token| token.is_name("set_config")) {
         return Said::Pins(Pin::Setting);
     }
     let unlocks = |token: &Token| token.is("pg_advisory_unlock_all");
@@ -202,9 +207,8 @@ fn makes_temporary(words: &[Token]) -> bool {
             .any(|two| two[0].is("pg_temp") && two[1] == Token::Sign(b'.'))
 }
 
-fn is_session_lock(name: &[u8]) -> bool {
-    let kind = name.strip_prefix(b"pg_try_").or(name.strip_prefix(b"pg_"));
-    kind.is_some_and(|kind| kind.starts_with(b"advisory_lock"))
+fn is_session_lock(token: &Token) -> bool {
+    token.name_begins("pg_advisory_lock") || token.name_begins("pg_try_advisory_lock")
 }
 
 fn set(rest: &[Token]) -> Said {

@@ -225,10 +225,25 @@ impl Relay {
 
     // ------------------------------------------------------------------ servers come and go
 
-    /// A server is needed: ask for one, once.
+    /// A server is needed.  If there is one, it is here when this returns.
+    pub fn get_server(&mut self) {
+        if let Some(event) = self.ask() {
+            self.on_event(event);
+        }
+    }
+
+    /// A server is needed, and comes as an event.
     pub fn ask_for_server(&mut self) {
+        if let Some(event) = self.ask() {
+            // Our own end of it is open for as long as we live.
+            let _ = self.events_in.send(event);
+        }
+    }
+
+    /// Once.
+    fn ask(&mut self) -> Option<Event> {
         if self.waiting.is_some() {
-            return;
+            return None;
         }
         let now_s = self.hub.now_s();
         self.waiting = Some(Waiting { since_s: now_s });
@@ -237,10 +252,11 @@ impl Relay {
         let wait_s = since_s + self.budget_s() - now_s;
         // It would be granted a server at once, and that one fail like those before.
         if wait_s <= 0.0 && now_s > since_s {
-            return self.on_expired();
+            self.on_expired();
+            return None;
         }
         let pool = Rc::clone(&self.pool);
-        pool.checkout(&self.hub, self.id, &self.events_in, self.wish, wait_s);
+        pool.checkout(&self.hub, self.id, &self.events_in, self.wish, wait_s)
     }
 
     fn budget_s(&self) -> f64 {
@@ -298,7 +314,7 @@ impl Relay {
         if !server.is_quiet() {
             // It closed while it was idle; nothing was sent, so nobody is told.
             self.pool.lost(&self.hub, id);
-            self.ask_for_server();
+            self.get_server();
             return;
         }
         for (name, value) in self.session.on_server(&server.reported) {

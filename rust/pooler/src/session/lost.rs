@@ -5,7 +5,7 @@ use flightmode_wire::report::Report;
 use flightmode_wire::server::{FromServer, TxStatus};
 
 use super::{Lost, Session};
-use crate::aftermath::{exit_of, Aftermath};
+use crate::aftermath::Aftermath;
 use crate::flow::{Flow, Instead};
 use crate::hold::{on_server_lost, Failure, Moment, Verdict};
 use crate::statement::Pin;
@@ -95,8 +95,8 @@ impl Session {
             let is_told = was_failed || instead.contains(&Instead::Error);
             let untold = (!is_told || is_quiet).then(|| failure.clone());
             let mut aftermath = Aftermath::new(untold, self.flow.is_skipping(), failure.after);
-            for (name, (_, sql)) in &self.statements {
-                if let Some(exit) = exit_of(sql) {
+            for (name, text) in self.statements.iter() {
+                if let Some(exit) = text.exit {
                     aftermath.knows(name, exit);
                 }
             }

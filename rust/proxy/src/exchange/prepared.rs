@@ -11,20 +11,20 @@ use crate::names::content;
 use crate::relay::Relay;
 
 impl Relay {
-    pub(super) fn on_unnamed_parse(&mut self, parse: &Parse, raw: Bytes) {
+    pub(super) fn on_unnamed_parse(&mut self, parse: &Parse, raw: &Bytes) {
         let message = FromClient::Parse(*parse);
-        if self.tell_session(&message, raw.clone(), Whose::Clients) != Sent::Forward {
+        if self.tell_session(&message, raw, Whose::Clients) != Sent::Forward {
             return;
         }
-        self.forward(&raw);
-        self.statements.set_unnamed(Some(raw));
+        self.forward(raw);
+        self.statements.set_unnamed(Some(raw.clone()));
         self.statements.on_parse_sent(b"", None, true);
         if let Some(held) = &mut self.held {
             held.has_unnamed = true;
         }
     }
 
-    pub(super) fn on_parse(&mut self, parse: &Parse, raw: Bytes) {
+    pub(super) fn on_parse(&mut self, parse: &Parse, raw: &Bytes) {
         let message = FromClient::Parse(*parse);
         if self.session.flow().is_skipping() {
             self.tell_session(&message, raw, Whose::Clients);
@@ -87,14 +87,14 @@ impl Relay {
         Some((prepared.name, !prepared.parse))
     }
 
-    pub(super) fn on_bind(&mut self, bind: &Bind, raw: Bytes) {
+    pub(super) fn on_bind(&mut self, bind: &Bind, raw: &Bytes) {
         let message = FromClient::Bind(*bind);
         if self.session.flow().is_skipping() {
             self.tell_session(&message, raw, Whose::Clients);
             return;
         }
         let name = self.name_at_server(bind.statement);
-        if self.tell_session(&message, raw.clone(), Whose::Clients) != Sent::Forward {
+        if self.tell_session(&message, raw, Whose::Clients) != Sent::Forward {
             return;
         }
         match name {
@@ -108,17 +108,17 @@ impl Relay {
                 self.forward(&bytes);
                 self.forward(bind.values);
             }
-            None => self.forward(&raw),
+            None => self.forward(raw),
         }
     }
 
-    pub(super) fn on_describe(&mut self, name: &[u8], message: &FromClient, raw: Bytes) {
+    pub(super) fn on_describe(&mut self, name: &[u8], message: &FromClient, raw: &Bytes) {
         if self.session.flow().is_skipping() {
             self.tell_session(message, raw, Whose::Clients);
             return;
         }
         let renamed = self.name_at_server(name);
-        if self.tell_session(message, raw.clone(), Whose::Clients) != Sent::Forward {
+        if self.tell_session(message, raw, Whose::Clients) != Sent::Forward {
             return;
         }
         match renamed {
@@ -127,7 +127,7 @@ impl Relay {
                 FromClient::Describe(Object::Statement(renamed.as_bytes())).write(&mut bytes);
                 self.forward(&bytes);
             }
-            None => self.forward(&raw),
+            None => self.forward(raw),
         }
     }
 
@@ -149,7 +149,7 @@ impl Relay {
         }
     }
 
-    pub(super) fn on_deallocate(&mut self, id: StatementId, message: &FromClient, raw: Bytes) {
+    pub(super) fn on_deallocate(&mut self, id: StatementId, message: &FromClient, raw: &Bytes) {
         let Some((name, known)) = self.prepare(id, false) else {
             return;
         };
