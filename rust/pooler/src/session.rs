@@ -253,7 +253,11 @@ impl Session {
     }
 
     fn statement(&self, name: &[u8]) -> Rc<Text> {
-        let parsing = self.parsing.iter().rev().find(|(found, _)| **found == *name);
+        let parsing = self
+            .parsing
+            .iter()
+            .rev()
+            .find(|(found, _)| **found == *name);
         match (parsing, self.statements.get(name)) {
             (Some((_, text)), _) | (None, Some(text)) => Rc::clone(text),
             // It may be one whose Close an error has dropped, and it may be a SET.
@@ -339,7 +343,9 @@ impl Session {
             FromServer::CommandComplete(tag) if reply.forward => {
                 let done = self.running.front_mut().and_then(Running::pop);
                 // Most say nothing that matters here, and cost no copy.
-                let said = done.map(|done| &done.said).filter(|said| **said != Said::Other);
+                let said = done
+                    .map(|done| &done.said)
+                    .filter(|said| **said != Said::Other);
                 if let Some(said) = said.cloned() {
                     deallocated = self.on_done(said, tag);
                 }

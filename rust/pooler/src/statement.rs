@@ -69,12 +69,23 @@ pub struct Statement {
 pub fn read(sql: &[u8], standard_strings: bool) -> Result<Vec<Statement>, Unreadable> {
     let all = tokens(sql, standard_strings)?;
     if has_sql_body(&all) {
+        // Where it ends, and what comes before and after it, would be guessed.
         return Ok(vec![Statement {
-            said: Said::Other,
+            said: Said::Pins(Pin::Unreadable),
             effect: Effect::MayWrite,
         }]);
     }
-    let pieces = all.split(|token| *token == Token::Sign(b';'));
+    let mut depth = 0usize;
+    let pieces = all.split(|token| {
+        match token {
+            Token::Sign(b'(') => depth += 1,
+            Token::Sign(b')') => depth = depth.saturating_sub(1),
+            // `CREATE RULE … DO (a; b)`: those inside end no statement.
+            Token::Sign(b';') => return depth == 0,
+            _ => (),
+        }
+        false
+    });
     Ok(pieces
         .filter(|piece| !piece.is_empty())
         .map(read_one)

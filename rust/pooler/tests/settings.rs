@@ -210,10 +210,13 @@ fn semicolons_end_statements_only_where_postgres_says_so() {
     assert_eq!(
         only(body),
         Statement {
-            said: Said::Other,
+            said: Said::Pins(Pin::Unreadable),
             effect: Effect::MayWrite
-        }
+        },
+        "whether it ends there, nobody here can say"
     );
+    let rule = b"CREATE RULE r AS ON DELETE TO t DO (NOTIFY a; SELECT f(1)); SET x TO 1";
+    assert_eq!(read(rule, true).unwrap()[1].said, set_to("x", Some("1")));
 }
 
 #[test]
