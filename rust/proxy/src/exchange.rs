@@ -412,10 +412,8 @@ impl Relay {
             }
         }
         self.to_client.extend_from_slice(&bytes);
-        if reply.sync {
-            let mut sync = Vec::new();
-            FromClient::Sync.write(&mut sync);
-            self.forward(&sync);
+        if let (true, Some(held)) = (reply.in_doubt, &self.held) {
+            self.pool.machine.borrow_mut().close_after(held.id);
         }
     }
 

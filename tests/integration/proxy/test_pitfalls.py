@@ -27,6 +27,7 @@ from tests.integration.proxy.frames import (
     parse,
     query,
     startup,
+    words,
 )
 
 pytestmark = [
@@ -341,6 +342,22 @@ def test_pitfall_41_what_a_lost_client_ran_is_stopped(stage: Stage):
     eventually("it is stopped", lambda: stage.running(abandoned) == 0, 5)
     with driver(stage) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_pitfall_43_a_copy_that_fails_is_answered_as_by_postgres(stage: Stage):
+    def told(port: int, table: str) -> list[list[str]]:
+        with client(port) as wire:
+            wire.send(parse(f"COPY {table} FROM STDIN"), bind(), execute(), SYNC)
+            assert [wire.next()[0] for _ in range(3)] == ["1", "2", "G"]
+            wire.send(frame(b"d", b"bad\n"))
+            assert wire.next()[0] == "E"
+            # What a driver sends that has not looked yet: the rows' end, and what ends its group.
+            wire.send(frame(b"c"), SYNC)
+            answered = words(wire.until_ready())
+            return [answered, wire.ask(query("SELECT 42"))]
+
+    assert told(stage.port, "t") == told(stage.server.port, "t")
+    assert told(stage.port, "t")[1][1] == "42"
 
 
 def test_pitfall_43_a_copy_that_is_left_in_the_middle_leaves_nothing(stage: Stage):
