@@ -7,8 +7,8 @@
 //! Rules
 //! - a setting counts from its `CommandComplete`; an error in an implicit transaction takes back
 //!   what was set before it in the same;
-//! - a pin counts from the moment its statement is sent, and is gone when the server says that
-//!   what undoes it was done;
+//! - a pin counts from the moment its statement is sent, and is gone when what undoes it is
+//!   committed: DISCARD TEMP and UNLISTEN come back with a ROLLBACK;
 //! - a client whose pins named something that only the lost server had (a lock, a temporary
 //!   table) is the one client that must notice at once: it would go on believing that it has it.
 
@@ -100,6 +100,8 @@ pub struct Session {
     reported: Rc<Values>,
     told: Reported,
     pins: BTreeSet<Pin>,
+    /// Those that are gone when the transaction is committed.
+    unpinned: BTreeSet<Pin>,
     unit: Unit,
     /// By the client's names; those of a Parse that is not answered yet wait at the side.
     statements: Named<Rc<Text>>,
@@ -121,6 +123,7 @@ impl Session {
             reported: Rc::default(),
             told: Reported::default(),
             pins: BTreeSet::new(),
+            unpinned: BTreeSet::new(),
             unit: Unit::new(),
             statements: Named::default(),
             parsing: VecDeque::new(),
@@ -404,18 +407,30 @@ impl Session {
             // COMMIT of a failed transaction is a ROLLBACK, and its tag says so.
             Said::Commit | Said::Rollback | Said::PrepareTransaction => {
                 if tag == b"ROLLBACK" {
-                    self.settings.rollback();
+                    self.on_rolled_back();
                 } else {
-                    self.settings.commit();
+                    self.on_committed();
                 }
                 self.failed = false;
             }
             Said::Savepoint(name) => self.settings.savepoint(&name),
-            Said::RollbackTo(name) => self.settings.rollback_to(&name),
+            Said::RollbackTo(name) => {
+                self.settings.rollback_to(&name);
+                // Which of them came after the savepoint is not kept: they pin on.
+                self.unpinned.clear();
+            }
             Said::Release(name) => self.settings.release(&name),
             Said::Set { name, value } => self.settings.set(&name, value.as_deref()),
             Said::ResetAll => self.settings.reset_all(),
-            Said::Unpins(pin) => drop(self.pins.remove(&pin)),
+            Said::Pins(pin) => {
+                // What has undone one like it came before.
+                self.unpinned.remove(&pin);
+            }
+            Said::Unpins(pin @ (Pin::Temporary | Pin::Listen)) => {
+                self.unpinned.insert(pin);
+            }
+            // No ROLLBACK brings back a lock or a cursor.
+            Said::Unpins(pin) => self.unpin(pin),
             Said::Deallocate(name) => {
                 let Some(name) = name else {
                     return Some(self.forget_statements());
@@ -425,18 +440,38 @@ impl Session {
             }
             Said::DiscardAll => {
                 self.settings.discard_all();
-                self.pins.clear();
+                self.unpinned.extend(&self.pins);
                 self.portals.clear();
                 return Some(self.forget_statements());
             }
-            Said::Begin | Said::SetLocal | Said::Pins(_) | Said::Other => (),
+            Said::Begin | Said::SetLocal | Said::Other => (),
         }
         None
     }
 
+    fn on_committed(&mut self) {
+        self.settings.commit();
+        for pin in std::mem::take(&mut self.unpinned) {
+            self.unpin(pin);
+        }
+    }
+
+    fn on_rolled_back(&mut self) {
+        self.settings.rollback();
+        self.unpinned.clear();
+    }
+
+    /// Unless what was sent ahead pins anew.
+    fn unpin(&mut self, pin: Pin) {
+        let mut left = self.running.iter().flat_map(Running::left);
+        if !left.any(|statement| statement.said == Said::Pins(pin)) {
+            self.pins.remove(&pin);
+        }
+    }
+
     fn forget_statements(&mut self) -> Deallocated {
         self.statements.clear();
-        self.pins.remove(&Pin::SqlPrepare);
+        self.unpin(Pin::SqlPrepare);
         Deallocated::All
     }
 
@@ -455,9 +490,9 @@ impl Session {
             return;
         }
         if std::mem::take(&mut self.failed) {
-            self.settings.rollback();
+            self.on_rolled_back();
         } else {
-            self.settings.commit();
+            self.on_committed();
         }
         let next = if self.flow.is_running() {
             Unit::sent_ahead(self.unit.effect())

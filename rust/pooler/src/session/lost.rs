@@ -21,7 +21,7 @@ impl Session {
         }
         let sent = self.unit.refused()?;
         std::mem::take(&mut self.unit).end(ledger);
-        self.settings.rollback();
+        self.on_rolled_back();
         self.running.clear();
         self.parsing.clear();
         self.portals.clear();
@@ -56,7 +56,7 @@ impl Session {
         let was_failed = self.flow.status() == TxStatus::Failed;
         let is_between = self.flow.is_free() || self.has_only_prepared();
         let loss = std::mem::take(&mut self.unit).on_server_lost(ledger);
-        self.settings.rollback();
+        self.on_rolled_back();
         self.running.clear();
         self.parsing.clear();
         self.portals.clear();
