@@ -5,8 +5,8 @@
 //! each client's own names are kept here.
 //!
 //! Rules
-//! - content is text, parameter types, search path and role: with another search path the same
-//!   text means another table;
+//! - content is text, parameter types, and the settings that it was parsed under: with another
+//!   search path the same text means another table, with another time zone another instant;
 //! - a name counts from its `ParseComplete`; a Parse that fails leaves nothing behind;
 //! - a server forgets the statement that it has not used for longest; a client never notices;
 //! - no name of ours is given twice to one server while an old one may still be there.
@@ -22,8 +22,25 @@ pub struct Content {
     pub sql: Vec<u8>,
     /// As in `Parse`: four bytes each.
     pub types: Vec<u8>,
-    pub search_path: Vec<u8>,
-    pub role: Vec<u8>,
+    pub under: Under,
+}
+
+/// The settings of the moment at which a text was parsed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Under {
+    /// As `Settings::meaning` has them.
+    Known(Vec<u8>),
+    /// Nobody knows, so it is the same as no other.
+    Unknown(u64),
+}
+
+impl Under {
+    pub fn known(&self) -> Option<&[u8]> {
+        match self {
+            Self::Known(meaning) => Some(meaning),
+            Self::Unknown(_) => None,
+        }
+    }
 }
 
 /// A content's number in this shard.
@@ -36,9 +53,21 @@ pub struct Catalog {
     ids: HashMap<Arc<Content>, StatementId>,
     contents: ByNumber<StatementId, (Arc<Content>, usize)>,
     next: u64,
+    unknown: u64,
 }
 
 impl Catalog {
+    /// What `Session::meaning` says, so that two unknown ones are never the same.
+    pub fn under(&mut self, meaning: Option<Vec<u8>>) -> Under {
+        meaning.map_or_else(
+            || {
+                self.unknown += 1;
+                Under::Unknown(self.unknown)
+            },
+            Under::Known,
+        )
+    }
+
     /// The number of a content; every call needs its `release`.
     pub fn keep(&mut self, content: Content) -> StatementId {
         let content = Arc::new(content);
@@ -154,6 +183,11 @@ impl Prepared {
         }
     }
 
+    /// Whether it is here already.
+    pub fn has(&self, id: StatementId) -> bool {
+        self.known.contains_key(&id)
+    }
+
     /// Somebody wants to use the statement here.
     pub fn prepare(&mut self, id: StatementId) -> Preparation {
         self.uses += 1;
@@ -226,12 +260,11 @@ fn name(id: StatementId, round: u64) -> String {
 mod tests {
     use super::*;
 
-    fn content(sql: &str, search_path: &str) -> Content {
+    fn content(sql: &str, settings: &str) -> Content {
         Content {
             sql: sql.as_bytes().to_vec(),
             types: Vec::new(),
-            search_path: search_path.as_bytes().to_vec(),
-            role: Vec::new(),
+            under: Under::Known(settings.as_bytes().to_vec()),
         }
     }
 
@@ -250,12 +283,12 @@ mod tests {
     }
 
     #[test]
-    fn pitfall_11_the_same_text_under_another_search_path_types_or_role_is_another() {
+    fn pitfall_11_the_same_text_under_other_settings_or_types_is_another() {
         let mut catalog = Catalog::default();
         let same = content("select * from t", "a");
         let others = [
             Content {
-                search_path: b"b".to_vec(),
+                under: Under::Known(b"b".to_vec()),
                 ..same.clone()
             },
             Content {
@@ -263,7 +296,11 @@ mod tests {
                 ..same.clone()
             },
             Content {
-                role: b"app".to_vec(),
+                under: catalog.under(None),
+                ..same.clone()
+            },
+            Content {
+                under: catalog.under(None),
                 ..same.clone()
             },
         ];
@@ -271,6 +308,11 @@ mod tests {
         for other in others {
             assert_ne!(catalog.keep(other), first);
         }
+        assert_eq!(
+            catalog.len(),
+            5,
+            "and two of which nothing is known are two"
+        );
     }
 
     #[test]

@@ -148,6 +148,23 @@ impl Session {
         &self.settings
     }
 
+    /// What a text that is sent now will mean to the server (see [`Settings::meaning`]); `None`: it
+    /// can't be told, since a setting is under way or was changed in a way that can't be followed.
+    pub fn meaning(&self) -> Option<Vec<u8>> {
+        let is_unknown = |pin: &Pin| matches!(pin, Pin::Setting | Pin::Unreadable);
+        let mut left = self.running.iter().flat_map(Running::left);
+        let is_touched = self.settings.is_touched();
+        let changes = left.any(|statement| match statement.said {
+            Said::Set { .. } | Said::SetLocal { .. } | Said::ResetAll | Said::DiscardAll => true,
+            Said::Commit | Said::Rollback | Said::PrepareTransaction | Said::RollbackTo(_) => {
+                is_touched
+            }
+            _ => false,
+        });
+        let is_known = !changes && !self.pins.iter().any(is_unknown);
+        is_known.then(|| self.settings.meaning())
+    }
+
     pub fn flow(&self) -> &Flow {
         &self.flow
     }
@@ -421,6 +438,7 @@ impl Session {
             }
             Said::Release(name) => self.settings.release(&name),
             Said::Set { name, value } => self.settings.set(&name, value.as_deref()),
+            Said::SetLocal { name, value } => self.settings.set_local(&name, value.as_deref()),
             Said::ResetAll => self.settings.reset_all(),
             Said::Pins(pin) => {
                 // What has undone one like it came before.
@@ -444,7 +462,7 @@ impl Session {
                 self.portals.clear();
                 return Some(self.forget_statements());
             }
-            Said::Begin | Said::SetLocal | Said::Other => (),
+            Said::Begin | Said::SetTransaction | Said::Other => (),
         }
         None
     }

@@ -45,8 +45,13 @@ pub enum Said {
         name: Vec<u8>,
         value: Option<Vec<u8>>,
     },
-    /// A setting that ends with the transaction.
-    SetLocal,
+    /// The same, until the transaction ends.
+    SetLocal {
+        name: Vec<u8>,
+        value: Option<Vec<u8>>,
+    },
+    /// What only the transaction has, in which it is said.
+    SetTransaction,
     ResetAll,
     DiscardAll,
     /// DEALLOCATE of one, or of all.
@@ -168,13 +173,31 @@ fn set_config(rest: &[Token]) -> Option<Said> {
     if !function.is("set_config") {
         return None;
     }
+    let said = set_to(name.to_ascii_lowercase(), Some(value.clone()));
     if local.is("true") {
-        return Some(Said::SetLocal);
+        return Some(until_the_end(said));
     }
-    local.is("false").then(|| Said::Set {
-        name: name.to_ascii_lowercase(),
-        value: Some(value.clone()),
-    })
+    local.is("false").then_some(said)
+}
+
+/// A setting and its value, unless it is one of those that no session has.
+fn set_to(name: Vec<u8>, value: Option<Vec<u8>>) -> Said {
+    match name.as_slice() {
+        b"transaction_isolation" | b"transaction_read_only" | b"transaction_deferrable" => {
+            Said::SetTransaction
+        }
+        // It can be neither asked for nor taken back.
+        b"seed" => Said::Pins(Pin::Setting),
+        _ => Said::Set { name, value },
+    }
+}
+
+/// What `SET LOCAL` makes of what SET would do.
+fn until_the_end(said: Said) -> Said {
+    match said {
+        Said::Set { name, value } => Said::SetLocal { name, value },
+        said => said,
+    }
 }
 
 /// What creates something that lives in the session, anywhere in the statement.
@@ -224,8 +247,8 @@ fn is_session_lock(token: &Token) -> bool {
 
 fn set(rest: &[Token]) -> Said {
     match rest {
-        [first, ..] if first.is_any(&["transaction", "constraints"]) => Said::SetLocal,
-        [first, ..] if first.is("local") => Said::SetLocal,
+        [first, ..] if first.is_any(&["transaction", "constraints"]) => Said::SetTransaction,
+        [first, rest @ ..] if first.is("local") => until_the_end(set(rest)),
         [first, second, ..] if first.is("session") && second.is("characteristics") => {
             Said::Pins(Pin::Setting)
         }
@@ -259,10 +282,7 @@ fn set_session(rest: &[Token]) -> Said {
 
 fn set_time_zone(value: &[Token]) -> Said {
     match value {
-        [local] if local.is("local") => Said::Set {
-            name: b"timezone".to_vec(),
-            value: None,
-        },
+        [local] if local.is("local") => set_to(b"timezone".to_vec(), None),
         value => set_value(b"timezone", value),
     }
 }
@@ -291,14 +311,11 @@ fn set_value(name: &[u8], value: &[Token]) -> Said {
     if let [token] = value {
         let is_none = name == b"role" && token.is("none");
         if token.is("default") || is_none {
-            return Said::Set { name, value: None };
+            return set_to(name, None);
         }
     }
     match flatten(&name, value) {
-        Some(flat) => Said::Set {
-            name,
-            value: Some(flat),
-        },
+        Some(flat) => set_to(name, Some(flat)),
         None => Said::Pins(Pin::Setting),
     }
 }
@@ -342,17 +359,14 @@ fn quote_name(name: &[u8]) -> Vec<u8> {
 }
 
 fn reset(rest: &[Token]) -> Said {
-    let default = |name: &[u8]| Said::Set {
-        name: name.to_vec(),
-        value: None,
-    };
+    let default = |name: &[u8]| set_to(name.to_vec(), None);
     match rest {
         [all] if all.is("all") => Said::ResetAll,
         [time, zone] if time.is("time") && zone.is("zone") => default(b"timezone"),
         [first, second] if first.is("session") && second.is("authorization") => {
             default(b"session_authorization")
         }
-        [first, ..] if first.is("transaction") => Said::SetLocal,
+        [first, ..] if first.is("transaction") => Said::SetTransaction,
         rest => dotted(rest).map_or(Said::Pins(Pin::Setting), |name| default(&name)),
     }
 }

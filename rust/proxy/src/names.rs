@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use flightmode_pooler::guc::Change;
-use flightmode_pooler::prepared::{Content, Names, StatementId};
+use flightmode_pooler::prepared::{Content, Names, StatementId, Under};
 use flightmode_wire::client::Parse;
 
 use crate::hub::Hub;
@@ -67,6 +67,12 @@ impl Statements {
     /// The unnamed statement lives until the next one or the next simple query.
     pub fn set_unnamed(&mut self, parse: Option<Bytes>) {
         self.unnamed = parse;
+    }
+
+    /// A name of the client leads to the same text under other settings.
+    pub fn lead(&mut self, name: &[u8], id: StatementId, hub: &Hub) {
+        self.names
+            .on_parsed(name, id, &mut hub.catalog.borrow_mut());
     }
 
     pub fn on_parse_sent(&mut self, name: &[u8], id: Option<StatementId>, asked: bool) {
@@ -139,12 +145,11 @@ impl Statements {
 }
 
 /// What makes a Parse the same as another.
-pub fn content(parse: &Parse, search_path: Option<&[u8]>, role: Option<&[u8]>) -> Content {
+pub fn content(parse: &Parse, under: Under) -> Content {
     Content {
         sql: parse.sql.to_vec(),
         types: parse.types.to_vec(),
-        search_path: search_path.unwrap_or_default().to_vec(),
-        role: role.unwrap_or_default().to_vec(),
+        under,
     }
 }
 

@@ -344,6 +344,40 @@ def test_pitfall_41_what_a_lost_client_ran_is_stopped(stage: Stage):
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
+def test_pitfall_11_a_statement_means_what_its_own_clients_settings_make_of_it(stage: Stage):
+    instant = "SELECT extract(epoch from '2024-01-01 00:00'::timestamptz)::int"
+    day = "SELECT extract(month from '01/02/2024'::date)::int"
+    zones = {"UTC": 1704067200, "Asia/Tokyo": 1704067200 - 9 * 3600}
+
+    def run(wire: Wire, sql: str, name: str = "s") -> str:
+        return wire.ask(parse(sql, name), bind(name), execute(), SYNC)[2]
+
+    for zone, expected in zones.items():
+        with client(stage.port, timezone=zone) as wire:
+            assert run(wire, instant) == str(expected), zone
+    for style, month in {"ISO, MDY": "1", "ISO, DMY": "2"}.items():
+        with client(stage.port, datestyle=style) as wire:
+            assert run(wire, day) == month, style
+    with client(stage.port, timezone="UTC") as wire:
+        wire.ask(query("BEGIN"))
+        wire.ask(query("SET LOCAL timezone TO 'Asia/Tokyo'"))
+        assert run(wire, instant) == str(zones["Asia/Tokyo"])
+        wire.ask(query("COMMIT"))
+        assert run(wire, instant, "t") == str(zones["UTC"])
+        # Its own statement is what it was when it was parsed, as it is without a proxy.
+        wire.ask(query("SET timezone TO 'Asia/Tokyo'"))
+        assert wire.ask(bind("t"), execute(), SYNC)[1] == str(zones["UTC"])
+        # At another server it has to be parsed anew, and means what its client's settings say.
+        pid = wire.ask(query("SELECT pg_backend_pid()"))[1]
+        stage.value("SELECT pg_terminate_backend(%s::int)", pid)
+        assert wire.ask(bind("t"), execute(), SYNC)[1] == str(zones["Asia/Tokyo"])
+    with client(stage.port, timezone="UTC") as wire:
+        assert run(wire, instant) == str(zones["UTC"]), "and nobody else takes it for theirs"
+    for encoding, length in {"LATIN1": "2", "UTF8": "1"}.items():
+        with client(stage.port, client_encoding=encoding) as wire:
+            assert run(wire, "SELECT length('é')") == length, encoding
+
+
 def test_pitfall_43_a_copy_that_fails_is_answered_as_by_postgres(stage: Stage):
     def told(port: int, table: str) -> list[list[str]]:
         with client(port) as wire:

@@ -225,6 +225,37 @@ fn pitfall_06_what_undoes_a_pin_undoes_none_that_comes_behind_it() {
 }
 
 #[test]
+fn pitfall_11_what_a_text_means_is_not_known_while_a_setting_is_under_way() {
+    let mut client = Client::new();
+    let plain = client.session.meaning();
+    assert!(plain.is_some());
+    client.asks("set timezone to 'UTC'");
+    assert_eq!(
+        client.session.meaning(),
+        None,
+        "it may be parsed before or after"
+    );
+    client.done("SET");
+    let utc = client.session.meaning();
+    assert!(utc.is_some() && utc != plain);
+    client.ready(TxStatus::Idle);
+    client.query("begin", "BEGIN", TxStatus::Open);
+    client.query("set local timezone to 'Asia/Tokyo'", "SET", TxStatus::Open);
+    let tokyo = client.session.meaning();
+    assert!(tokyo.is_some() && tokyo != utc);
+    client.asks("commit");
+    assert_eq!(client.session.meaning(), None);
+    client.done("COMMIT");
+    client.ready(TxStatus::Idle);
+    assert_eq!(client.session.meaning(), utc);
+    client.asks("begin");
+    client.asks("commit");
+    assert_eq!(client.session.meaning(), utc, "they change no setting");
+    client.asks("select set_config('timezone', $1, false)");
+    assert_eq!(client.session.meaning(), None);
+}
+
+#[test]
 fn pitfall_17_a_close_that_an_error_has_dropped_hides_no_setting() {
     let mut client = Client::new();
     client.says(&FromClient::Parse(Parse {

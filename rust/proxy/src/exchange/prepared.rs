@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use flightmode_pooler::flow::{Sent, Whose};
-use flightmode_pooler::prepared::StatementId;
+use flightmode_pooler::prepared::{Content, StatementId};
 use flightmode_pooler::statement::{read, Said};
 use flightmode_wire::client::{Bind, FromClient, Object, Parse};
 use flightmode_wire::server::TxStatus;
@@ -34,8 +34,8 @@ impl Relay {
             .statements
             .is_taken(parse.name)
             .then(|| self.statements.find(parse.name));
-        let settings = self.session.settings();
-        let found = content(parse, settings.get(b"search_path"), settings.get(b"role"));
+        let meaning = self.session.meaning();
+        let found = content(parse, self.hub.catalog.borrow_mut().under(meaning));
         let id = match taken.flatten() {
             // The server says that this is an error, for it has one of that name.
             Some(id) => id,
@@ -166,11 +166,42 @@ impl Relay {
         }
     }
 
+    /// The statement that a name leads to at this server.  One that has to be parsed here first
+    /// will mean what the settings of this moment make of it, and is shared with nobody else.
+    fn as_parsed_here(&mut self, name: &[u8], id: StatementId) -> StatementId {
+        if self
+            .held
+            .as_ref()
+            .is_none_or(|held| held.server.prepared.has(id))
+        {
+            return id;
+        }
+        let meaning = self.session.meaning();
+        let mut catalog = self.hub.catalog.borrow_mut();
+        let Some(found) = catalog.content(id).cloned() else {
+            return id;
+        };
+        if meaning.is_some() && found.under.known() == meaning.as_deref() {
+            return id;
+        }
+        let again = Content {
+            under: catalog.under(meaning),
+            ..Content::clone(&found)
+        };
+        let again = catalog.keep(again);
+        drop(catalog);
+        self.statements.lead(name, again, &self.hub);
+        again
+    }
+
     /// What the server calls a client's statement, which it has after this.
     fn name_at_server(&mut self, name: &[u8]) -> Option<String> {
         if !name.is_empty() {
             return match self.statements.find(name) {
-                Some(id) => self.prepare(id, true).map(|(name, _)| name),
+                Some(id) => {
+                    let id = self.as_parsed_here(name, id);
+                    self.prepare(id, true).map(|(name, _)| name)
+                }
                 // It has none, and our own names are not for it to guess.
                 None => name
                     .starts_with(b"fm_")
