@@ -527,16 +527,28 @@ impl Session {
         self.aftermath.is_some()
     }
 
-    /// A message of such a client; the answer is appended.
-    pub fn on_aftermath(&mut self, message: &FromClient, out: &mut Vec<u8>) {
+    /// A message of such a client; the answer is appended.  Whether it was a Parse or Close that is
+    /// done: the client goes by it from then on, at every server.
+    pub fn on_aftermath(&mut self, message: &FromClient, out: &mut Vec<u8>) -> bool {
         let Some(aftermath) = &mut self.aftermath else {
-            return;
+            return false;
         };
-        aftermath.on_message(message, out);
+        let is_accepted = aftermath.on_message(message, out);
         if aftermath.is_over() {
             self.aftermath = None;
             self.flow = Flow::new();
         }
+        match *message {
+            FromClient::Parse(parse) if is_accepted => {
+                let text = self.read_prepared(parse.sql);
+                self.statements.insert(parse.name, text);
+            }
+            FromClient::Close(Object::Statement(name)) if is_accepted => {
+                self.statements.remove(name);
+            }
+            _ => (),
+        }
+        is_accepted
     }
 }
 

@@ -108,7 +108,9 @@ impl Relay {
         if message == FromClient::Terminate {
             self.on_terminate();
         } else if !self.skipping {
-            self.session.on_aftermath(&message, &mut bytes);
+            if self.session.on_aftermath(&message, &mut bytes) {
+                self.on_prepared_without_server(&message, &raw);
+            }
         } else if message == FromClient::Sync {
             self.skipping = false;
             self.tell_session(&message, &raw, Whose::Local);
@@ -322,7 +324,8 @@ impl Relay {
             }
         }
         self.on_steps(&heard.reply);
-        if self.settling && matches!(heard.reply.done, Some(Step::Query | Step::Sync)) {
+        let is_answered = matches!(heard.reply.done, Some(Step::Query | Step::Sync));
+        if self.settling && is_answered && self.session.flow().ready_owed() == 0 {
             self.on_settled();
         }
         match heard.deallocated {

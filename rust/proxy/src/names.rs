@@ -153,8 +153,20 @@ pub fn content(parse: &Parse, under: Under) -> Content {
     }
 }
 
-/// The statements that bring a server to a client's settings.
-pub fn set_all(changes: &[Change]) -> Vec<u8> {
+/// The statements that bring a server to a client's settings, one text or two: the encoding of a
+/// text is that which holds when it comes, so what changes it goes ahead of everything else.
+pub fn set_all(changes: &[Change]) -> Vec<Vec<u8>> {
+    let (encoding, others): (Vec<_>, Vec<_>) = changes
+        .iter()
+        .partition(|(name, _)| name == b"client_encoding");
+    let texts = [encoding, others].into_iter();
+    texts
+        .filter(|changes| !changes.is_empty())
+        .map(set_in_one)
+        .collect()
+}
+
+fn set_in_one(changes: Vec<&Change>) -> Vec<u8> {
     let mut sql = Vec::new();
     for (name, value) in changes {
         let Some(value) = value else {
@@ -219,6 +231,18 @@ mod tests {
         ];
         let expected =
             r#"RESET "app"."x";SELECT pg_catalog.set_config('search_path',E'"a''b", c\\d',false);"#;
-        assert_eq!(String::from_utf8(set_all(&changes)).unwrap(), expected);
+        assert_eq!(set_all(&changes), [expected.as_bytes()]);
+    }
+
+    #[test]
+    fn an_encoding_holds_before_any_text_in_it_comes() {
+        let changes = [
+            (b"app.x".to_vec(), Some("José".as_bytes().to_vec())),
+            (b"client_encoding".to_vec(), None),
+        ];
+        let texts = set_all(&changes);
+        assert_eq!(texts[0], br#"RESET "client_encoding";"#);
+        assert_eq!(texts.len(), 2);
+        assert!(!set_all(&changes[..1])[0].starts_with(b"RESET"));
     }
 }

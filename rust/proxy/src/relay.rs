@@ -342,14 +342,26 @@ impl Relay {
         }
         self.held = Some(held);
         if !changes.is_empty() {
-            self.settling = true;
-            self.send_ours(&FromClient::Query(&set_all(&changes)));
+            self.settle();
+            for sql in set_all(&changes) {
+                self.send_ours(&FromClient::Query(&sql));
+            }
         } else if self.is_in_recovery() {
-            self.settling = true;
+            self.settle();
             self.send_ours(&FromClient::Sync);
         } else {
             self.is_no_longer_held();
         }
+    }
+
+    /// Nothing of the client goes to its server before that has answered.  One that never does is
+    /// given up when the budget is over.
+    fn settle(&mut self) {
+        self.settling = true;
+        let now_s = self.hub.now_s();
+        let left_s = self.held_since_s.unwrap_or(now_s) + self.budget_s() - now_s;
+        let left = Duration::try_from_secs_f64(left_s).unwrap_or_default();
+        self.nap = Some(nap(left.max(SETTLES_WITHIN)));
     }
 
     fn is_no_longer_held(&mut self) {
@@ -386,18 +398,27 @@ impl Relay {
             }
         } else {
             self.settling = false;
+            self.nap = None;
             self.is_no_longer_held();
         }
     }
 
+    /// A pause between two questions is over, or the budget of a server that has not answered.
     fn on_rested(&mut self) {
+        let is_asked = self.session.flow().is_running();
         let since_s = self.held_since_s.unwrap_or_else(|| self.hub.now_s());
-        if self.hub.now_s() < since_s + self.budget_s() {
+        if !is_asked && self.hub.now_s() < since_s + self.budget_s() {
+            self.settle();
             self.send_ours(&FromClient::Sync);
             return;
         }
-        self.settling = false;
-        self.check_in();
+        if is_asked {
+            // Nothing of the client was sent there, so it loses nothing but its turn.
+            self.on_server_gone(true);
+        } else {
+            self.settling = false;
+            self.check_in();
+        }
         self.on_expired();
     }
 
@@ -606,6 +627,8 @@ fn nap(how_long: Duration) -> Pin<Box<Sleep>> {
 pub const CANCEL_WITHIN: Duration = Duration::from_secs(5);
 /// The same for a client that has gone: its server is closed after that.
 const CANCEL_ABANDONED: Duration = Duration::from_secs(1);
+/// A server that is granted late has as long to answer, whatever is left of the budget.
+const SETTLES_WITHIN: Duration = Duration::from_secs(1);
 /// Between two questions whether a server has left recovery.
 const RECOVERY_PAUSE: Duration = Duration::from_millis(10);
 /// A read that has lost so many servers may be what kills them.

@@ -1,11 +1,13 @@
 """The field's mistakes by their numbers (docs/reference/proxy-pitfalls.md), at a real server."""
 
+import os
+import signal
 import socket
 import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 import psycopg
@@ -342,6 +344,23 @@ def test_pitfall_41_what_a_lost_client_ran_is_stopped(stage: Stage):
     eventually("it is stopped", lambda: stage.running(abandoned) == 0, 5)
     with driver(stage) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_pitfall_04_a_server_that_never_takes_the_settings_holds_nobody_for_ever(stage: Stage):
+    with client(stage.port) as wire:
+        pid = int(wire.ask(query("SELECT pg_backend_pid()"))[1])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with client(stage.port, timezone="Asia/Tokyo") as wire:
+            began_s = time.monotonic()
+            told = wire.ask(query("SHOW timezone"))
+            assert told[0][:2] in ("57", "08") and told[1] == "I"
+            assert time.monotonic() - began_s < 10
+            os.kill(pid, signal.SIGCONT)
+            assert wire.ask(query("SHOW timezone"))[1] == "Asia/Tokyo", "by another server"
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def test_pitfall_11_a_statement_means_what_its_own_clients_settings_make_of_it(stage: Stage):

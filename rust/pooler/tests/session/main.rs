@@ -256,6 +256,50 @@ fn pitfall_11_what_a_text_means_is_not_known_while_a_setting_is_under_way() {
 }
 
 #[test]
+fn what_is_prepared_and_closed_in_an_aftermath_counts_after_it() {
+    let mut client = Client::new();
+    client.query("begin", "BEGIN", TxStatus::Open);
+    assert_eq!(client.is_told(), [""; 0]);
+    let parse = |sql| {
+        FromClient::Parse(Parse {
+            name: b"s",
+            sql,
+            types: b"",
+        })
+    };
+    let mut out = Vec::new();
+    let session = &mut client.session;
+    assert!(
+        !session.on_aftermath(&parse(b"select 1"), &mut out),
+        "it fails"
+    );
+    assert!(
+        !session.on_aftermath(&parse(b"rollback"), &mut out),
+        "it is skipped"
+    );
+    session.on_aftermath(&FromClient::Sync, &mut out);
+    assert!(session.on_aftermath(&parse(b"rollback"), &mut out));
+    session.on_aftermath(&FromClient::Query(b"rollback"), &mut out);
+    assert!(!session.is_in_aftermath());
+    client.query("begin", "BEGIN", TxStatus::Open);
+    client.says(&FromClient::Bind(Bind {
+        portal: b"",
+        statement: b"s",
+        values: &[0; 6],
+    }));
+    assert_eq!(client.session.pins().count(), 0);
+    client.says(&FromClient::Execute {
+        portal: b"",
+        max_rows: 0,
+    });
+    assert_eq!(
+        client.session.pins().count(),
+        0,
+        "it is known for a ROLLBACK"
+    );
+}
+
+#[test]
 fn pitfall_17_a_close_that_an_error_has_dropped_hides_no_setting() {
     let mut client = Client::new();
     client.says(&FromClient::Parse(Parse {

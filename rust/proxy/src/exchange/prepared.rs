@@ -63,6 +63,26 @@ impl Relay {
         }
     }
 
+    /// A Parse or Close that was answered in an aftermath: the next server is given what it says.
+    pub(super) fn on_prepared_without_server(&mut self, message: &FromClient, raw: &Bytes) {
+        match *message {
+            FromClient::Parse(parse) if parse.name.is_empty() => {
+                self.statements.set_unnamed(Some(raw.clone()));
+            }
+            FromClient::Parse(parse) => {
+                let meaning = self.session.meaning();
+                let mut catalog = self.hub.catalog.borrow_mut();
+                let under = catalog.under(meaning);
+                let id = catalog.keep(content(&parse, under));
+                drop(catalog);
+                self.statements.lead(parse.name, id, &self.hub);
+            }
+            FromClient::Close(Object::Statement(b"")) => self.statements.set_unnamed(None),
+            FromClient::Close(Object::Statement(name)) => self.statements.close(name, &self.hub),
+            _ => (),
+        }
+    }
+
     /// The name of a statement at the server that we have, and whether it is there.  With
     /// `inject`, and for every use but its Parse, it is made so.
     fn prepare(&mut self, id: StatementId, inject: bool) -> Option<(String, bool)> {
