@@ -58,6 +58,12 @@ impl Settings {
         self.now.get(name).map(Vec::as_slice)
     }
 
+    /// What holds at this moment, by SET or by SET LOCAL.
+    pub fn holding(&self, name: &[u8]) -> Option<&[u8]> {
+        let local = self.local.iter().rev().find(|(found, _)| found == name);
+        local.map_or_else(|| self.get(name), |(_, value)| value.as_deref())
+    }
+
     /// SET, or RESET of one.
     pub fn set(&mut self, name: &[u8], value: Option<&[u8]>) {
         let before = match value {

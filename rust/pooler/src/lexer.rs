@@ -91,6 +91,32 @@ pub fn tokens(sql: &[u8], standard_strings: bool) -> Result<Vec<Token<'_>>, Unre
     }
 }
 
+/// A token and where it stands in the text.
+pub struct Span<'a> {
+    pub token: Token<'a>,
+    pub from: usize,
+    pub to: usize,
+}
+
+/// As [`tokens`], with their places.
+pub fn spans(sql: &[u8], standard_strings: bool) -> Result<Vec<Span<'_>>, Unreadable> {
+    let mut lexer = Lexer {
+        rest: sql,
+        standard_strings,
+    };
+    let mut found = Vec::new();
+    loop {
+        lexer.skip_blank()?;
+        if lexer.rest.is_empty() {
+            return Ok(found);
+        }
+        let from = sql.len() - lexer.rest.len();
+        let token = lexer.token()?;
+        let to = sql.len() - lexer.rest.len();
+        found.push(Span { token, from, to });
+    }
+}
+
 struct Lexer<'a> {
     rest: &'a [u8],
     standard_strings: bool,

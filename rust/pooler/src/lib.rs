@@ -11,6 +11,7 @@
 //! - [`pool`]: servers and the queue of one user of one database
 //! - [`hold`]: the table of what a client is told, and the budget of waiting
 //! - [`lexer`], [`statement`]: what SQL says that matters to a session
+//! - [`notices`]: warnings that a client does not want and the proxy has to hear
 //! - [`texts`]: texts of prepared statements that were read before
 //! - [`guc`]: a session's settings, with the semantics of transactions
 //! - [`prepared`]: statements of clients under names that every server can have
@@ -26,6 +27,7 @@ pub mod flow;
 pub mod guc;
 pub mod hold;
 pub mod lexer;
+pub mod notices;
 pub mod numbers;
 pub mod pool;
 pub mod prepared;

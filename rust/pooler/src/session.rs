@@ -26,6 +26,7 @@ use flightmode_wire::server::{FromServer, TxStatus};
 use crate::aftermath::Aftermath;
 use crate::flow::{Flow, Reply, Sent, Step, Unasked, Whose};
 use crate::guc::{Reported, Settings, Values};
+use crate::notices::{is_deaf, with_warnings};
 use crate::statement::{read, Pin, Said, Statement};
 use crate::texts::{prepared, Text};
 use crate::unit::{Effect, Ledger, Unit};
@@ -167,6 +168,18 @@ impl Session {
 
     pub fn flow(&self) -> &Flow {
         &self.flow
+    }
+
+    /// What the server gets instead of this text, if that would make it keep its warnings.
+    pub fn with_warnings(&self, sql: &[u8]) -> Option<Vec<u8>> {
+        let louder = with_warnings(sql, self.has_standard_strings())?;
+        self.is_readable().then_some(louder)
+    }
+
+    /// Whether the client wants no notices at all, not even warnings.
+    pub fn is_deaf(&self) -> bool {
+        let level = self.settings.holding(b"client_min_messages");
+        level.is_some_and(is_deaf)
     }
 
     /// A server is the client's now; `reported` are its `ParameterStatus`.  What the client has to

@@ -151,7 +151,7 @@ impl Relay {
                     }
                 }
                 if self.tell_session(&message, raw, Whose::Clients) == Sent::Forward {
-                    self.forward(raw);
+                    self.forward_text(&message, raw);
                 }
             }
         }
@@ -172,6 +172,20 @@ impl Relay {
             }
             unsent.extend_from_slice(bytes);
         }
+    }
+
+    /// A query, or anything else; but no text that makes the server keep its warnings.
+    fn forward_text(&mut self, message: &FromClient, raw: &Bytes) {
+        let louder = match message {
+            FromClient::Query(sql) => self.session.with_warnings(sql),
+            _ => None,
+        };
+        let Some(sql) = louder else {
+            return self.forward(raw);
+        };
+        let mut bytes = Vec::new();
+        FromClient::Query(&sql).write(&mut bytes);
+        self.forward(&bytes);
     }
 
     /// Something that the proxy asks of the server for its client.
@@ -317,7 +331,7 @@ impl Relay {
             // Its settings can't be given to this server: no statement of its may run here.
             return self.on_settings_refused(report);
         }
-        if heard.reply.forward {
+        if heard.reply.forward && !self.is_unwanted(&message) {
             self.pass_on(&message, bytes);
             if let FromServer::ReadyForQuery(status) = message {
                 self.on_client_ready(status);
@@ -377,6 +391,15 @@ impl Relay {
             self.reruns = 0;
             self.to_client.extend_from_slice(bytes);
         }
+    }
+
+    /// A notice that the client has turned off, and the server was told to send all the same.
+    fn is_unwanted(&self, message: &FromServer) -> bool {
+        let FromServer::Notice(report) = message else {
+            return false;
+        };
+        // An INFO is what the client has asked for, and can't be turned off.
+        report.field(b'V') != Some(b"INFO") && self.session.is_deaf()
     }
 
     fn on_steps(&mut self, reply: &Reply) {

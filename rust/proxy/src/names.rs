@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use flightmode_pooler::guc::Change;
+use flightmode_pooler::notices::told;
 use flightmode_pooler::prepared::{Content, Names, StatementId, Under};
 use flightmode_wire::client::Parse;
 
@@ -176,7 +177,7 @@ fn set_in_one(changes: Vec<&Change>) -> Vec<u8> {
         sql.extend_from_slice(b"SELECT pg_catalog.set_config(");
         literal(name, &mut sql);
         sql.push(b',');
-        literal(value, &mut sql);
+        literal(told(name, value), &mut sql);
         sql.extend_from_slice(b",false);");
     }
     sql
@@ -232,6 +233,13 @@ mod tests {
         let expected =
             r#"RESET "app"."x";SELECT pg_catalog.set_config('search_path',E'"a''b", c\\d',false);"#;
         assert_eq!(set_all(&changes), [expected.as_bytes()]);
+    }
+
+    #[test]
+    fn a_server_is_never_told_to_keep_its_warnings() {
+        let changes = [(b"client_min_messages".to_vec(), Some(b"error".to_vec()))];
+        let expected = b"SELECT pg_catalog.set_config('client_min_messages','warning',false);";
+        assert_eq!(set_all(&changes), [expected]);
     }
 
     #[test]

@@ -438,6 +438,32 @@ def test_pitfall_46_a_notice_comes_through_and_is_no_answer(stage: Stage):
         assert [tag for tag, _ in wire.until_ready()] == ["N", "C", "Z"]
 
 
+def test_pitfall_46_who_wants_no_warnings_hears_none_and_is_told_of_an_unconfirmed_commit(
+    stage: Stage,
+):
+    warns = "DO $$ BEGIN RAISE WARNING 'hear'; END $$"
+    with client(stage.port) as wire:
+        wire.ask(query("SET client_min_messages = error"))
+        wire.send(query(warns))
+        assert [tag for tag, _ in wire.until_ready()] == ["C", "Z"]
+        stage.server.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        stage.server.sql("SELECT pg_reload_conf()")
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+        try:
+            asked = "SHOW synchronous_standby_names"
+            eventually("it is reloaded", lambda: stage.value(asked) == "nobody")
+            wire.send(query("CREATE TABLE unconfirmed ()"))
+            eventually("the commit waits", lambda: stage.value(waits) == 1)
+            stage.value(waits.replace("count(*)", "pg_cancel_backend(pid)"))
+            assert words(wire.until_ready()) == ["08007", "I"]
+        finally:
+            stage.server.sql("ALTER SYSTEM RESET synchronous_standby_names")
+            stage.server.sql("SELECT pg_reload_conf()")
+        wire.ask(query("SET client_min_messages = warning"))
+        wire.send(query(warns))
+        assert [tag for tag, _ in wire.until_ready()] == ["N", "C", "Z"]
+
+
 def test_pitfall_47_a_long_row_goes_through_in_parts(stage: Stage):
     with driver(stage) as connection:
         long = "x" * 5_000_000

@@ -16,6 +16,16 @@ impl Relay {
         if self.tell_session(&message, raw, Whose::Clients) != Sent::Forward {
             return;
         }
+        let louder = self.session.with_warnings(parse.sql).map(|sql| {
+            let mut bytes = Vec::new();
+            FromClient::Parse(Parse {
+                sql: &sql,
+                ..*parse
+            })
+            .write(&mut bytes);
+            Bytes::from(bytes)
+        });
+        let raw = louder.as_ref().unwrap_or(raw);
         self.forward(raw);
         self.statements.set_unnamed(Some(raw.clone()));
         self.statements.on_parse_sent(b"", None, true);
@@ -30,6 +40,11 @@ impl Relay {
             self.tell_session(&message, raw, Whose::Clients);
             return;
         }
+        let louder = self.session.with_warnings(parse.sql);
+        let parse = &Parse {
+            sql: louder.as_deref().unwrap_or(parse.sql),
+            ..*parse
+        };
         let taken = self
             .statements
             .is_taken(parse.name)
