@@ -143,6 +143,7 @@ fn said(words: &[Token]) -> Said {
         b"listen" => Said::Pins(Pin::Listen),
         b"unlisten" if rest == [Token::Sign(b'*')] => Said::Unpins(Pin::Listen),
         b"close" if rest.len() == 1 && rest[0].is("all") => Said::Unpins(Pin::HeldCursor),
+        b"do" => block(rest).map_or(Said::Other, Said::Pins),
         b"load" => Said::Pins(Pin::Library),
         b"select" => set_config(rest).unwrap_or_else(|| binding(words)),
         _ => binding(words),
@@ -238,7 +239,39 @@ fn makes_temporary(words: &[Token]) -> bool {
         || (selects_into && into.is_some_and(|at| is_temporary(&words[at + 1..])))
         || words
             .windows(2)
-            .any(|two| two[0].is("pg_temp") && two[1] == Token::Sign(b'.'))
+            .any(|two| two[0].is_name("pg_temp") && two[1] == Token::Sign(b'.'))
+}
+
+/// What a DO block leaves in the session, as far as its body says so plainly; SQL that it puts
+/// together is not read.
+fn block(rest: &[Token]) -> Option<Pin> {
+    let body = rest.iter().find_map(|token| match token {
+        Token::Text(body) => Some(body),
+        _ => None,
+    });
+    let Some(Ok(words)) = body.map(|body| tokens(body, true)) else {
+        return Some(Pin::Unreadable);
+    };
+    (0..words.len()).find_map(|at| {
+        let word = &words[at];
+        let begins = at.checked_sub(1).is_none_or(|before| {
+            let before = &words[before];
+            *before == Token::Sign(b';') || before.is_any(&["begin", "then", "else", "loop"])
+        });
+        if word.is_any(&["temp", "temporary"]) || word.is_name("pg_temp") {
+            Some(Pin::Temporary)
+        } else if is_session_lock(word) {
+            Some(Pin::AdvisoryLock)
+        } else if word.is_name("set_config") || (begins && word.is_any(&["set", "reset"])) {
+            Some(Pin::Setting)
+        } else if begins && word.is("listen") {
+            Some(Pin::Listen)
+        } else if begins && word.is("load") {
+            Some(Pin::Library)
+        } else {
+            word.is("execute").then_some(Pin::Unreadable)
+        }
+    })
 }
 
 fn is_session_lock(token: &Token) -> bool {

@@ -198,7 +198,17 @@ fn pitfall_06_what_lives_in_the_session_pins_it() {
         ("CREATE TEMP TABLE t ()", Pin::Temporary),
         ("create local temporary view v as select 1", Pin::Temporary),
         ("CREATE TABLE pg_temp.t ()", Pin::Temporary),
+        ("CREATE TABLE \"pg_temp\".t ()", Pin::Temporary),
         ("SELECT * INTO TEMP t FROM u", Pin::Temporary),
+        ("DO $$ BEGIN CREATE TEMP TABLE t (); END $$", Pin::Temporary),
+        ("DO LANGUAGE plpgsql 'BEGIN LISTEN a; END'", Pin::Listen),
+        (
+            "DO $$ BEGIN PERFORM pg_advisory_lock(1); END $$",
+            Pin::AdvisoryLock,
+        ),
+        ("DO $$ BEGIN SET x TO 1; END $$", Pin::Setting),
+        ("DO $$ BEGIN EXECUTE a; END $$", Pin::Unreadable),
+        (r"DO E'\x41'", Pin::Unreadable),
         ("SELECT pg_advisory_lock(1)", Pin::AdvisoryLock),
         (
             "SELECT x, pg_try_advisory_lock_shared(1) FROM t",
@@ -211,6 +221,7 @@ fn pitfall_06_what_lives_in_the_session_pins_it() {
     ] {
         assert_eq!(said(sql), Said::Pins(pin), "{sql}");
     }
+    assert_eq!(said("DO $$ BEGIN UPDATE t SET n = 1; END $$"), Said::Other);
     assert_eq!(said("SELECT pg_advisory_xact_lock(1)"), Said::Other);
     assert_eq!(said("SELECT 'pg_advisory_lock'"), Said::Other);
     assert_eq!(said("INSERT INTO weather (temp) VALUES (1)"), Said::Other);

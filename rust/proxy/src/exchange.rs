@@ -484,10 +484,18 @@ impl Relay {
     fn on_settings_refused(&mut self, report: &Report) {
         let code = report.sqlstate().unwrap_or("22023").to_owned();
         let words = String::from_utf8_lossy(report.field(b'M').unwrap_or_default()).into_owned();
+        let undoes = self.held.as_ref().is_some_and(|held| held.undoes);
         self.on_server_gone(true);
         // Its user wanted the statement stopped, which had not even begun.
         if code == "57014" {
             self.fail(&code, &words);
+        } else if undoes {
+            // It may be the last client's setting that can't be taken back: that costs the server,
+            // and this client asks for one that has no such settings.
+            tracing::warn!(
+                code,
+                "a server is given up, its settings can't be changed: {words}"
+            );
         } else {
             self.end_with(&code, &words);
         }

@@ -41,6 +41,8 @@ pub struct Held {
     pub has_unnamed: bool,
     /// A standby's old data, as the client was told.
     pub is_stale: bool,
+    /// Settings of its last client have to be taken back.
+    pub undoes: bool,
 }
 
 /// See the module.
@@ -336,6 +338,7 @@ impl Relay {
             passing: None,
             has_unnamed: false,
             is_stale: stale_s.is_some(),
+            undoes: changes.iter().any(|(_, value)| value.is_none()),
         };
         if !changes.is_empty() {
             held.server.settings = self.session.settings().values().clone();
