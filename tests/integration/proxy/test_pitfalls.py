@@ -444,6 +444,7 @@ def test_pitfall_46_who_wants_no_warnings_hears_none_and_is_told_of_an_unconfirm
     warns = "DO $$ BEGIN RAISE WARNING 'hear'; END $$"
     with client(stage.port) as wire:
         wire.ask(query("SET client_min_messages = error"))
+        wire.ask(query("SET synchronous_commit = on"))
         wire.send(query(warns))
         assert [tag for tag, _ in wire.until_ready()] == ["C", "Z"]
         stage.server.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
