@@ -112,6 +112,10 @@ enum Copy {
 
 /// See the module.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the wire"
+)]
 pub struct Flow {
     owed: VecDeque<(Step, Whose)>,
     status: TxStatus,
