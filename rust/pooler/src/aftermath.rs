@@ -70,14 +70,21 @@ impl Aftermath {
         self.over && !self.skipping
     }
 
-    /// A message of the client; the answer is appended.
-    pub fn on_message(&mut self, message: &FromClient, out: &mut Vec<u8>) {
+    /// A message of the client; the answer is appended.  Whether it was a Parse or Close that is
+    /// done.
+    pub fn on_message(&mut self, message: &FromClient, out: &mut Vec<u8>) -> bool {
         if self.skipping && *message != FromClient::Sync {
-            return;
+            return false;
         }
         if self.is_group {
-            return self.on_rest_of_group(message, out);
+            self.on_rest_of_group(message, out);
+            return false;
         }
+        self.answer(message, out);
+        matches!(message, FromClient::Parse(_) | FromClient::Close(_)) && !self.skipping
+    }
+
+    fn answer(&mut self, message: &FromClient, out: &mut Vec<u8>) {
         match *message {
             FromClient::Query(sql) => self.on_query(sql, out),
             FromClient::FunctionCall(_) => {

@@ -78,8 +78,9 @@ pub struct Reply {
     pub dropped_ours: Vec<Step>,
     /// Answers of ours whose turn has come, after it.
     pub then: Vec<Step>,
-    /// Send one Sync: the client's own was taken for a part of a COPY that has failed.
-    pub sync: bool,
+    /// A COPY has failed to which a Sync was sent.  Whether the server read it among the rows, where
+    /// it is nothing, or not, and answers it, can't be told: it MUST NOT serve another client.
+    pub in_doubt: bool,
 }
 
 /// What an abandoned client gets instead of replies.
@@ -111,6 +112,10 @@ enum Copy {
 
 /// See the module.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the wire"
+)]
 pub struct Flow {
     owed: VecDeque<(Step, Whose)>,
     status: TxStatus,
@@ -121,6 +126,8 @@ pub struct Flow {
     open_group: bool,
     /// An error was told in the group whose `ReadyForQuery` is the next.
     failed: bool,
+    /// The server may answer a Sync that was sent to a COPY which has failed.
+    may_be_ready: bool,
 }
 
 impl Flow {
@@ -132,6 +139,7 @@ impl Flow {
             skipping: false,
             open_group: false,
             failed: false,
+            may_be_ready: false,
         }
     }
 
@@ -179,8 +187,11 @@ impl Flow {
     /// A message that will be answered is to be sent.
     pub fn on_sent(&mut self, step: Step, whose: Whose) -> Sent {
         if let (Copy::In { synced }, Step::Sync, Whose::Clients) = (&mut self.copy, step, whose) {
+            if self.owed.front() == Some(&(Step::Query, whose)) {
+                return Sent::Drop;
+            }
             *synced = true;
-            return Sent::Drop;
+            return Sent::Forward;
         }
         if self.skipping && whose != Whose::Ours {
             if step != Step::Sync {
@@ -222,6 +233,13 @@ impl Flow {
         // Notices, settings and notifications come at any time and answer nothing.
         if matches!(tag, b'N' | b'S' | b'A') {
             return Ok(reply(Whose::Clients, None));
+        }
+        let may_be_ready = tag == b'Z' && std::mem::take(&mut self.may_be_ready);
+        if may_be_ready && self.owed.is_empty() {
+            // The COPY failed before it read any rows, and the Sync behind it was one.
+            self.skipping = false;
+            self.open_group = false;
+            self.owed.push_back((Step::Sync, Whose::Clients));
         }
         let &(step, whose) = self.owed.front().ok_or(unasked)?;
         match tag {
@@ -266,6 +284,7 @@ impl Flow {
         // nothing is none that a driver could take.  The next message of it hears of the loss.
         self.skipping |= self.open_group && told;
         self.failed = false;
+        self.may_be_ready = false;
         self.copy = Copy::None;
         instead
     }
@@ -317,13 +336,10 @@ impl Flow {
                 _ => reply.dropped.push(next),
             }
         }
-        if copy == (Copy::In { synced: true }) {
-            self.owed.push_back((Step::Sync, Whose::Clients));
-            self.open_group = false;
-            reply.sync = true;
-        } else {
-            self.skipping = true;
-        }
+        // A Sync among the rows of a COPY ends no group: the next one does.
+        self.skipping = true;
+        self.may_be_ready = copy == (Copy::In { synced: true });
+        reply.in_doubt = self.may_be_ready;
         reply
     }
 
@@ -404,6 +420,6 @@ fn reply(whose: Whose, done: Option<Step>) -> Reply {
         dropped: Vec::new(),
         dropped_ours: Vec::new(),
         then: Vec::new(),
-        sync: false,
+        in_doubt: false,
     }
 }

@@ -5,7 +5,7 @@
 //! is, and given to a server when it differs.
 //!
 //! Rule: a change counts from its `CommandComplete`, is undone by ROLLBACK (to a savepoint), and
-//! SET LOCAL never gets here.  A server that can't be brought to the same state is not used.
+//! what SET LOCAL says is kept apart, for it ends with its transaction.  A server that can't be brought to the same state is not used.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -23,9 +23,23 @@ pub struct Settings {
     now: Values,
     /// What to put back, last first.
     undo: Vec<Change>,
-    /// Savepoints: their names and how long `undo` was.
-    savepoints: Vec<(Vec<u8>, usize)>,
+    /// What holds until the end of the transaction, last last.
+    local: Vec<Change>,
+    /// Savepoints: their names and how long `undo` and `local` were.
+    savepoints: Vec<(Vec<u8>, usize, usize)>,
 }
+
+/// Settings that change nothing of what a text means when it is parsed.
+const WITHOUT_MEANING: [&[u8]; 8] = [
+    b"application_name",
+    b"client_min_messages",
+    b"idle_in_transaction_session_timeout",
+    b"idle_session_timeout",
+    b"lock_timeout",
+    b"statement_timeout",
+    b"synchronous_commit",
+    b"transaction_timeout",
+];
 
 impl Settings {
     /// Those of the start-up packet: what RESET goes back to is the server's own affair.
@@ -44,6 +58,12 @@ impl Settings {
         self.now.get(name).map(Vec::as_slice)
     }
 
+    /// What holds at this moment, by SET or by SET LOCAL.
+    pub fn holding(&self, name: &[u8]) -> Option<&[u8]> {
+        let local = self.local.iter().rev().find(|(found, _)| found == name);
+        local.map_or_else(|| self.get(name), |(_, value)| value.as_deref())
+    }
+
     /// SET, or RESET of one.
     pub fn set(&mut self, name: &[u8], value: Option<&[u8]>) {
         let before = match value {
@@ -51,6 +71,45 @@ impl Settings {
             None => self.now.remove(name),
         };
         self.undo.push((name.to_vec(), before));
+        if !self.local.is_empty() {
+            // It is the last word, also over what SET LOCAL said before.
+            self.set_local(name, value);
+        }
+    }
+
+    /// SET LOCAL.
+    pub fn set_local(&mut self, name: &[u8], value: Option<&[u8]>) {
+        self.local.push((name.to_vec(), value.map(<[u8]>::to_vec)));
+    }
+
+    /// Whether the end of the transaction may change what holds now.
+    pub fn is_touched(&self) -> bool {
+        !self.undo.is_empty() || !self.local.is_empty()
+    }
+
+    /// What a text depends on when it is parsed: a constant means what the time zone, the date
+    /// style or the encoding of that moment makes of it.
+    ///
+    /// An application's own settings (`app.tenant`) are not in it: the parser reads none of them,
+    /// and their values are as many as there are tenants.
+    pub fn meaning(&self) -> Vec<u8> {
+        let of_local = |name: &[u8]| self.local.iter().rev().find(|(found, _)| found == name);
+        let not_local = self.now.iter().filter(|(name, _)| of_local(name).is_none());
+        let mut holding: Values = not_local
+            .filter(|(name, _)| has_meaning(name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        for (name, _) in self.local.iter().filter(|(name, _)| has_meaning(name)) {
+            if let Some((_, Some(value))) = of_local(name) {
+                holding.insert(name.clone(), value.clone());
+            }
+        }
+        let mut bytes = Vec::new();
+        for text in holding.iter().flat_map(|(name, value)| [name, value]) {
+            bytes.extend_from_slice(text);
+            bytes.push(0);
+        }
+        bytes
     }
 
     /// RESET ALL: every setting but the role and the session's user, as in Postgres.
@@ -58,6 +117,7 @@ impl Settings {
         let names: Vec<_> = self
             .now
             .keys()
+            .chain(self.local.iter().map(|(name, _)| name))
             .filter(|name| !matches!(name.as_slice(), b"role" | b"session_authorization"))
             .cloned()
             .collect();
@@ -73,13 +133,16 @@ impl Settings {
     }
 
     pub fn savepoint(&mut self, name: &[u8]) {
-        self.savepoints.push((name.to_vec(), self.undo.len()));
+        let lengths = (self.undo.len(), self.local.len());
+        self.savepoints.push((name.to_vec(), lengths.0, lengths.1));
     }
 
     /// The savepoint stays, those after it are gone.
     pub fn rollback_to(&mut self, name: &[u8]) {
         if let Some(at) = self.find(name) {
-            self.undo_to(self.savepoints[at].1);
+            let (undo, local) = (self.savepoints[at].1, self.savepoints[at].2);
+            self.undo_to(undo);
+            self.local.truncate(local);
             self.savepoints.truncate(at + 1);
         }
     }
@@ -94,18 +157,23 @@ impl Settings {
     /// The transaction (or the statement of its own) is committed.
     pub fn commit(&mut self) {
         self.undo.clear();
+        self.local.clear();
         self.savepoints.clear();
     }
 
     /// The transaction is rolled back, or its server is lost.
     pub fn rollback(&mut self) {
         self.undo_to(0);
+        self.local.clear();
         self.savepoints.clear();
     }
 
     /// What brings a server from `server` to these settings, role last: the settings before it may
     /// need the rights of the session's own user.
     pub fn changes_from(&self, server: &Values) -> Vec<Change> {
+        if *server == self.now {
+            return Vec::new();
+        }
         let gone = server.keys().filter(|name| !self.now.contains_key(*name));
         let mut changes: Vec<Change> = gone.map(|name| (name.clone(), None)).collect();
         for (name, value) in &self.now {
@@ -118,7 +186,9 @@ impl Settings {
     }
 
     fn find(&self, name: &[u8]) -> Option<usize> {
-        self.savepoints.iter().rposition(|(found, _)| found == name)
+        self.savepoints
+            .iter()
+            .rposition(|(found, ..)| found == name)
     }
 
     fn undo_to(&mut self, length: usize) {
@@ -129,6 +199,10 @@ impl Settings {
             };
         }
     }
+}
+
+fn has_meaning(name: &[u8]) -> bool {
+    !WITHOUT_MEANING.contains(&name) && !name.contains(&b'.')
 }
 
 /// A role is given up first and taken last.

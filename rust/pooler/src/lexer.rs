@@ -27,13 +27,36 @@ pub enum Token<'a> {
 
 impl Token<'_> {
     /// Whether it is this key word.
+    #[inline]
     pub fn is(&self, word: &str) -> bool {
         matches!(self, Self::Word(found) if found.eq_ignore_ascii_case(word.as_bytes()))
     }
 
     /// Whether it is one of these key words.
+    #[inline]
     pub fn is_any(&self, words: &[&str]) -> bool {
         words.iter().any(|word| self.is(word))
+    }
+
+    /// Whether the name that it stands for begins so; `front` is in small letters.
+    pub fn name_begins(&self, front: &str) -> bool {
+        let front = front.as_bytes();
+        match self {
+            Self::Word(word) => word
+                .get(..front.len())
+                .is_some_and(|found| found.eq_ignore_ascii_case(front)),
+            Self::Quoted(name) => name.starts_with(front),
+            _ => false,
+        }
+    }
+
+    /// Whether it stands for this name, which is in small letters.
+    pub fn is_name(&self, name: &str) -> bool {
+        match self {
+            Self::Word(_) => self.is(name),
+            Self::Quoted(found) => found == name.as_bytes(),
+            _ => false,
+        }
     }
 
     /// The name that it stands for: quoted as it is, others in small letters.
@@ -57,13 +80,40 @@ pub fn tokens(sql: &[u8], standard_strings: bool) -> Result<Vec<Token<'_>>, Unre
         rest: sql,
         standard_strings,
     };
-    let mut found = Vec::new();
+    // Room for the tokens of most texts, so that it does not grow step by step.
+    let mut found = Vec::with_capacity((sql.len() / 5).min(128) + 4);
     loop {
         lexer.skip_blank()?;
         if lexer.rest.is_empty() {
             return Ok(found);
         }
         found.push(lexer.token()?);
+    }
+}
+
+/// A token and where it stands in the text.
+pub struct Span<'a> {
+    pub token: Token<'a>,
+    pub from: usize,
+    pub to: usize,
+}
+
+/// As [`tokens`], with their places.
+pub fn spans(sql: &[u8], standard_strings: bool) -> Result<Vec<Span<'_>>, Unreadable> {
+    let mut lexer = Lexer {
+        rest: sql,
+        standard_strings,
+    };
+    let mut found = Vec::new();
+    loop {
+        lexer.skip_blank()?;
+        if lexer.rest.is_empty() {
+            return Ok(found);
+        }
+        let from = sql.len() - lexer.rest.len();
+        let token = lexer.token()?;
+        let to = sql.len() - lexer.rest.len();
+        found.push(Span { token, from, to });
     }
 }
 

@@ -11,11 +11,14 @@
 //! - [`pool`]: servers and the queue of one user of one database
 //! - [`hold`]: the table of what a client is told, and the budget of waiting
 //! - [`lexer`], [`statement`]: what SQL says that matters to a session
+//! - [`notices`]: warnings that a client does not want and the proxy has to hear
+//! - [`texts`]: texts of prepared statements that were read before
 //! - [`guc`]: a session's settings, with the semantics of transactions
 //! - [`prepared`]: statements of clients under names that every server can have
 //! - [`flow`]: which replies are owed to whom
 //! - [`aftermath`]: a client in a transaction that a failover has ended
 //! - [`unit`]: what one client has at stake at a server
+//! - [`numbers`]: maps by numbers of our own
 
 #![forbid(unsafe_code)]
 
@@ -24,10 +27,13 @@ pub mod flow;
 pub mod guc;
 pub mod hold;
 pub mod lexer;
+pub mod notices;
+pub mod numbers;
 pub mod pool;
 pub mod prepared;
 pub mod route;
 pub mod session;
 pub mod statement;
+pub mod texts;
 pub mod topology;
 pub mod unit;

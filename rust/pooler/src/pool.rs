@@ -12,8 +12,9 @@
 //! - after each event no client waits that an idle server could serve;
 //! - nobody is told anything because a server died while nobody used it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
+use crate::numbers::ByNumber;
 use crate::route::{route, Route, Wish};
 use crate::topology::{Change, NodeId, Topology};
 
@@ -115,7 +116,7 @@ struct Waiter {
 pub struct Pool {
     limits: Limits,
     topology: Topology,
-    servers: HashMap<ServerId, Server>,
+    servers: ByNumber<ServerId, Server>,
     /// The last one back is the first to go: its caches are warm.
     idle: BTreeMap<NodeId, Vec<ServerId>>,
     queue: VecDeque<Waiter>,
@@ -130,7 +131,7 @@ impl Pool {
         Self {
             limits,
             topology,
-            servers: HashMap::new(),
+            servers: ByNumber::default(),
             idle: BTreeMap::new(),
             queue: VecDeque::new(),
             retry_at_s: BTreeMap::new(),

@@ -5,8 +5,8 @@
 //! each client's own names are kept here.
 //!
 //! Rules
-//! - content is text, parameter types, search path and role: with another search path the same
-//!   text means another table;
+//! - content is text, parameter types, and the settings that it was parsed under: with another
+//!   search path the same text means another table, with another time zone another instant;
 //! - a name counts from its `ParseComplete`; a Parse that fails leaves nothing behind;
 //! - a server forgets the statement that it has not used for longest; a client never notices;
 //! - no name of ours is given twice to one server while an old one may still be there.
@@ -14,14 +14,33 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use crate::numbers::ByNumber;
+
 /// What makes two statements the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Content {
     pub sql: Vec<u8>,
     /// As in `Parse`: four bytes each.
     pub types: Vec<u8>,
-    pub search_path: Vec<u8>,
-    pub role: Vec<u8>,
+    pub under: Under,
+}
+
+/// The settings of the moment at which a text was parsed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Under {
+    /// As `Settings::meaning` has them.
+    Known(Vec<u8>),
+    /// Nobody knows, so it is the same as no other.
+    Unknown(u64),
+}
+
+impl Under {
+    pub fn known(&self) -> Option<&[u8]> {
+        match self {
+            Self::Known(meaning) => Some(meaning),
+            Self::Unknown(_) => None,
+        }
+    }
 }
 
 /// A content's number in this shard.
@@ -32,11 +51,23 @@ pub struct StatementId(u64);
 #[derive(Debug, Default)]
 pub struct Catalog {
     ids: HashMap<Arc<Content>, StatementId>,
-    contents: HashMap<StatementId, (Arc<Content>, usize)>,
+    contents: ByNumber<StatementId, (Arc<Content>, usize)>,
     next: u64,
+    unknown: u64,
 }
 
 impl Catalog {
+    /// What `Session::meaning` says, so that two unknown ones are never the same.
+    pub fn under(&mut self, meaning: Option<Vec<u8>>) -> Under {
+        meaning.map_or_else(
+            || {
+                self.unknown += 1;
+                Under::Unknown(self.unknown)
+            },
+            Under::Known,
+        )
+    }
+
     /// The number of a content; every call needs its `release`.
     pub fn keep(&mut self, content: Content) -> StatementId {
         let content = Arc::new(content);
@@ -78,7 +109,7 @@ impl Catalog {
 /// One client's names.
 #[derive(Debug, Default)]
 pub struct Names {
-    named: HashMap<Vec<u8>, StatementId>,
+    named: BTreeMap<Vec<u8>, StatementId>,
 }
 
 impl Names {
@@ -112,7 +143,7 @@ impl Names {
 
     /// DEALLOCATE ALL, DISCARD ALL, or the client has gone.
     pub fn close_all(&mut self, catalog: &mut Catalog) {
-        for (_, id) in self.named.drain() {
+        for (_, id) in std::mem::take(&mut self.named) {
             catalog.release(id);
         }
     }
@@ -133,7 +164,7 @@ pub struct Preparation {
 #[derive(Debug)]
 pub struct Prepared {
     /// The round of each name, and when it was last used.
-    known: HashMap<StatementId, (u64, u64)>,
+    known: ByNumber<StatementId, (u64, u64)>,
     by_use: BTreeMap<u64, StatementId>,
     uses: u64,
     rounds: u64,
@@ -144,7 +175,7 @@ impl Prepared {
     /// A fresh server, which is to have at most `most` statements of ours.
     pub fn new(most: usize) -> Self {
         Self {
-            known: HashMap::new(),
+            known: ByNumber::default(),
             by_use: BTreeMap::new(),
             uses: 0,
             rounds: 0,
@@ -152,13 +183,23 @@ impl Prepared {
         }
     }
 
+    /// Whether it is here already.
+    pub fn has(&self, id: StatementId) -> bool {
+        self.known.contains_key(&id)
+    }
+
     /// Somebody wants to use the statement here.
     pub fn prepare(&mut self, id: StatementId) -> Preparation {
         self.uses += 1;
         if let Some((round, used)) = self.known.get_mut(&id) {
-            self.by_use.remove(used);
-            *used = self.uses;
-            self.by_use.insert(self.uses, id);
+            if *used + 1 < self.uses {
+                self.by_use.remove(used);
+                *used = self.uses;
+                self.by_use.insert(self.uses, id);
+            } else {
+                // It was used last, and its place is the last already.
+                self.uses = *used;
+            }
             return Preparation {
                 name: name(id, *round),
                 parse: false,
@@ -219,12 +260,11 @@ fn name(id: StatementId, round: u64) -> String {
 mod tests {
     use super::*;
 
-    fn content(sql: &str, search_path: &str) -> Content {
+    fn content(sql: &str, settings: &str) -> Content {
         Content {
             sql: sql.as_bytes().to_vec(),
             types: Vec::new(),
-            search_path: search_path.as_bytes().to_vec(),
-            role: Vec::new(),
+            under: Under::Known(settings.as_bytes().to_vec()),
         }
     }
 
@@ -243,12 +283,12 @@ mod tests {
     }
 
     #[test]
-    fn pitfall_11_the_same_text_under_another_search_path_types_or_role_is_another() {
+    fn pitfall_11_the_same_text_under_other_settings_or_types_is_another() {
         let mut catalog = Catalog::default();
         let same = content("select * from t", "a");
         let others = [
             Content {
-                search_path: b"b".to_vec(),
+                under: Under::Known(b"b".to_vec()),
                 ..same.clone()
             },
             Content {
@@ -256,7 +296,11 @@ mod tests {
                 ..same.clone()
             },
             Content {
-                role: b"app".to_vec(),
+                under: catalog.under(None),
+                ..same.clone()
+            },
+            Content {
+                under: catalog.under(None),
                 ..same.clone()
             },
         ];
@@ -264,6 +308,11 @@ mod tests {
         for other in others {
             assert_ne!(catalog.keep(other), first);
         }
+        assert_eq!(
+            catalog.len(),
+            5,
+            "and two of which nothing is known are two"
+        );
     }
 
     #[test]

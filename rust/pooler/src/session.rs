@@ -7,15 +7,16 @@
 //! Rules
 //! - a setting counts from its `CommandComplete`; an error in an implicit transaction takes back
 //!   what was set before it in the same;
-//! - a pin counts from the moment its statement is sent, and is gone when the server says that
-//!   what undoes it was done;
+//! - a pin counts from the moment its statement is sent, and is gone when what undoes it is
+//!   committed: DISCARD TEMP and UNLISTEN come back with a ROLLBACK;
 //! - a client whose pins named something that only the lost server had (a lock, a temporary
 //!   table) is the one client that must notice at once: it would go on believing that it has it.
 
 mod carried;
 mod lost;
+mod named;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -25,7 +26,9 @@ use flightmode_wire::server::{FromServer, TxStatus};
 use crate::aftermath::Aftermath;
 use crate::flow::{Flow, Reply, Sent, Step, Unasked, Whose};
 use crate::guc::{Reported, Settings, Values};
+use crate::notices::{is_deaf, with_warnings};
 use crate::statement::{read, Pin, Said, Statement};
+use crate::texts::{prepared, Text};
 use crate::unit::{Effect, Ledger, Unit};
 
 /// When a client gives its server back.
@@ -46,6 +49,7 @@ pub struct Heard {
 }
 
 pub use carried::Carried;
+use named::Named;
 
 /// Which names a DEALLOCATE or DISCARD has taken away.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +71,27 @@ pub enum Lost {
     End(Vec<u8>),
 }
 
+/// What was sent and is not answered yet.
+#[derive(Debug)]
+struct Running {
+    text: Rc<Text>,
+    /// As many of its statements are done.
+    done: usize,
+}
+
+impl Running {
+    /// Those that are not done.
+    fn left(&self) -> &[Statement] {
+        self.text.statements.get(self.done..).unwrap_or_default()
+    }
+
+    /// The next one is done.
+    fn pop(&mut self) -> Option<&Statement> {
+        self.done += 1;
+        self.text.statements.get(self.done - 1)
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Session {
@@ -76,13 +101,15 @@ pub struct Session {
     reported: Rc<Values>,
     told: Reported,
     pins: BTreeSet<Pin>,
+    /// Those that are gone when the transaction is committed.
+    unpinned: BTreeSet<Pin>,
     unit: Unit,
     /// By the client's names; those of a Parse that is not answered yet wait at the side.
-    statements: HashMap<Vec<u8>, (Statement, Vec<u8>)>,
-    parsing: VecDeque<(Vec<u8>, Statement, Vec<u8>)>,
-    portals: HashMap<Vec<u8>, Statement>,
-    /// The statements of each Query and Execute that is not answered yet.
-    running: VecDeque<VecDeque<Statement>>,
+    statements: Named<Rc<Text>>,
+    parsing: VecDeque<(Box<[u8]>, Rc<Text>)>,
+    portals: Named<Rc<Text>>,
+    /// Each Query and Execute that is not answered yet.
+    running: VecDeque<Running>,
     failed: bool,
     aftermath: Option<Aftermath>,
 }
@@ -97,10 +124,11 @@ impl Session {
             reported: Rc::default(),
             told: Reported::default(),
             pins: BTreeSet::new(),
+            unpinned: BTreeSet::new(),
             unit: Unit::new(),
-            statements: HashMap::new(),
+            statements: Named::default(),
             parsing: VecDeque::new(),
-            portals: HashMap::new(),
+            portals: Named::default(),
             running: VecDeque::new(),
             failed: false,
             aftermath: None,
@@ -121,8 +149,37 @@ impl Session {
         &self.settings
     }
 
+    /// What a text that is sent now will mean to the server (see [`Settings::meaning`]); `None`: it
+    /// can't be told, since a setting is under way or was changed in a way that can't be followed.
+    pub fn meaning(&self) -> Option<Vec<u8>> {
+        let is_unknown = |pin: &Pin| matches!(pin, Pin::Setting | Pin::Unreadable);
+        let mut left = self.running.iter().flat_map(Running::left);
+        let is_touched = self.settings.is_touched();
+        let changes = left.any(|statement| match statement.said {
+            Said::Set { .. } | Said::SetLocal { .. } | Said::ResetAll | Said::DiscardAll => true,
+            Said::Commit | Said::Rollback | Said::PrepareTransaction | Said::RollbackTo(_) => {
+                is_touched
+            }
+            _ => false,
+        });
+        let is_known = !changes && !self.pins.iter().any(is_unknown);
+        is_known.then(|| self.settings.meaning())
+    }
+
     pub fn flow(&self) -> &Flow {
         &self.flow
+    }
+
+    /// What the server gets instead of this text, if that would make it keep its warnings.
+    pub fn with_warnings(&self, sql: &[u8]) -> Option<Vec<u8>> {
+        let louder = with_warnings(sql, self.has_standard_strings())?;
+        self.is_readable().then_some(louder)
+    }
+
+    /// Whether the client wants no notices at all, not even warnings.
+    pub fn is_deaf(&self) -> bool {
+        let level = self.settings.holding(b"client_min_messages");
+        level.is_some_and(is_deaf)
     }
 
     /// A server is the client's now; `reported` are its `ParameterStatus`.  What the client has to
@@ -196,34 +253,25 @@ impl Session {
     fn note(&mut self, message: &FromClient) -> Effect {
         match *message {
             FromClient::Query(sql) => {
-                let all = self.read(sql);
-                if opens_first(&all) {
+                let text = Rc::new(self.read(sql));
+                if opens_first(&text.statements) {
                     self.unit.on_begin_sent();
                 }
-                let effect = self.on_running(&all);
-                self.running.push_back(all.into());
-                effect
+                self.on_running(text)
             }
             FromClient::Parse(parse) => {
-                let statement = self.read(parse.sql).into_iter().next().unwrap_or(NOTHING);
-                self.parsing
-                    .push_back((parse.name.to_vec(), statement, parse.sql.to_vec()));
+                let text = self.read_prepared(parse.sql);
+                self.parsing.push_back((parse.name.into(), text));
                 Effect::ReadOnly
             }
             FromClient::Bind(bind) => {
-                let statement = self.statement(bind.statement);
-                self.portals.insert(bind.portal.to_vec(), statement);
+                let text = self.statement(bind.statement);
+                self.portals.insert(bind.portal, text);
                 Effect::ReadOnly
             }
             FromClient::Execute { portal, .. } => {
-                let unknown = Statement {
-                    said: Said::Other,
-                    effect: Effect::MayWrite,
-                };
-                let statement = self.portals.get(portal).cloned().unwrap_or(unknown);
-                let effect = self.on_running(std::slice::from_ref(&statement));
-                self.running.push_back([statement].into());
-                effect
+                let text = self.portals.get(portal).map(Rc::clone);
+                self.on_running(text.unwrap_or_else(|| alone(Said::Other)))
             }
             FromClient::Close(object) => {
                 match object {
@@ -232,32 +280,26 @@ impl Session {
                 }
                 Effect::ReadOnly
             }
-            FromClient::FunctionCall(_) => {
-                let call = Statement {
-                    said: Said::Other,
-                    effect: Effect::MayWrite,
-                };
-                self.running.push_back([call].into());
-                Effect::MayWrite
-            }
+            FromClient::FunctionCall(_) => self.on_running(alone(Said::Other)),
             _ => Effect::ReadOnly,
         }
     }
 
-    fn statement(&self, name: &[u8]) -> Statement {
-        let parsing = self.parsing.iter().rev().find(|(found, ..)| found == name);
+    fn statement(&self, name: &[u8]) -> Rc<Text> {
+        let parsing = self
+            .parsing
+            .iter()
+            .rev()
+            .find(|(found, _)| **found == *name);
         match (parsing, self.statements.get(name)) {
-            (Some((_, statement, _)), _) | (None, Some((statement, _))) => statement.clone(),
+            (Some((_, text)), _) | (None, Some(text)) => Rc::clone(text),
             // It may be one whose Close an error has dropped, and it may be a SET.
-            (None, None) => Statement {
-                said: Said::Pins(Pin::Unreadable),
-                effect: Effect::MayWrite,
-            },
+            (None, None) => alone(Said::Pins(Pin::Unreadable)),
         }
     }
 
     /// A text in an encoding whose second bytes may look like a quote or backslash is not read.
-    fn read(&self, sql: &[u8]) -> Vec<Statement> {
+    fn is_readable(&self) -> bool {
         const AMBIGUOUS: [&[u8]; 7] = [
             b"SJIS",
             b"SHIFT_JIS_2004",
@@ -267,34 +309,50 @@ impl Session {
             b"GB18030",
             b"JOHAB",
         ];
-        let reported = |name: &[u8]| self.reported.get(name).map(Vec::as_slice);
-        let is_ambiguous =
-            reported(b"client_encoding").is_some_and(|found| AMBIGUOUS.contains(&found));
-        let standard = reported(b"standard_conforming_strings") != Some(b"off");
-        let unreadable = Statement {
-            said: Said::Pins(Pin::Unreadable),
-            effect: Effect::MayWrite,
+        let encoding = self.reported(b"client_encoding");
+        // Not even a standby makes a statement harmless: it may be promoted before it reads it.
+        !encoding.is_some_and(|found| AMBIGUOUS.contains(&found))
+    }
+
+    fn reported(&self, name: &[u8]) -> Option<&[u8]> {
+        self.reported.get(name).map(Vec::as_slice)
+    }
+
+    fn has_standard_strings(&self) -> bool {
+        self.reported(b"standard_conforming_strings") != Some(b"off")
+    }
+
+    fn read(&self, sql: &[u8]) -> Text {
+        let statements = match read(sql, self.has_standard_strings()) {
+            Ok(all) if self.is_readable() => all,
+            _ => return unreadable(),
         };
-        match read(sql, standard) {
-            // Not even a standby makes a statement harmless: it may be promoted before it reads it.
-            Ok(all) if !is_ambiguous => all,
-            _ => vec![unreadable],
+        Text {
+            statements,
+            exit: None,
         }
     }
 
-    fn on_running(&mut self, all: &[Statement]) -> Effect {
-        for statement in all {
+    fn read_prepared(&self, sql: &[u8]) -> Rc<Text> {
+        match prepared(sql, self.has_standard_strings()) {
+            Ok(text) if self.is_readable() => text,
+            _ => Rc::new(unreadable()),
+        }
+    }
+
+    fn on_running(&mut self, text: Rc<Text>) -> Effect {
+        let mut effect = Effect::ReadOnly;
+        for statement in &text.statements {
             match statement.said {
                 Said::Pins(pin) => drop(self.pins.insert(pin)),
                 Said::Rollback => self.unit.on_rollback_sent(),
                 ref said if commits(said) => self.unit.on_commit_sent(),
                 _ => (),
             }
+            effect = effect.max(statement.effect);
         }
-        all.iter()
-            .map(|statement| statement.effect)
-            .max()
-            .unwrap_or(Effect::ReadOnly)
+        self.running.push_back(Running { text, done: 0 });
+        effect
     }
 
     /// A message of the server.  Not for a FATAL error: that is the loss of the server.
@@ -316,8 +374,14 @@ impl Session {
                 self.told.on_status(name, value);
             }
             FromServer::CommandComplete(tag) if reply.forward => {
-                let done = self.running.front_mut().and_then(VecDeque::pop_front);
-                deallocated = done.and_then(|done| self.on_done(done.said, tag));
+                let done = self.running.front_mut().and_then(Running::pop);
+                // Most say nothing that matters here, and cost no copy.
+                let said = done
+                    .map(|done| &done.said)
+                    .filter(|said| **said != Said::Other);
+                if let Some(said) = said.cloned() {
+                    deallocated = self.on_done(said, tag);
+                }
             }
             FromServer::Error(_) if reply.forward => self.on_error(&reply.dropped),
             _ => (),
@@ -352,8 +416,8 @@ impl Session {
     /// The oldest Parse under way is done.  To be called for a `Local` one that was answered at
     /// once (`Sent::Answer`).
     pub fn on_parsed(&mut self) {
-        if let Some((name, statement, sql)) = self.parsing.pop_front() {
-            self.statements.insert(name, (statement, sql));
+        if let Some((name, text)) = self.parsing.pop_front() {
+            self.statements.insert(&name, text);
         }
     }
 
@@ -373,18 +437,31 @@ impl Session {
             // COMMIT of a failed transaction is a ROLLBACK, and its tag says so.
             Said::Commit | Said::Rollback | Said::PrepareTransaction => {
                 if tag == b"ROLLBACK" {
-                    self.settings.rollback();
+                    self.on_rolled_back();
                 } else {
-                    self.settings.commit();
+                    self.on_committed();
                 }
                 self.failed = false;
             }
             Said::Savepoint(name) => self.settings.savepoint(&name),
-            Said::RollbackTo(name) => self.settings.rollback_to(&name),
+            Said::RollbackTo(name) => {
+                self.settings.rollback_to(&name);
+                // Which of them came after the savepoint is not kept: they pin on.
+                self.unpinned.clear();
+            }
             Said::Release(name) => self.settings.release(&name),
             Said::Set { name, value } => self.settings.set(&name, value.as_deref()),
+            Said::SetLocal { name, value } => self.settings.set_local(&name, value.as_deref()),
             Said::ResetAll => self.settings.reset_all(),
-            Said::Unpins(pin) => drop(self.pins.remove(&pin)),
+            Said::Pins(pin) => {
+                // What has undone one like it came before.
+                self.unpinned.remove(&pin);
+            }
+            Said::Unpins(pin @ (Pin::Temporary | Pin::Listen)) => {
+                self.unpinned.insert(pin);
+            }
+            // No ROLLBACK brings back a lock or a cursor.
+            Said::Unpins(pin) => self.unpin(pin),
             Said::Deallocate(name) => {
                 let Some(name) = name else {
                     return Some(self.forget_statements());
@@ -394,18 +471,38 @@ impl Session {
             }
             Said::DiscardAll => {
                 self.settings.discard_all();
-                self.pins.clear();
+                self.unpinned.extend(&self.pins);
                 self.portals.clear();
                 return Some(self.forget_statements());
             }
-            Said::Begin | Said::SetLocal | Said::Pins(_) | Said::Other => (),
+            Said::Begin | Said::SetTransaction | Said::Other => (),
         }
         None
     }
 
+    fn on_committed(&mut self) {
+        self.settings.commit();
+        for pin in std::mem::take(&mut self.unpinned) {
+            self.unpin(pin);
+        }
+    }
+
+    fn on_rolled_back(&mut self) {
+        self.settings.rollback();
+        self.unpinned.clear();
+    }
+
+    /// Unless what was sent ahead pins anew.
+    fn unpin(&mut self, pin: Pin) {
+        let mut left = self.running.iter().flat_map(Running::left);
+        if !left.any(|statement| statement.said == Said::Pins(pin)) {
+            self.pins.remove(&pin);
+        }
+    }
+
     fn forget_statements(&mut self) -> Deallocated {
         self.statements.clear();
-        self.pins.remove(&Pin::SqlPrepare);
+        self.unpin(Pin::SqlPrepare);
         Deallocated::All
     }
 
@@ -413,7 +510,7 @@ impl Session {
         if status != TxStatus::Idle {
             self.unit.on_open();
             // What was sent ahead may end it, and go on behind that.
-            for statement in self.running.iter().flatten() {
+            for statement in self.running.iter().flat_map(Running::left) {
                 self.unit.on_behind(statement.effect);
                 match &statement.said {
                     Said::Rollback => self.unit.on_rollback_sent(),
@@ -424,9 +521,9 @@ impl Session {
             return;
         }
         if std::mem::take(&mut self.failed) {
-            self.settings.rollback();
+            self.on_rolled_back();
         } else {
-            self.settings.commit();
+            self.on_committed();
         }
         let next = if self.flow.is_running() {
             Unit::sent_ahead(self.unit.effect())
@@ -443,16 +540,28 @@ impl Session {
         self.aftermath.is_some()
     }
 
-    /// A message of such a client; the answer is appended.
-    pub fn on_aftermath(&mut self, message: &FromClient, out: &mut Vec<u8>) {
+    /// A message of such a client; the answer is appended.  Whether it was a Parse or Close that is
+    /// done: the client goes by it from then on, at every server.
+    pub fn on_aftermath(&mut self, message: &FromClient, out: &mut Vec<u8>) -> bool {
         let Some(aftermath) = &mut self.aftermath else {
-            return;
+            return false;
         };
-        aftermath.on_message(message, out);
+        let is_accepted = aftermath.on_message(message, out);
         if aftermath.is_over() {
             self.aftermath = None;
             self.flow = Flow::new();
         }
+        match *message {
+            FromClient::Parse(parse) if is_accepted => {
+                let text = self.read_prepared(parse.sql);
+                self.statements.insert(parse.name, text);
+            }
+            FromClient::Close(Object::Statement(name)) if is_accepted => {
+                self.statements.remove(name);
+            }
+            _ => (),
+        }
+        is_accepted
     }
 }
 
@@ -468,10 +577,22 @@ fn opens_first(all: &[Statement]) -> bool {
     first.is_some_and(|one| one.said == Said::Begin)
 }
 
-const NOTHING: Statement = Statement {
-    said: Said::Other,
-    effect: Effect::ReadOnly,
-};
+/// A text of one statement that may write.
+fn alone(said: Said) -> Rc<Text> {
+    Rc::new(of_one(said))
+}
+
+fn unreadable() -> Text {
+    of_one(Said::Pins(Pin::Unreadable))
+}
+
+fn of_one(said: Said) -> Text {
+    let effect = Effect::MayWrite;
+    Text {
+        statements: vec![Statement { said, effect }],
+        exit: None,
+    }
+}
 
 fn step_of(message: &FromClient) -> Option<Step> {
     Some(match message {

@@ -45,8 +45,13 @@ pub enum Said {
         name: Vec<u8>,
         value: Option<Vec<u8>>,
     },
-    /// A setting that ends with the transaction.
-    SetLocal,
+    /// The same, until the transaction ends.
+    SetLocal {
+        name: Vec<u8>,
+        value: Option<Vec<u8>>,
+    },
+    /// What only the transaction has, in which it is said.
+    SetTransaction,
     ResetAll,
     DiscardAll,
     /// DEALLOCATE of one, or of all.
@@ -69,12 +74,23 @@ pub struct Statement {
 pub fn read(sql: &[u8], standard_strings: bool) -> Result<Vec<Statement>, Unreadable> {
     let all = tokens(sql, standard_strings)?;
     if has_sql_body(&all) {
+        // Where it ends, and what comes before and after it, would be guessed.
         return Ok(vec![Statement {
-            said: Said::Other,
+            said: Said::Pins(Pin::Unreadable),
             effect: Effect::MayWrite,
         }]);
     }
-    let pieces = all.split(|token| *token == Token::Sign(b';'));
+    let mut depth = 0usize;
+    let pieces = all.split(|token| {
+        match token {
+            Token::Sign(b'(') => depth += 1,
+            Token::Sign(b')') => depth = depth.saturating_sub(1),
+            // `CREATE RULE … DO (a; b)`: those inside end no statement.
+            Token::Sign(b';') => return depth == 0,
+            _ => (),
+        }
+        false
+    });
     Ok(pieces
         .filter(|piece| !piece.is_empty())
         .map(read_one)
@@ -97,12 +113,21 @@ fn read_one(words: &[Token]) -> Statement {
     Statement { said, effect }
 }
 
+/// The longest word that begins a statement which `said` knows: `deallocate`.
+const LONGEST_FIRST: usize = 10;
+
 fn said(words: &[Token]) -> Said {
     let (first, rest) = (&words[0], &words[1..]);
     let Token::Word(word) = first else {
         return Said::Other;
     };
-    match word.to_ascii_lowercase().as_slice() {
+    let mut small = [0; LONGEST_FIRST];
+    let Some(small) = small.get_mut(..word.len()) else {
+        return binding(words);
+    };
+    small.copy_from_slice(word);
+    small.make_ascii_lowercase();
+    match &*small {
         b"begin" | b"start" => Said::Begin,
         b"commit" | b"end" if has(rest, "prepared") => Said::Other,
         b"commit" | b"end" => Said::Commit,
@@ -118,6 +143,7 @@ fn said(words: &[Token]) -> Said {
         b"listen" => Said::Pins(Pin::Listen),
         b"unlisten" if rest == [Token::Sign(b'*')] => Said::Unpins(Pin::Listen),
         b"close" if rest.len() == 1 && rest[0].is("all") => Said::Unpins(Pin::HeldCursor),
+        b"do" => block(rest).map_or(Said::Other, Said::Pins),
         b"load" => Said::Pins(Pin::Library),
         b"select" => set_config(rest).unwrap_or_else(|| binding(words)),
         _ => binding(words),
@@ -148,13 +174,31 @@ fn set_config(rest: &[Token]) -> Option<Said> {
     if !function.is("set_config") {
         return None;
     }
+    let said = set_to(name.to_ascii_lowercase(), Some(value.clone()));
     if local.is("true") {
-        return Some(Said::SetLocal);
+        return Some(until_the_end(said));
     }
-    local.is("false").then(|| Said::Set {
-        name: name.to_ascii_lowercase(),
-        value: Some(value.clone()),
-    })
+    local.is("false").then_some(said)
+}
+
+/// A setting and its value, unless it is one of those that no session has.
+fn set_to(name: Vec<u8>, value: Option<Vec<u8>>) -> Said {
+    match name.as_slice() {
+        b"transaction_isolation" | b"transaction_read_only" | b"transaction_deferrable" => {
+            Said::SetTransaction
+        }
+        // It can be neither asked for nor taken back.
+        b"seed" => Said::Pins(Pin::Setting),
+        _ => Said::Set { name, value },
+    }
+}
+
+/// What `SET LOCAL` makes of what SET would do.
+fn until_the_end(said: Said) -> Said {
+    match said {
+        Said::Set { name, value } => Said::SetLocal { name, value },
+        said => said,
+    }
 }
 
 /// What creates something that lives in the session, anywhere in the statement.
@@ -169,14 +213,10 @@ fn binding(words: &[Token]) -> Said {
     {
         return Said::Pins(Pin::HeldCursor);
     }
-    let mut names = words.iter().filter_map(Token::name);
-    if names.any(|name| is_session_lock(&name)) {
+    if words.iter().any(is_session_lock) {
         return Said::Pins(Pin::AdvisoryLock);
     }
-    if words
-        .iter()
-        .any(|token| token.name().as_deref() == Some(b"set_config"))
-    {
+    if words.iter().any(|token| token.is_name("set_config")) {
         return Said::Pins(Pin::Setting);
     }
     let unlocks = |token: &Token| token.is("pg_advisory_unlock_all");
@@ -199,18 +239,49 @@ fn makes_temporary(words: &[Token]) -> bool {
         || (selects_into && into.is_some_and(|at| is_temporary(&words[at + 1..])))
         || words
             .windows(2)
-            .any(|two| two[0].is("pg_temp") && two[1] == Token::Sign(b'.'))
+            .any(|two| two[0].is_name("pg_temp") && two[1] == Token::Sign(b'.'))
 }
 
-fn is_session_lock(name: &[u8]) -> bool {
-    let kind = name.strip_prefix(b"pg_try_").or(name.strip_prefix(b"pg_"));
-    kind.is_some_and(|kind| kind.starts_with(b"advisory_lock"))
+/// What a DO block leaves in the session, as far as its body says so plainly; SQL that it puts
+/// together is not read.
+fn block(rest: &[Token]) -> Option<Pin> {
+    let body = rest.iter().find_map(|token| match token {
+        Token::Text(body) => Some(body),
+        _ => None,
+    });
+    let Some(Ok(words)) = body.map(|body| tokens(body, true)) else {
+        return Some(Pin::Unreadable);
+    };
+    (0..words.len()).find_map(|at| {
+        let word = &words[at];
+        let begins = at.checked_sub(1).is_none_or(|before| {
+            let before = &words[before];
+            *before == Token::Sign(b';') || before.is_any(&["begin", "then", "else", "loop"])
+        });
+        if word.is_any(&["temp", "temporary"]) || word.is_name("pg_temp") {
+            Some(Pin::Temporary)
+        } else if is_session_lock(word) {
+            Some(Pin::AdvisoryLock)
+        } else if word.is_name("set_config") || (begins && word.is_any(&["set", "reset"])) {
+            Some(Pin::Setting)
+        } else if begins && word.is("listen") {
+            Some(Pin::Listen)
+        } else if begins && word.is("load") {
+            Some(Pin::Library)
+        } else {
+            word.is("execute").then_some(Pin::Unreadable)
+        }
+    })
+}
+
+fn is_session_lock(token: &Token) -> bool {
+    token.name_begins("pg_advisory_lock") || token.name_begins("pg_try_advisory_lock")
 }
 
 fn set(rest: &[Token]) -> Said {
     match rest {
-        [first, ..] if first.is_any(&["transaction", "constraints"]) => Said::SetLocal,
-        [first, ..] if first.is("local") => Said::SetLocal,
+        [first, ..] if first.is_any(&["transaction", "constraints"]) => Said::SetTransaction,
+        [first, rest @ ..] if first.is("local") => until_the_end(set(rest)),
         [first, second, ..] if first.is("session") && second.is("characteristics") => {
             Said::Pins(Pin::Setting)
         }
@@ -244,10 +315,7 @@ fn set_session(rest: &[Token]) -> Said {
 
 fn set_time_zone(value: &[Token]) -> Said {
     match value {
-        [local] if local.is("local") => Said::Set {
-            name: b"timezone".to_vec(),
-            value: None,
-        },
+        [local] if local.is("local") => set_to(b"timezone".to_vec(), None),
         value => set_value(b"timezone", value),
     }
 }
@@ -276,14 +344,11 @@ fn set_value(name: &[u8], value: &[Token]) -> Said {
     if let [token] = value {
         let is_none = name == b"role" && token.is("none");
         if token.is("default") || is_none {
-            return Said::Set { name, value: None };
+            return set_to(name, None);
         }
     }
     match flatten(&name, value) {
-        Some(flat) => Said::Set {
-            name,
-            value: Some(flat),
-        },
+        Some(flat) => set_to(name, Some(flat)),
         None => Said::Pins(Pin::Setting),
     }
 }
@@ -327,17 +392,14 @@ fn quote_name(name: &[u8]) -> Vec<u8> {
 }
 
 fn reset(rest: &[Token]) -> Said {
-    let default = |name: &[u8]| Said::Set {
-        name: name.to_vec(),
-        value: None,
-    };
+    let default = |name: &[u8]| set_to(name.to_vec(), None);
     match rest {
         [all] if all.is("all") => Said::ResetAll,
         [time, zone] if time.is("time") && zone.is("zone") => default(b"timezone"),
         [first, second] if first.is("session") && second.is("authorization") => {
             default(b"session_authorization")
         }
-        [first, ..] if first.is("transaction") => Said::SetLocal,
+        [first, ..] if first.is("transaction") => Said::SetTransaction,
         rest => dotted(rest).map_or(Said::Pins(Pin::Setting), |name| default(&name)),
     }
 }

@@ -44,6 +44,9 @@ enum Begun {
     Never,
 }
 
+/// Messages of a statement in the extended protocol: Parse, Bind, Describe, Execute, Sync.
+const USUAL: usize = 5;
+
 /// How much of what clients sent is kept, over all units of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ledger {
@@ -154,6 +157,9 @@ impl Unit {
         }
         ledger.used += message.len();
         self.kept += message.len();
+        if self.sent.capacity() == 0 {
+            self.sent.reserve(USUAL);
+        }
         self.sent.push(message);
     }
 

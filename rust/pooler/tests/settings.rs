@@ -80,12 +80,81 @@ fn pitfall_03_a_search_path_keeps_its_names_apart_and_its_capitals() {
 #[test]
 fn pitfall_03_what_ends_with_the_transaction_is_not_kept() {
     for sql in [
-        "SET LOCAL work_mem = 64",
         "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
         "SET CONSTRAINTS ALL DEFERRED",
+        "SET transaction_isolation = 'serializable'",
+        "SET transaction_read_only TO on",
+        "SET LOCAL transaction_deferrable TO on",
+        "RESET transaction_isolation",
+        "SELECT set_config('transaction_read_only', 'on', false)",
     ] {
-        assert_eq!(said(sql), Said::SetLocal, "{sql}");
+        assert_eq!(said(sql), Said::SetTransaction, "{sql}");
     }
+    for sql in [
+        "SET LOCAL work_mem = 64",
+        "SELECT set_config('work_mem', '64', true)",
+    ] {
+        assert_eq!(said(sql), local("work_mem", "64"), "{sql}");
+    }
+    assert_eq!(said("SET LOCAL TIME ZONE 'UTC'"), local("timezone", "UTC"));
+}
+
+fn local(name: &str, value: &str) -> Said {
+    Said::SetLocal {
+        name: name.as_bytes().to_vec(),
+        value: Some(value.as_bytes().to_vec()),
+    }
+}
+
+#[test]
+fn pitfall_11_what_a_text_means_follows_the_settings_of_its_moment() {
+    let set = |settings: &mut Settings, name: &str, value: &str| {
+        settings.set(name.as_bytes(), Some(value.as_bytes()));
+    };
+    let mut plain = Settings::default();
+    let nothing = plain.meaning();
+    for name in ["application_name", "statement_timeout", "app.tenant"] {
+        set(&mut plain, name, "x");
+        plain.set_local(name.as_bytes(), Some(b"y"));
+    }
+    assert_eq!(plain.meaning(), nothing, "the parser reads none of them");
+    plain.commit();
+    for name in [
+        "timezone",
+        "datestyle",
+        "client_encoding",
+        "search_path",
+        "role",
+    ] {
+        let mut other = plain.clone();
+        set(&mut other, name, "x");
+        assert_ne!(other.meaning(), nothing, "{name}");
+    }
+    set(&mut plain, "timezone", "UTC");
+    plain.commit();
+    let utc = plain.meaning();
+    plain.savepoint(b"a");
+    plain.set_local(b"timezone", Some(b"Asia/Tokyo"));
+    let mut tokyo = Settings::default();
+    set(&mut tokyo, "timezone", "Asia/Tokyo");
+    assert_eq!(plain.meaning(), tokyo.meaning(), "however it was set");
+    set(&mut plain, "timezone", "Europe/Bern");
+    let bern = plain.meaning();
+    assert!(
+        bern != utc && bern != tokyo.meaning(),
+        "the last word counts"
+    );
+    plain.set_local(b"timezone", Some(b"Asia/Tokyo"));
+    let mut committed = plain.clone();
+    committed.commit();
+    assert_eq!(committed.meaning(), bern);
+    plain.rollback_to(b"a");
+    assert_eq!(plain.meaning(), utc);
+    plain.set_local(b"timezone", None);
+    assert_eq!(plain.meaning(), nothing);
+    plain.reset_all();
+    plain.rollback();
+    assert_eq!(plain.meaning(), utc);
 }
 
 #[test]
@@ -95,6 +164,9 @@ fn pitfall_02_a_setting_that_cannot_be_followed_pins_the_session() {
         "SET TIME ZONE INTERVAL '1' HOUR TO MINUTE",
         "SET x FROM CURRENT",
         r"SET x TO E'\x41'",
+        "SET seed = 0.5",
+        "RESET seed",
+        "SET LOCAL x FROM CURRENT",
         "SELECT set_config('x', 'y', false), 1",
         "SELECT set_config('x', 'y', false) FROM t",
         "SELECT set_config('x', 'y' || 'z', false)",
@@ -117,7 +189,7 @@ fn pitfall_02_a_setting_by_a_call_is_a_setting() {
         };
         assert_eq!(said(sql), setting, "{sql}");
     }
-    assert_eq!(said("SELECT set_config('x', 'y', true)"), Said::SetLocal);
+    assert_eq!(said("SELECT set_config('x', 'y', true)"), local("x", "y"));
 }
 
 #[test]
@@ -126,7 +198,17 @@ fn pitfall_06_what_lives_in_the_session_pins_it() {
         ("CREATE TEMP TABLE t ()", Pin::Temporary),
         ("create local temporary view v as select 1", Pin::Temporary),
         ("CREATE TABLE pg_temp.t ()", Pin::Temporary),
+        ("CREATE TABLE \"pg_temp\".t ()", Pin::Temporary),
         ("SELECT * INTO TEMP t FROM u", Pin::Temporary),
+        ("DO $$ BEGIN CREATE TEMP TABLE t (); END $$", Pin::Temporary),
+        ("DO LANGUAGE plpgsql 'BEGIN LISTEN a; END'", Pin::Listen),
+        (
+            "DO $$ BEGIN PERFORM pg_advisory_lock(1); END $$",
+            Pin::AdvisoryLock,
+        ),
+        ("DO $$ BEGIN SET x TO 1; END $$", Pin::Setting),
+        ("DO $$ BEGIN EXECUTE a; END $$", Pin::Unreadable),
+        (r"DO E'\x41'", Pin::Unreadable),
         ("SELECT pg_advisory_lock(1)", Pin::AdvisoryLock),
         (
             "SELECT x, pg_try_advisory_lock_shared(1) FROM t",
@@ -139,6 +221,7 @@ fn pitfall_06_what_lives_in_the_session_pins_it() {
     ] {
         assert_eq!(said(sql), Said::Pins(pin), "{sql}");
     }
+    assert_eq!(said("DO $$ BEGIN UPDATE t SET n = 1; END $$"), Said::Other);
     assert_eq!(said("SELECT pg_advisory_xact_lock(1)"), Said::Other);
     assert_eq!(said("SELECT 'pg_advisory_lock'"), Said::Other);
     assert_eq!(said("INSERT INTO weather (temp) VALUES (1)"), Said::Other);
@@ -210,10 +293,13 @@ fn semicolons_end_statements_only_where_postgres_says_so() {
     assert_eq!(
         only(body),
         Statement {
-            said: Said::Other,
+            said: Said::Pins(Pin::Unreadable),
             effect: Effect::MayWrite
-        }
+        },
+        "whether it ends there, nobody here can say"
     );
+    let rule = b"CREATE RULE r AS ON DELETE TO t DO (NOTIFY a; SELECT f(1)); SET x TO 1";
+    assert_eq!(read(rule, true).unwrap()[1].said, set_to("x", Some("1")));
 }
 
 #[test]

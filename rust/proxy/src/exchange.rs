@@ -6,10 +6,11 @@ use std::rc::Rc;
 
 use bytes::{Buf, Bytes};
 use flightmode_pooler::flow::{Reply, Sent, Step, Whose};
+use flightmode_pooler::pool::ServerId;
 use flightmode_pooler::prepared::StatementId;
 use flightmode_pooler::session::Deallocated;
 use flightmode_wire::client::{FromClient, Object};
-use flightmode_wire::frame::{Rules, Stage, Talker};
+use flightmode_wire::frame::{Frame, Rules, Stage, Talker, HEADER};
 use flightmode_wire::report::Report;
 use flightmode_wire::server::{FromServer, TxStatus};
 
@@ -69,14 +70,15 @@ impl Relay {
         }
         let is_dropped = self.session.flow().is_skipping();
         if self.held.is_none() && !is_dropped && needs_server(tag, body_first) {
-            self.ask_for_server();
+            self.get_server();
             return self.waiting.is_none();
         }
         if let Some(raw) = self.source.take() {
-            if self.held.is_some() {
+            // A clock costs more than to ask whether it is needed.
+            if self.held.is_some() && !self.pace.is_under_way() {
                 self.pace.on_sent(self.hub.now_s());
             }
-            self.on_message(raw);
+            self.on_message(&raw);
         }
         true
     }
@@ -106,19 +108,20 @@ impl Relay {
         if message == FromClient::Terminate {
             self.on_terminate();
         } else if !self.skipping {
-            self.session.on_aftermath(&message, &mut bytes);
+            if self.session.on_aftermath(&message, &mut bytes) {
+                self.on_prepared_without_server(&message, &raw);
+            }
         } else if message == FromClient::Sync {
             self.skipping = false;
-            self.tell_session(&message, raw.clone(), Whose::Local);
+            self.tell_session(&message, &raw, Whose::Local);
             FromServer::ReadyForQuery(TxStatus::Idle).write(&mut bytes);
         }
         self.to_client.extend_from_slice(&bytes);
         true
     }
 
-    fn on_message(&mut self, raw: Bytes) {
-        let body = raw.slice(5..);
-        let message = match FromClient::read(raw[0], &body) {
+    fn on_message(&mut self, raw: &Bytes) {
+        let message = match FromClient::read(raw[0], &raw[5..]) {
             Ok(message) => message,
             Err(wrong) => return self.end_with("08P01", &wrong.to_string()),
         };
@@ -139,7 +142,7 @@ impl Relay {
             FromClient::Sync if self.held.is_none() => {
                 self.send_local(&message, raw);
             }
-            FromClient::Flush => self.forward(&raw),
+            FromClient::Flush => self.forward(raw),
             _ => {
                 if let FromClient::Query(sql) = message {
                     self.statements.set_unnamed(None);
@@ -147,35 +150,55 @@ impl Relay {
                         return self.on_deallocate(id, &message, raw);
                     }
                 }
-                if self.tell_session(&message, raw.clone(), Whose::Clients) == Sent::Forward {
-                    self.forward(&raw);
+                if self.tell_session(&message, raw, Whose::Clients) == Sent::Forward {
+                    self.forward_text(&message, raw);
                 }
             }
         }
     }
 
-    fn tell_session(&mut self, message: &FromClient, raw: Bytes, whose: Whose) -> Sent {
+    fn tell_session(&mut self, message: &FromClient, raw: &Bytes, whose: Whose) -> Sent {
         let mut ledger = self.hub.ledger.borrow_mut();
-        self.session.on_message(message, raw, whose, &mut ledger)
+        self.session
+            .on_message(message, raw.clone(), whose, &mut ledger)
     }
 
     fn forward(&mut self, bytes: &[u8]) {
         if let Some(held) = &mut self.held {
-            held.server.unsent.extend_from_slice(bytes);
+            let unsent = &mut held.server.unsent;
+            if unsent.is_empty() {
+                // Room for the whole group, so that it does not grow with each message.
+                unsent.reserve(bytes.len() + self.source.unread.len().min(WHOLE));
+            }
+            unsent.extend_from_slice(bytes);
         }
+    }
+
+    /// A query, or anything else; but no text that makes the server keep its warnings.
+    fn forward_text(&mut self, message: &FromClient, raw: &Bytes) {
+        let louder = match message {
+            FromClient::Query(sql) => self.session.with_warnings(sql),
+            _ => None,
+        };
+        let Some(sql) = louder else {
+            return self.forward(raw);
+        };
+        let mut bytes = Vec::new();
+        FromClient::Query(&sql).write(&mut bytes);
+        self.forward(&bytes);
     }
 
     /// Something that the proxy asks of the server for its client.
     pub fn send_ours(&mut self, message: &FromClient) {
         let mut bytes = Vec::new();
         message.write(&mut bytes);
-        if self.tell_session(message, Bytes::new(), Whose::Ours) == Sent::Forward {
+        if self.tell_session(message, &Bytes::new(), Whose::Ours) == Sent::Forward {
             self.forward(&bytes);
         }
     }
 
     /// Something that the server need not hear of.  Whether it was not lost behind an error.
-    fn send_local(&mut self, message: &FromClient, raw: Bytes) -> bool {
+    fn send_local(&mut self, message: &FromClient, raw: &Bytes) -> bool {
         let sent = self.tell_session(message, raw, Whose::Local);
         if sent == Sent::Answer {
             let mut bytes = Vec::new();
@@ -197,35 +220,58 @@ impl Relay {
 
     /// As much as can be done with what the server has sent.
     pub fn take_from_server(&mut self) {
+        let Some(held) = &mut self.held else { return };
+        let id = held.id;
+        // The messages are read where they are.
+        let mut unread = std::mem::take(&mut held.server.unread);
+        self.to_client.reserve(unread.len());
+        let taken = self.take_replies(id, &unread);
+        if let Some(held) = self.held.as_mut().filter(|held| held.id == id) {
+            unread.advance(taken);
+            held.server.unread = unread;
+        }
+    }
+
+    /// How much of it was taken; it is of no use any more when the server is not ours any more.
+    fn take_replies(&mut self, id: ServerId, unread: &[u8]) -> usize {
         let rules = Rules::new(Talker::Server, Stage::Session);
-        while let Some(held) = &mut self.held {
-            let unread = &mut held.server.unread;
+        let mut at = 0;
+        while let Some(held) = self.held.as_mut().filter(|held| held.id == id) {
+            let rest = &unread[at..];
             if let Some((left, forward)) = held.passing {
-                let length = left.min(unread.len());
+                let length = left.min(rest.len());
                 if length == 0 {
-                    return;
+                    break;
                 }
                 if forward {
-                    self.to_client.extend_from_slice(&unread[..length]);
+                    self.to_client.extend_from_slice(&rest[..length]);
                 }
-                unread.advance(length);
+                at += length;
                 held.passing = (left > length).then_some((left - length, forward));
                 continue;
             }
-            let frame = match rules.peek(unread) {
+            let frame = match rules.peek(rest) {
                 Ok(Some(frame)) => frame,
-                Ok(None) => return,
-                Err(wrong) => return self.on_nonsense(&wrong.to_string()),
+                Ok(None) => break,
+                Err(wrong) => {
+                    self.on_nonsense(&wrong.to_string());
+                    break;
+                }
             };
-            if unread.len() >= frame.len {
-                let bytes = unread.split_to(frame.len).freeze();
-                self.on_reply(&bytes);
+            if rest.len() >= frame.len {
+                let length = match frame.tag {
+                    b'D' => rows(rules, rest),
+                    _ => frame.len,
+                };
+                at += length;
+                self.on_reply(&rest[..length], frame);
             } else if frame.len > WHOLE && matches!(frame.tag, b'D' | b'd') {
                 self.on_long_reply(frame.tag, frame.len);
             } else {
-                return;
+                break;
             }
         }
+        at
     }
 
     fn on_long_reply(&mut self, tag: u8, length: usize) {
@@ -243,8 +289,9 @@ impl Relay {
         }
     }
 
-    fn on_reply(&mut self, bytes: &Bytes) {
-        let message = match FromServer::read(bytes[0], &bytes[5..]) {
+    /// A message, or rows of which the first is `frame`: what is true of one is of all.
+    fn on_reply(&mut self, bytes: &[u8], frame: Frame) {
+        let message = match FromServer::read(frame.tag, &bytes[HEADER..frame.len]) {
             Ok(message) => message,
             Err(wrong) => return self.on_nonsense(&wrong.to_string()),
         };
@@ -284,14 +331,15 @@ impl Relay {
             // Its settings can't be given to this server: no statement of its may run here.
             return self.on_settings_refused(report);
         }
-        if heard.reply.forward {
+        if heard.reply.forward && !self.is_unwanted(&message) {
             self.pass_on(&message, bytes);
             if let FromServer::ReadyForQuery(status) = message {
                 self.on_client_ready(status);
             }
         }
         self.on_steps(&heard.reply);
-        if self.settling && matches!(heard.reply.done, Some(Step::Query | Step::Sync)) {
+        let is_answered = matches!(heard.reply.done, Some(Step::Query | Step::Sync));
+        if self.settling && is_answered && self.session.flow().ready_owed() == 0 {
             self.on_settled();
         }
         match heard.deallocated {
@@ -345,6 +393,15 @@ impl Relay {
         }
     }
 
+    /// A notice that the client has turned off, and the server was told to send all the same.
+    fn is_unwanted(&self, message: &FromServer) -> bool {
+        let FromServer::Notice(report) = message else {
+            return false;
+        };
+        // An INFO is what the client has asked for, and can't be turned off.
+        report.field(b'V') != Some(b"INFO") && self.session.is_deaf()
+    }
+
     fn on_steps(&mut self, reply: &Reply) {
         if reply.done == Some(Step::Parse) {
             if reply.forward {
@@ -381,10 +438,8 @@ impl Relay {
             }
         }
         self.to_client.extend_from_slice(&bytes);
-        if reply.sync {
-            let mut sync = Vec::new();
-            FromClient::Sync.write(&mut sync);
-            self.forward(&sync);
+        if let (true, Some(held)) = (reply.in_doubt, &self.held) {
+            self.pool.machine.borrow_mut().close_after(held.id);
         }
     }
 
@@ -429,14 +484,34 @@ impl Relay {
     fn on_settings_refused(&mut self, report: &Report) {
         let code = report.sqlstate().unwrap_or("22023").to_owned();
         let words = String::from_utf8_lossy(report.field(b'M').unwrap_or_default()).into_owned();
+        let undoes = self.held.as_ref().is_some_and(|held| held.undoes);
         self.on_server_gone(true);
         // Its user wanted the statement stopped, which had not even begun.
         if code == "57014" {
             self.fail(&code, &words);
+        } else if undoes {
+            // It may be the last client's setting that can't be taken back: that costs the server,
+            // and this client asks for one that has no such settings.
+            tracing::warn!(
+                code,
+                "a server is given up, its settings can't be changed: {words}"
+            );
         } else {
             self.end_with(&code, &words);
         }
     }
+}
+
+/// How long the rows are that begin `bytes`, the whole ones in one stretch.
+fn rows(rules: Rules, bytes: &[u8]) -> usize {
+    let mut end = 0;
+    while let Ok(Some(frame)) = rules.peek(&bytes[end..]) {
+        if frame.tag != b'D' || bytes.len() - end < frame.len {
+            break;
+        }
+        end += frame.len;
+    }
+    end
 }
 
 /// "cached plan must not change result type", in whatever language.

@@ -3,11 +3,12 @@
 //! The pools decide (`pooler::pool`); here their acts are carried out.  One thread, no locks.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use flightmode_pooler::guc::Values;
+use flightmode_pooler::numbers::ByNumber;
 use flightmode_pooler::pool::operate::Seen;
 use flightmode_pooler::pool::{Act, ClientId, Limits, Pool, ServerId};
 use flightmode_pooler::prepared::Catalog;
@@ -77,16 +78,18 @@ pub struct PoolOf {
     pub key: PoolKey,
     pub mode: Cell<PoolMode>,
     pub machine: RefCell<Pool>,
-    idle: RefCell<HashMap<ServerId, Box<Server>>>,
+    idle: RefCell<ByNumber<ServerId, Box<Server>>>,
     /// Where each server is and since when.
-    nodes: RefCell<HashMap<ServerId, (NodeId, f64)>>,
-    pub waiting: RefCell<HashMap<ClientId, inbox::Sender<Event>>>,
-    holders: RefCell<HashMap<ServerId, inbox::Sender<Event>>>,
+    nodes: RefCell<ByNumber<ServerId, (NodeId, f64)>>,
+    pub waiting: RefCell<ByNumber<ClientId, inbox::Sender<Event>>>,
+    holders: RefCell<ByNumber<ServerId, inbox::Sender<Event>>>,
     pub identity: RefCell<Identity>,
     /// What a server of this pool last said of itself at its login.
     pub reported: RefCell<Option<Rc<Values>>>,
     pub variants: Variants,
     tick: Notify,
+    /// When the machine is looked at next, whatever happens.
+    wakes_at_s: Cell<f64>,
     pub failure: RefCell<Option<String>>,
     pub in_reserve: Cell<bool>,
     pub counts: Counts,
@@ -101,7 +104,7 @@ pub struct Hub {
     pub pools: RefCell<BTreeMap<PoolKey, Rc<PoolOf>>>,
     pub ledger: RefCell<Ledger>,
     pub catalog: RefCell<Catalog>,
-    pub clients: RefCell<HashMap<ClientId, Entry>>,
+    pub clients: RefCell<ByNumber<ClientId, Entry>>,
     /// The term, for who has a server of its own.
     pub term: watch::Sender<u64>,
     pub door: RefCell<Option<Rc<Door>>>,
@@ -251,6 +254,7 @@ impl Hub {
             reported: RefCell::default(),
             variants: Variants::default(),
             tick: Notify::new(),
+            wakes_at_s: Cell::new(0.0),
             failure: RefCell::default(),
             in_reserve: Cell::new(false),
             counts: Counts::default(),
@@ -344,8 +348,21 @@ impl PoolOf {
         }
     }
 
-    /// Do what the machine says, the closing first.
+    /// Do what the machine says.
     pub fn carry_out(self: &Rc<Self>, hub: &Rc<Hub>, acts: Vec<Act>) {
+        self.act(hub, acts);
+        self.tick.notify_one();
+    }
+
+    /// The machine has something to do at that time, and maybe nobody would look at it then.
+    fn due_at(&self, due_s: f64) {
+        if due_s < self.wakes_at_s.get() {
+            self.tick.notify_one();
+        }
+    }
+
+    /// The closing first.
+    fn act(self: &Rc<Self>, hub: &Rc<Hub>, acts: Vec<Act>) {
         for act in &acts {
             if let Act::Close { server } = act {
                 self.close(*server);
@@ -382,7 +399,6 @@ impl PoolOf {
                 Act::Refuse { client } => self.tell(client, Event::Refused),
             }
         }
-        self.tick.notify_one();
     }
 
     fn close(&self, server: ServerId) {
@@ -423,7 +439,7 @@ impl PoolOf {
         }
     }
 
-    /// A client wants a server, and hears of it by `events`.
+    /// A client wants a server.  What it gets at once; else it hears of it by `events`.
     pub fn checkout(
         self: &Rc<Self>,
         hub: &Rc<Hub>,
@@ -431,14 +447,34 @@ impl PoolOf {
         events: &inbox::Sender<Event>,
         wish: flightmode_pooler::route::Wish,
         wait_s: f64,
-    ) {
+    ) -> Option<Event> {
         let now_s = hub.now_s();
-        self.waiting.borrow_mut().insert(client, events.clone());
+        let until_s = now_s + wait_s;
         let acts = self
             .machine
             .borrow_mut()
-            .checkout(client, wish, now_s, now_s + wait_s);
-        self.carry_out(hub, acts);
+            .checkout(client, wish, now_s, until_s);
+        if let [Act::Grant {
+            server: id,
+            stale_s,
+            ..
+        }] = acts[..]
+        {
+            let Some(server) = self.idle.borrow_mut().remove(&id) else {
+                tracing::error!(?client, ?id, "a grant without a server");
+                return None;
+            };
+            self.holders.borrow_mut().insert(id, events.clone());
+            return Some(Event::Granted {
+                id,
+                server,
+                stale_s,
+            });
+        }
+        self.waiting.borrow_mut().insert(client, events.clone());
+        self.act(hub, acts);
+        self.due_at(until_s);
+        None
     }
 
     /// A client that waited has gone.
@@ -451,8 +487,10 @@ impl PoolOf {
     pub fn checkin(self: &Rc<Self>, hub: &Rc<Hub>, id: ServerId, server: Box<Server>) {
         self.holders.borrow_mut().remove(&id);
         self.idle.borrow_mut().insert(id, server);
-        let acts = self.machine.borrow_mut().checkin(id, hub.now_s());
-        self.carry_out(hub, acts);
+        let now_s = hub.now_s();
+        let acts = self.machine.borrow_mut().checkin(id, now_s);
+        self.act(hub, acts);
+        self.due_at(now_s + hub.config.borrow().times.server_idle_s);
     }
 
     /// The server is gone, or of no more use.  Whoever held it knows.
@@ -544,6 +582,7 @@ async fn keep_time(hub: Rc<Hub>, pool: Rc<PoolOf>) {
     loop {
         let next_s = pool.machine.borrow().next_tick_s();
         let next_s = next_s.map_or(sweep_s, |next_s| next_s.min(sweep_s));
+        pool.wakes_at_s.set(next_s);
         let wait = Duration::from_secs_f64((next_s - hub.now_s()).max(0.001));
         tokio::select! {
             () = tokio::time::sleep(wait) => (),

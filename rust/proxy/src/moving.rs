@@ -138,8 +138,9 @@ struct Named {
     name: Vec<u8>,
     sql: Vec<u8>,
     types: Vec<u8>,
-    search_path: Vec<u8>,
-    role: Vec<u8>,
+    /// See `prepared::Under`; none: unknown.
+    #[serde(default)]
+    under: Option<Vec<u8>>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -243,8 +244,7 @@ fn named_of((name, content): (Vec<u8>, Content)) -> Named {
         name,
         sql: content.sql,
         types: content.types,
-        search_path: content.search_path,
-        role: content.role,
+        under: content.under.known().map(<[u8]>::to_vec),
     }
 }
 
@@ -399,12 +399,12 @@ impl Unpacked {
             reported: state.reported.into_iter().collect(),
         };
         relay.session = Session::of_carried(mode_of(&relay.pool), carried, texts);
+        let hub = Rc::clone(&relay.hub);
         let named = state.named.into_iter().map(|named| {
             let content = Content {
                 sql: named.sql,
                 types: named.types,
-                search_path: named.search_path,
-                role: named.role,
+                under: hub.catalog.borrow_mut().under(named.under),
             };
             (named.name, content)
         });

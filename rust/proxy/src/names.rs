@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use flightmode_pooler::guc::Change;
-use flightmode_pooler::prepared::{Content, Names, StatementId};
+use flightmode_pooler::notices::told;
+use flightmode_pooler::prepared::{Content, Names, StatementId, Under};
 use flightmode_wire::client::Parse;
 
 use crate::hub::Hub;
@@ -67,6 +68,12 @@ impl Statements {
     /// The unnamed statement lives until the next one or the next simple query.
     pub fn set_unnamed(&mut self, parse: Option<Bytes>) {
         self.unnamed = parse;
+    }
+
+    /// A name of the client leads to the same text under other settings.
+    pub fn lead(&mut self, name: &[u8], id: StatementId, hub: &Hub) {
+        self.names
+            .on_parsed(name, id, &mut hub.catalog.borrow_mut());
     }
 
     pub fn on_parse_sent(&mut self, name: &[u8], id: Option<StatementId>, asked: bool) {
@@ -139,17 +146,28 @@ impl Statements {
 }
 
 /// What makes a Parse the same as another.
-pub fn content(parse: &Parse, search_path: Option<&[u8]>, role: Option<&[u8]>) -> Content {
+pub fn content(parse: &Parse, under: Under) -> Content {
     Content {
         sql: parse.sql.to_vec(),
         types: parse.types.to_vec(),
-        search_path: search_path.unwrap_or_default().to_vec(),
-        role: role.unwrap_or_default().to_vec(),
+        under,
     }
 }
 
-/// The statements that bring a server to a client's settings.
-pub fn set_all(changes: &[Change]) -> Vec<u8> {
+/// The statements that bring a server to a client's settings, one text or two: the encoding of a
+/// text is that which holds when it comes, so what changes it goes ahead of everything else.
+pub fn set_all(changes: &[Change]) -> Vec<Vec<u8>> {
+    let (encoding, others): (Vec<_>, Vec<_>) = changes
+        .iter()
+        .partition(|(name, _)| name == b"client_encoding");
+    let texts = [encoding, others].into_iter();
+    texts
+        .filter(|changes| !changes.is_empty())
+        .map(set_in_one)
+        .collect()
+}
+
+fn set_in_one(changes: Vec<&Change>) -> Vec<u8> {
     let mut sql = Vec::new();
     for (name, value) in changes {
         let Some(value) = value else {
@@ -159,7 +177,7 @@ pub fn set_all(changes: &[Change]) -> Vec<u8> {
         sql.extend_from_slice(b"SELECT pg_catalog.set_config(");
         literal(name, &mut sql);
         sql.push(b',');
-        literal(value, &mut sql);
+        literal(told(name, value), &mut sql);
         sql.extend_from_slice(b",false);");
     }
     sql
@@ -214,6 +232,25 @@ mod tests {
         ];
         let expected =
             r#"RESET "app"."x";SELECT pg_catalog.set_config('search_path',E'"a''b", c\\d',false);"#;
-        assert_eq!(String::from_utf8(set_all(&changes)).unwrap(), expected);
+        assert_eq!(set_all(&changes), [expected.as_bytes()]);
+    }
+
+    #[test]
+    fn a_server_is_never_told_to_keep_its_warnings() {
+        let changes = [(b"client_min_messages".to_vec(), Some(b"error".to_vec()))];
+        let expected = b"SELECT pg_catalog.set_config('client_min_messages','warning',false);";
+        assert_eq!(set_all(&changes), [expected]);
+    }
+
+    #[test]
+    fn an_encoding_holds_before_any_text_in_it_comes() {
+        let changes = [
+            (b"app.x".to_vec(), Some("José".as_bytes().to_vec())),
+            (b"client_encoding".to_vec(), None),
+        ];
+        let texts = set_all(&changes);
+        assert_eq!(texts[0], br#"RESET "client_encoding";"#);
+        assert_eq!(texts.len(), 2);
+        assert!(!set_all(&changes[..1])[0].starts_with(b"RESET"));
     }
 }

@@ -55,6 +55,11 @@ impl Pace {
         self.turn(Doing::Waiting, now_s);
     }
 
+    /// Whether more that goes to its server changes nothing here.
+    pub fn is_under_way(&self) -> bool {
+        self.doing.get() == Doing::Running && self.transaction_since_s.get().is_some()
+    }
+
     /// Something of the client goes to its server.
     pub fn on_sent(&self, now_s: f64) {
         if self.doing.get() != Doing::Running {

@@ -41,6 +41,8 @@ pub struct Held {
     pub has_unnamed: bool,
     /// A standby's old data, as the client was told.
     pub is_stale: bool,
+    /// Settings of its last client have to be taken back.
+    pub undoes: bool,
 }
 
 /// See the module.
@@ -225,10 +227,25 @@ impl Relay {
 
     // ------------------------------------------------------------------ servers come and go
 
-    /// A server is needed: ask for one, once.
+    /// A server is needed.  If there is one, it is here when this returns.
+    pub fn get_server(&mut self) {
+        if let Some(event) = self.ask() {
+            self.on_event(event);
+        }
+    }
+
+    /// A server is needed, and comes as an event.
     pub fn ask_for_server(&mut self) {
+        if let Some(event) = self.ask() {
+            // Our own end of it is open for as long as we live.
+            let _ = self.events_in.send(event);
+        }
+    }
+
+    /// Once.
+    fn ask(&mut self) -> Option<Event> {
         if self.waiting.is_some() {
-            return;
+            return None;
         }
         let now_s = self.hub.now_s();
         self.waiting = Some(Waiting { since_s: now_s });
@@ -237,10 +254,11 @@ impl Relay {
         let wait_s = since_s + self.budget_s() - now_s;
         // It would be granted a server at once, and that one fail like those before.
         if wait_s <= 0.0 && now_s > since_s {
-            return self.on_expired();
+            self.on_expired();
+            return None;
         }
         let pool = Rc::clone(&self.pool);
-        pool.checkout(&self.hub, self.id, &self.events_in, self.wish, wait_s);
+        pool.checkout(&self.hub, self.id, &self.events_in, self.wish, wait_s)
     }
 
     fn budget_s(&self) -> f64 {
@@ -298,7 +316,7 @@ impl Relay {
         if !server.is_quiet() {
             // It closed while it was idle; nothing was sent, so nobody is told.
             self.pool.lost(&self.hub, id);
-            self.ask_for_server();
+            self.get_server();
             return;
         }
         for (name, value) in self.session.on_server(&server.reported) {
@@ -320,20 +338,33 @@ impl Relay {
             passing: None,
             has_unnamed: false,
             is_stale: stale_s.is_some(),
+            undoes: changes.iter().any(|(_, value)| value.is_none()),
         };
         if !changes.is_empty() {
             held.server.settings = self.session.settings().values().clone();
         }
         self.held = Some(held);
         if !changes.is_empty() {
-            self.settling = true;
-            self.send_ours(&FromClient::Query(&set_all(&changes)));
+            self.settle();
+            for sql in set_all(&changes) {
+                self.send_ours(&FromClient::Query(&sql));
+            }
         } else if self.is_in_recovery() {
-            self.settling = true;
+            self.settle();
             self.send_ours(&FromClient::Sync);
         } else {
             self.is_no_longer_held();
         }
+    }
+
+    /// Nothing of the client goes to its server before that has answered.  One that never does is
+    /// given up when the budget is over.
+    fn settle(&mut self) {
+        self.settling = true;
+        let now_s = self.hub.now_s();
+        let left_s = self.held_since_s.unwrap_or(now_s) + self.budget_s() - now_s;
+        let left = Duration::try_from_secs_f64(left_s).unwrap_or_default();
+        self.nap = Some(nap(left.max(SETTLES_WITHIN)));
     }
 
     fn is_no_longer_held(&mut self) {
@@ -370,18 +401,27 @@ impl Relay {
             }
         } else {
             self.settling = false;
+            self.nap = None;
             self.is_no_longer_held();
         }
     }
 
+    /// A pause between two questions is over, or the budget of a server that has not answered.
     fn on_rested(&mut self) {
+        let is_asked = self.session.flow().is_running();
         let since_s = self.held_since_s.unwrap_or_else(|| self.hub.now_s());
-        if self.hub.now_s() < since_s + self.budget_s() {
+        if !is_asked && self.hub.now_s() < since_s + self.budget_s() {
+            self.settle();
             self.send_ours(&FromClient::Sync);
             return;
         }
-        self.settling = false;
-        self.check_in();
+        if is_asked {
+            // Nothing of the client was sent there, so it loses nothing but its turn.
+            self.on_server_gone(true);
+        } else {
+            self.settling = false;
+            self.check_in();
+        }
         self.on_expired();
     }
 
@@ -590,6 +630,8 @@ fn nap(how_long: Duration) -> Pin<Box<Sleep>> {
 pub const CANCEL_WITHIN: Duration = Duration::from_secs(5);
 /// The same for a client that has gone: its server is closed after that.
 const CANCEL_ABANDONED: Duration = Duration::from_secs(1);
+/// A server that is granted late has as long to answer, whatever is left of the budget.
+const SETTLES_WITHIN: Duration = Duration::from_secs(1);
 /// Between two questions whether a server has left recovery.
 const RECOVERY_PAUSE: Duration = Duration::from_millis(10);
 /// A read that has lost so many servers may be what kills them.

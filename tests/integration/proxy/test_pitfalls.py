@@ -1,11 +1,13 @@
 """The field's mistakes by their numbers (docs/reference/proxy-pitfalls.md), at a real server."""
 
+import os
+import signal
 import socket
 import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 import psycopg
@@ -27,6 +29,7 @@ from tests.integration.proxy.frames import (
     parse,
     query,
     startup,
+    words,
 )
 
 pytestmark = [
@@ -343,6 +346,74 @@ def test_pitfall_41_what_a_lost_client_ran_is_stopped(stage: Stage):
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
+def test_pitfall_04_a_server_that_never_takes_the_settings_holds_nobody_for_ever(stage: Stage):
+    with client(stage.port) as wire:
+        pid = int(wire.ask(query("SELECT pg_backend_pid()"))[1])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with client(stage.port, timezone="Asia/Tokyo") as wire:
+            began_s = time.monotonic()
+            told = wire.ask(query("SHOW timezone"))
+            assert told[0][:2] in ("57", "08")
+            assert told[1] == "I"
+            assert time.monotonic() - began_s < 10
+            os.kill(pid, signal.SIGCONT)
+            assert wire.ask(query("SHOW timezone"))[1] == "Asia/Tokyo", "by another server"
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_pitfall_11_a_statement_means_what_its_own_clients_settings_make_of_it(stage: Stage):
+    instant = "SELECT extract(epoch from '2024-01-01 00:00'::timestamptz)::int"
+    day = "SELECT extract(month from '01/02/2024'::date)::int"
+    zones = {"UTC": 1704067200, "Asia/Tokyo": 1704067200 - 9 * 3600}
+
+    def run(wire: Wire, sql: str, name: str = "s") -> str:
+        return wire.ask(parse(sql, name), bind(name), execute(), SYNC)[2]
+
+    for zone, expected in zones.items():
+        with client(stage.port, timezone=zone) as wire:
+            assert run(wire, instant) == str(expected), zone
+    for style, month in {"ISO, MDY": "1", "ISO, DMY": "2"}.items():
+        with client(stage.port, datestyle=style) as wire:
+            assert run(wire, day) == month, style
+    with client(stage.port, timezone="UTC") as wire:
+        wire.ask(query("BEGIN"))
+        wire.ask(query("SET LOCAL timezone TO 'Asia/Tokyo'"))
+        assert run(wire, instant) == str(zones["Asia/Tokyo"])
+        wire.ask(query("COMMIT"))
+        assert run(wire, instant, "t") == str(zones["UTC"])
+        # Its own statement is what it was when it was parsed, as it is without a proxy.
+        wire.ask(query("SET timezone TO 'Asia/Tokyo'"))
+        assert wire.ask(bind("t"), execute(), SYNC)[1] == str(zones["UTC"])
+        # At another server it has to be parsed anew, and means what its client's settings say.
+        pid = wire.ask(query("SELECT pg_backend_pid()"))[1]
+        stage.value("SELECT pg_terminate_backend(%s::int)", pid)
+        assert wire.ask(bind("t"), execute(), SYNC)[1] == str(zones["Asia/Tokyo"])
+    with client(stage.port, timezone="UTC") as wire:
+        assert run(wire, instant) == str(zones["UTC"]), "and nobody else takes it for theirs"
+    for encoding, length in {"LATIN1": "2", "UTF8": "1"}.items():
+        with client(stage.port, client_encoding=encoding) as wire:
+            assert run(wire, "SELECT length('é')") == length, encoding
+
+
+def test_pitfall_43_a_copy_that_fails_is_answered_as_by_postgres(stage: Stage):
+    def told(port: int, table: str) -> list[list[str]]:
+        with client(port) as wire:
+            wire.send(parse(f"COPY {table} FROM STDIN"), bind(), execute(), SYNC)
+            assert [wire.next()[0] for _ in range(3)] == ["1", "2", "G"]
+            wire.send(frame(b"d", b"bad\n"))
+            assert wire.next()[0] == "E"
+            # What a driver sends that has not looked yet: the rows' end, and what ends its group.
+            wire.send(frame(b"c"), SYNC)
+            answered = words(wire.until_ready())
+            return [answered, wire.ask(query("SELECT 42"))]
+
+    assert told(stage.port, "t") == told(stage.server.port, "t")
+    assert told(stage.port, "t")[1][1] == "42"
+
+
 def test_pitfall_43_a_copy_that_is_left_in_the_middle_leaves_nothing(stage: Stage):
     with client(stage.port) as wire:
         wire.send(query("COPY t FROM STDIN"))
@@ -365,6 +436,33 @@ def test_pitfall_44_who_replicates_has_a_server_of_its_own(stage: Stage):
 def test_pitfall_46_a_notice_comes_through_and_is_no_answer(stage: Stage):
     with client(stage.port) as wire:
         wire.send(query("DO $$ BEGIN RAISE NOTICE 'hear'; END $$"))
+        assert [tag for tag, _ in wire.until_ready()] == ["N", "C", "Z"]
+
+
+def test_pitfall_46_who_wants_no_warnings_hears_none_and_is_told_of_an_unconfirmed_commit(
+    stage: Stage,
+):
+    warns = "DO $$ BEGIN RAISE WARNING 'hear'; END $$"
+    with client(stage.port) as wire:
+        wire.ask(query("SET client_min_messages = error"))
+        wire.ask(query("SET synchronous_commit = on"))
+        wire.send(query(warns))
+        assert [tag for tag, _ in wire.until_ready()] == ["C", "Z"]
+        stage.server.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        stage.server.sql("SELECT pg_reload_conf()")
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+        try:
+            asked = "SHOW synchronous_standby_names"
+            eventually("it is reloaded", lambda: stage.value(asked) == "nobody")
+            wire.send(query("CREATE TABLE unconfirmed ()"))
+            eventually("the commit waits", lambda: stage.value(waits) == 1)
+            stage.value(waits.replace("count(*)", "pg_cancel_backend(pid)"))
+            assert words(wire.until_ready()) == ["08007", "I"]
+        finally:
+            stage.server.sql("ALTER SYSTEM RESET synchronous_standby_names")
+            stage.server.sql("SELECT pg_reload_conf()")
+        wire.ask(query("SET client_min_messages = warning"))
+        wire.send(query(warns))
         assert [tag for tag, _ in wire.until_ready()] == ["N", "C", "Z"]
 
 

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use flightmode_wire::server::TxStatus;
 
-use super::{Mode, Session, NOTHING};
+use super::{Mode, Session};
 use crate::guc::{Reported, Settings, Values};
 
 /// All that a session is while nothing is under way.  Its statements are not in it: who keeps
@@ -47,8 +47,8 @@ impl Session {
         session.told = Reported::new(carried.told);
         session.reported = Rc::new(carried.reported);
         for (name, sql) in statements {
-            let read = session.read(&sql).into_iter().next().unwrap_or(NOTHING);
-            session.statements.insert(name, (read, sql));
+            let text = session.read_prepared(&sql);
+            session.statements.insert(&name, text);
         }
         session
     }

@@ -5,7 +5,7 @@ use flightmode_wire::report::Report;
 use flightmode_wire::server::{FromServer, TxStatus};
 
 use super::{Lost, Session};
-use crate::aftermath::{exit_of, Aftermath};
+use crate::aftermath::Aftermath;
 use crate::flow::{Flow, Instead};
 use crate::hold::{on_server_lost, Failure, Moment, Verdict};
 use crate::statement::Pin;
@@ -21,7 +21,7 @@ impl Session {
         }
         let sent = self.unit.refused()?;
         std::mem::take(&mut self.unit).end(ledger);
-        self.settings.rollback();
+        self.on_rolled_back();
         self.running.clear();
         self.parsing.clear();
         self.portals.clear();
@@ -56,7 +56,7 @@ impl Session {
         let was_failed = self.flow.status() == TxStatus::Failed;
         let is_between = self.flow.is_free() || self.has_only_prepared();
         let loss = std::mem::take(&mut self.unit).on_server_lost(ledger);
-        self.settings.rollback();
+        self.on_rolled_back();
         self.running.clear();
         self.parsing.clear();
         self.portals.clear();
@@ -95,8 +95,8 @@ impl Session {
             let is_told = was_failed || instead.contains(&Instead::Error);
             let untold = (!is_told || is_quiet).then(|| failure.clone());
             let mut aftermath = Aftermath::new(untold, self.flow.is_skipping(), failure.after);
-            for (name, (_, sql)) in &self.statements {
-                if let Some(exit) = exit_of(sql) {
+            for (name, text) in self.statements.iter() {
+                if let Some(exit) = text.exit {
                     aftermath.knows(name, exit);
                 }
             }

@@ -156,6 +156,150 @@ fn pitfall_06_a_pin_keeps_the_server_until_it_is_undone() {
 }
 
 #[test]
+fn pitfall_06_a_rollback_brings_back_what_pinned() {
+    for (pins, tag, unpins) in [
+        ("create temp table t ()", "CREATE TABLE", "discard temp"),
+        ("listen a", "LISTEN", "unlisten *"),
+    ] {
+        let mut client = Client::new();
+        client.query(pins, tag, TxStatus::Idle);
+        client.query("begin", "BEGIN", TxStatus::Open);
+        client.query(unpins, "X", TxStatus::Open);
+        client.query("rollback", "ROLLBACK", TxStatus::Idle);
+        assert!(!client.session.may_release(), "{unpins}; rollback");
+        client.query("begin", "BEGIN", TxStatus::Open);
+        client.query("savepoint a", "SAVEPOINT", TxStatus::Open);
+        client.query(unpins, "X", TxStatus::Open);
+        client.query("rollback to a", "ROLLBACK", TxStatus::Open);
+        client.query("commit", "COMMIT", TxStatus::Idle);
+        assert!(!client.session.may_release(), "{unpins}; rollback to");
+        client.asks(&format!("{unpins}; select 1/0"));
+        client.done("X");
+        client.fails();
+        client.ready(TxStatus::Idle);
+        assert!(!client.session.may_release(), "{unpins}; an error");
+        client.query("begin", "BEGIN", TxStatus::Open);
+        client.query(unpins, "X", TxStatus::Open);
+        client.query("commit", "ROLLBACK", TxStatus::Idle);
+        assert!(
+            !client.session.may_release(),
+            "{unpins}; a commit that is none"
+        );
+        client.query("begin", "BEGIN", TxStatus::Open);
+        client.query(unpins, "X", TxStatus::Open);
+        client.query("commit", "COMMIT", TxStatus::Idle);
+        assert!(client.session.may_release(), "{unpins}; commit");
+    }
+}
+
+#[test]
+fn pitfall_06_what_undoes_a_pin_undoes_none_that_comes_behind_it() {
+    for (sql, pin) in [
+        ("discard temp; create temp table t ()", Pin::Temporary),
+        ("unlisten *; listen a", Pin::Listen),
+        ("deallocate all; prepare a as select 1", Pin::SqlPrepare),
+        (
+            "close all; declare c cursor with hold for select 1",
+            Pin::HeldCursor,
+        ),
+        (
+            "select pg_advisory_unlock_all(); select pg_advisory_lock(1)",
+            Pin::AdvisoryLock,
+        ),
+    ] {
+        let mut client = Client::new();
+        client.asks(sql);
+        client.done("X");
+        client.done("Y");
+        client.ready(TxStatus::Idle);
+        assert_eq!(client.session.pins().collect::<Vec<_>>(), [pin], "{sql}");
+    }
+    let mut ahead = Client::new();
+    ahead.asks("discard all");
+    ahead.asks("create temp table t ()");
+    ahead.done("DISCARD ALL");
+    ahead.ready(TxStatus::Idle);
+    ahead.done("CREATE TABLE");
+    ahead.ready(TxStatus::Idle);
+    assert!(!ahead.session.may_release());
+}
+
+#[test]
+fn pitfall_11_what_a_text_means_is_not_known_while_a_setting_is_under_way() {
+    let mut client = Client::new();
+    let plain = client.session.meaning();
+    assert!(plain.is_some());
+    client.asks("set timezone to 'UTC'");
+    assert_eq!(
+        client.session.meaning(),
+        None,
+        "it may be parsed before or after"
+    );
+    client.done("SET");
+    let utc = client.session.meaning();
+    assert!(utc.is_some() && utc != plain);
+    client.ready(TxStatus::Idle);
+    client.query("begin", "BEGIN", TxStatus::Open);
+    client.query("set local timezone to 'Asia/Tokyo'", "SET", TxStatus::Open);
+    let tokyo = client.session.meaning();
+    assert!(tokyo.is_some() && tokyo != utc);
+    client.asks("commit");
+    assert_eq!(client.session.meaning(), None);
+    client.done("COMMIT");
+    client.ready(TxStatus::Idle);
+    assert_eq!(client.session.meaning(), utc);
+    client.asks("begin");
+    client.asks("commit");
+    assert_eq!(client.session.meaning(), utc, "they change no setting");
+    client.asks("select set_config('timezone', $1, false)");
+    assert_eq!(client.session.meaning(), None);
+}
+
+#[test]
+fn what_is_prepared_and_closed_in_an_aftermath_counts_after_it() {
+    let mut client = Client::new();
+    client.query("begin", "BEGIN", TxStatus::Open);
+    assert_eq!(client.is_told(), [""; 0]);
+    let parse = |sql| {
+        FromClient::Parse(Parse {
+            name: b"s",
+            sql,
+            types: b"",
+        })
+    };
+    let mut out = Vec::new();
+    let session = &mut client.session;
+    assert!(
+        !session.on_aftermath(&parse(b"select 1"), &mut out),
+        "it fails"
+    );
+    assert!(
+        !session.on_aftermath(&parse(b"rollback"), &mut out),
+        "it is skipped"
+    );
+    session.on_aftermath(&FromClient::Sync, &mut out);
+    assert!(session.on_aftermath(&parse(b"rollback"), &mut out));
+    session.on_aftermath(&FromClient::Query(b"rollback"), &mut out);
+    assert!(!session.is_in_aftermath());
+    client.query("begin", "BEGIN", TxStatus::Open);
+    client.says(&FromClient::Bind(Bind {
+        portal: b"",
+        statement: b"s",
+        values: &[0; 6],
+    }));
+    assert_eq!(client.session.pins().count(), 0);
+    client.says(&FromClient::Execute {
+        portal: b"",
+        max_rows: 0,
+    });
+    assert_eq!(
+        client.session.pins().count(),
+        0,
+        "it is known for a ROLLBACK"
+    );
+}
+
+#[test]
 fn pitfall_17_a_close_that_an_error_has_dropped_hides_no_setting() {
     let mut client = Client::new();
     client.says(&FromClient::Parse(Parse {

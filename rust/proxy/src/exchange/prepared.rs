@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use flightmode_pooler::flow::{Sent, Whose};
-use flightmode_pooler::prepared::StatementId;
+use flightmode_pooler::prepared::{Content, StatementId};
 use flightmode_pooler::statement::{read, Said};
 use flightmode_wire::client::{Bind, FromClient, Object, Parse};
 use flightmode_wire::server::TxStatus;
@@ -11,31 +11,46 @@ use crate::names::content;
 use crate::relay::Relay;
 
 impl Relay {
-    pub(super) fn on_unnamed_parse(&mut self, parse: &Parse, raw: Bytes) {
+    pub(super) fn on_unnamed_parse(&mut self, parse: &Parse, raw: &Bytes) {
         let message = FromClient::Parse(*parse);
-        if self.tell_session(&message, raw.clone(), Whose::Clients) != Sent::Forward {
+        if self.tell_session(&message, raw, Whose::Clients) != Sent::Forward {
             return;
         }
-        self.forward(&raw);
-        self.statements.set_unnamed(Some(raw));
+        let louder = self.session.with_warnings(parse.sql).map(|sql| {
+            let mut bytes = Vec::new();
+            FromClient::Parse(Parse {
+                sql: &sql,
+                ..*parse
+            })
+            .write(&mut bytes);
+            Bytes::from(bytes)
+        });
+        let raw = louder.as_ref().unwrap_or(raw);
+        self.forward(raw);
+        self.statements.set_unnamed(Some(raw.clone()));
         self.statements.on_parse_sent(b"", None, true);
         if let Some(held) = &mut self.held {
             held.has_unnamed = true;
         }
     }
 
-    pub(super) fn on_parse(&mut self, parse: &Parse, raw: Bytes) {
+    pub(super) fn on_parse(&mut self, parse: &Parse, raw: &Bytes) {
         let message = FromClient::Parse(*parse);
         if self.session.flow().is_skipping() {
             self.tell_session(&message, raw, Whose::Clients);
             return;
         }
+        let louder = self.session.with_warnings(parse.sql);
+        let parse = &Parse {
+            sql: louder.as_deref().unwrap_or(parse.sql),
+            ..*parse
+        };
         let taken = self
             .statements
             .is_taken(parse.name)
             .then(|| self.statements.find(parse.name));
-        let settings = self.session.settings();
-        let found = content(parse, settings.get(b"search_path"), settings.get(b"role"));
+        let meaning = self.session.meaning();
+        let found = content(parse, self.hub.catalog.borrow_mut().under(meaning));
         let id = match taken.flatten() {
             // The server says that this is an error, for it has one of that name.
             Some(id) => id,
@@ -63,6 +78,26 @@ impl Relay {
         }
     }
 
+    /// A Parse or Close that was answered in an aftermath: the next server is given what it says.
+    pub(super) fn on_prepared_without_server(&mut self, message: &FromClient, raw: &Bytes) {
+        match *message {
+            FromClient::Parse(parse) if parse.name.is_empty() => {
+                self.statements.set_unnamed(Some(raw.clone()));
+            }
+            FromClient::Parse(parse) => {
+                let meaning = self.session.meaning();
+                let mut catalog = self.hub.catalog.borrow_mut();
+                let under = catalog.under(meaning);
+                let id = catalog.keep(content(&parse, under));
+                drop(catalog);
+                self.statements.lead(parse.name, id, &self.hub);
+            }
+            FromClient::Close(Object::Statement(b"")) => self.statements.set_unnamed(None),
+            FromClient::Close(Object::Statement(name)) => self.statements.close(name, &self.hub),
+            _ => (),
+        }
+    }
+
     /// The name of a statement at the server that we have, and whether it is there.  With
     /// `inject`, and for every use but its Parse, it is made so.
     fn prepare(&mut self, id: StatementId, inject: bool) -> Option<(String, bool)> {
@@ -87,14 +122,14 @@ impl Relay {
         Some((prepared.name, !prepared.parse))
     }
 
-    pub(super) fn on_bind(&mut self, bind: &Bind, raw: Bytes) {
+    pub(super) fn on_bind(&mut self, bind: &Bind, raw: &Bytes) {
         let message = FromClient::Bind(*bind);
         if self.session.flow().is_skipping() {
             self.tell_session(&message, raw, Whose::Clients);
             return;
         }
         let name = self.name_at_server(bind.statement);
-        if self.tell_session(&message, raw.clone(), Whose::Clients) != Sent::Forward {
+        if self.tell_session(&message, raw, Whose::Clients) != Sent::Forward {
             return;
         }
         match name {
@@ -108,17 +143,17 @@ impl Relay {
                 self.forward(&bytes);
                 self.forward(bind.values);
             }
-            None => self.forward(&raw),
+            None => self.forward(raw),
         }
     }
 
-    pub(super) fn on_describe(&mut self, name: &[u8], message: &FromClient, raw: Bytes) {
+    pub(super) fn on_describe(&mut self, name: &[u8], message: &FromClient, raw: &Bytes) {
         if self.session.flow().is_skipping() {
             self.tell_session(message, raw, Whose::Clients);
             return;
         }
         let renamed = self.name_at_server(name);
-        if self.tell_session(message, raw.clone(), Whose::Clients) != Sent::Forward {
+        if self.tell_session(message, raw, Whose::Clients) != Sent::Forward {
             return;
         }
         match renamed {
@@ -127,7 +162,7 @@ impl Relay {
                 FromClient::Describe(Object::Statement(renamed.as_bytes())).write(&mut bytes);
                 self.forward(&bytes);
             }
-            None => self.forward(&raw),
+            None => self.forward(raw),
         }
     }
 
@@ -149,7 +184,7 @@ impl Relay {
         }
     }
 
-    pub(super) fn on_deallocate(&mut self, id: StatementId, message: &FromClient, raw: Bytes) {
+    pub(super) fn on_deallocate(&mut self, id: StatementId, message: &FromClient, raw: &Bytes) {
         let Some((name, known)) = self.prepare(id, false) else {
             return;
         };
@@ -166,11 +201,42 @@ impl Relay {
         }
     }
 
+    /// The statement that a name leads to at this server.  One that has to be parsed here first
+    /// will mean what the settings of this moment make of it, and is shared with nobody else.
+    fn as_parsed_here(&mut self, name: &[u8], id: StatementId) -> StatementId {
+        if self
+            .held
+            .as_ref()
+            .is_none_or(|held| held.server.prepared.has(id))
+        {
+            return id;
+        }
+        let meaning = self.session.meaning();
+        let mut catalog = self.hub.catalog.borrow_mut();
+        let Some(found) = catalog.content(id).cloned() else {
+            return id;
+        };
+        if meaning.is_some() && found.under.known() == meaning.as_deref() {
+            return id;
+        }
+        let again = Content {
+            under: catalog.under(meaning),
+            ..Content::clone(&found)
+        };
+        let again = catalog.keep(again);
+        drop(catalog);
+        self.statements.lead(name, again, &self.hub);
+        again
+    }
+
     /// What the server calls a client's statement, which it has after this.
     fn name_at_server(&mut self, name: &[u8]) -> Option<String> {
         if !name.is_empty() {
             return match self.statements.find(name) {
-                Some(id) => self.prepare(id, true).map(|(name, _)| name),
+                Some(id) => {
+                    let id = self.as_parsed_here(name, id);
+                    self.prepare(id, true).map(|(name, _)| name)
+                }
                 // It has none, and our own names are not for it to guess.
                 None => name
                     .starts_with(b"fm_")
