@@ -41,7 +41,8 @@ use crate::stream::Stream;
 pub struct Door {
     pub acceptor: Option<TlsAcceptor>,
     pub tls_only: bool,
-    /// The digest of our certificate, for clients that bind their channel to it.
+    /// The digest of our certificate, for clients that bind their channel to it; without one
+    /// they are not offered to.
     pub end_point: Option<Vec<u8>>,
     pub users: Users,
     pub mock_key: [u8; 32],
@@ -406,7 +407,7 @@ pub fn acceptor(config: &Config) -> io::Result<(Option<TlsAcceptor>, Option<Vec<
         return Ok((None, None));
     };
     let chain = crate::tls::certificates(cert)?;
-    let end_point = chain.first().map(|found| crate::login::end_point_of(found));
+    let end_point = chain.first().and_then(|found| crate::tls::end_point(found));
     let settings = crate::tls::server_settings(chain, key, tls.client_ca.as_deref())?;
     Ok((Some(TlsAcceptor::from(Arc::new(settings))), end_point))
 }
