@@ -52,11 +52,14 @@ impl Relay {
         }
     }
 
+    /// What we answer ourselves counts as well: no server slows a client down that only says Sync.
     fn has_room(&self) -> bool {
         let limit = self.hub.config.borrow().limits.buffer;
-        self.held
-            .as_ref()
-            .is_none_or(|held| held.server.unsent.len() < limit)
+        self.to_client.len() < limit
+            && self
+                .held
+                .as_ref()
+                .is_none_or(|held| held.server.unsent.len() < limit)
     }
 
     /// Whether it was taken; if not, it waits for a server.

@@ -180,7 +180,8 @@ impl Relay {
             .held
             .as_ref()
             .map_or(0, |held| held.server.unsent.len());
-        if !self.ending && !stalled && unsent < limit && self.source.wants_more(limit) {
+        let has_room = unsent < limit && self.to_client.len() < limit;
+        if !self.ending && !stalled && has_room && self.source.wants_more(limit) {
             match read(&mut self.stream, &mut self.source.unread, cx) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Woken::ClientGone),
                 Poll::Ready(Ok(length)) => {

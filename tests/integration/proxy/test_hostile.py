@@ -175,6 +175,24 @@ def test_pitfall_39_a_client_that_does_not_read_costs_no_memory(real: Flightmode
         assert rows == 300000, "and gets all of it when it does"
 
 
+def test_pitfall_39_answers_of_our_own_that_nobody_reads_cost_no_memory(real: Flightmode):
+    """Without a server there is nobody but us who could slow it down."""
+    before_kb = resident_kb(real)
+    with client(real.port) as wire:
+        wire.socket.settimeout(1)
+        sent, most = 0, 100 << 20
+        with suppress(TimeoutError):
+            while sent < most:
+                sent += wire.socket.send((SYNC * 20_000)[sent % len(SYNC) :])
+        assert sent < most, "it is made to wait"
+        assert resident_kb(real) - before_kb < 5000
+        assert is_well(real), "and nobody else is"
+        wire.socket.settimeout(20)
+        answers = sent // len(SYNC) * len(READY_IDLE)
+        while answers > 0:
+            answers -= len(wire.socket.recv(min(answers, 1 << 20)))
+
+
 def test_pitfall_40_both_sides_full_is_no_deadlock(real: Flightmode):
     """It sends megabytes before it reads any of the megabytes that come back."""
     count = 3000
