@@ -30,6 +30,8 @@ const BELIEVED_S: f64 = 10.0;
 const DOUBTED_S: f64 = 1.0;
 /// Nobody has so many users; somebody may guess so many names.
 const KEPT: usize = 10_000;
+/// A secret has some two hundred bytes.
+const LONGEST: usize = 64 << 10;
 const WITHIN: Duration = Duration::from_secs(5);
 
 struct Answer {
@@ -217,7 +219,8 @@ async fn run(server: &mut Server, sql: &str, user: &str) -> Result<Answered, Str
     let broken = |wrong: std::io::Error| wrong.to_string();
     server.stream.write_all(&bytes).await.map_err(broken)?;
     server.stream.flush().await.map_err(broken)?;
-    let rules = Rules::new(Talker::Server, Stage::Session);
+    let mut rules = Rules::new(Talker::Server, Stage::Session);
+    rules.longest = LONGEST;
     let mut answer = Ok(None);
     loop {
         let frame = rules

@@ -223,26 +223,23 @@ impl Relay {
             if unread.len() >= frame.len {
                 let bytes = unread.split_to(frame.len).freeze();
                 self.on_reply(&bytes);
-            } else if frame.len > WHOLE && matches!(frame.tag, b'D' | b'd') {
-                self.on_long_reply(frame.tag, frame.len);
+            } else if let (true, Some(long)) = (frame.len > WHOLE, long(frame.tag)) {
+                self.on_long_reply(&long, frame.len);
+            } else if frame.len > WHOLE && self.hub.memory.is_over(&self.hub) {
+                return self.on_nonsense("a message with no room for its rest (memory_mb)");
             } else {
                 return;
             }
         }
     }
 
-    fn on_long_reply(&mut self, tag: u8, length: usize) {
-        let row = if tag == b'D' {
-            FromServer::DataRow(&[])
-        } else {
-            FromServer::CopyData(&[])
-        };
+    fn on_long_reply(&mut self, message: &FromServer, length: usize) {
         let heard = self
             .session
-            .on_reply(&row, &mut self.hub.ledger.borrow_mut());
+            .on_reply(message, &mut self.hub.ledger.borrow_mut());
         match (heard, &mut self.held) {
             (Ok(heard), Some(held)) => held.passing = Some((length, heard.reply.forward)),
-            _ => self.on_nonsense("a row that nobody asked for"),
+            _ => self.on_nonsense("an answer that nobody asked for"),
         }
     }
 
@@ -440,6 +437,17 @@ impl Relay {
             self.end_with(&code, &words);
         }
     }
+}
+
+/// What goes on in parts if it is long: nothing has to be read in it, and no step ends with it.
+fn long(tag: u8) -> Option<FromServer<'static>> {
+    Some(match tag {
+        b'D' => FromServer::DataRow(&[]),
+        b'd' => FromServer::CopyData(&[]),
+        b'V' => FromServer::FunctionCallResponse(&[]),
+        b'N' => FromServer::Notice(Report::new("NOTICE", "00000", "")),
+        _ => return None,
+    })
 }
 
 /// "cached plan must not change result type", in whatever language.

@@ -83,6 +83,12 @@ def resident_kb(made: Flightmode) -> int:
     return int(status.split("VmRSS:")[1].split()[0])
 
 
+def most_resident_kb(made: Flightmode) -> int:
+    assert made.process is not None
+    status = Path(f"/proc/{made.process.pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0])
+
+
 def is_well(made: Flightmode) -> bool:
     with client(made.port) as wire:
         return wire.ask(query("SELECT 1")) == ["T", "1", "SELECT 1", "I"]
@@ -327,6 +333,30 @@ def test_pitfall_38_nonsense_of_a_server_is_its_loss_and_told_as_that(answer: st
             return
         assert fields(told[-2][1])["C"] == "08007"
         assert told[-1] == ("Z", b"I")
+
+
+@pytest.mark.parametrize("tag", ["E", "T", "A"])
+def test_pitfall_47_a_server_whose_message_has_no_end_is_given_up(tag: str):
+    def endless(wire: Wire, _: Sham) -> None:
+        while wire.next()[0] != "Q":
+            """It waits for its turn."""
+        wire.send(tag.encode() + struct.pack("!I", 0x3FFFFF00))
+        while True:
+            wire.send(bytes(65536))
+
+    with before(endless) as (made, _), client(made.port) as wire:
+        before_kb = resident_kb(made)
+        assert wire.ask(query("INSERT INTO t VALUES (1)")) == ["08007", "I"]
+        assert resident_kb(made) - before_kb < 5000
+
+
+def test_pitfall_47_a_long_notice_goes_on_in_parts():
+    notice = frame(b"N", b"SNOTICE\0C00000\0M" + b"x" * 8_000_000 + b"\0\0")
+    answer = notice + frame(b"C", b"DO\0") + READY_IDLE
+    with before(_after_a_query(answer)) as (made, _), client(made.port) as wire:
+        before_kb = most_resident_kb(made)
+        assert wire.ask(query("DO 'loud'")) == ["DO", "I"]
+        assert most_resident_kb(made) - before_kb < 3000
 
 
 def test_pitfall_54_a_server_that_stops_inside_a_row_never_makes_an_error_a_part_of_it():
