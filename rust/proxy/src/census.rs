@@ -49,6 +49,11 @@ impl Census {
         self.counts().limit(who, config)
     }
 
+    /// How many are in.
+    pub fn all(&self) -> usize {
+        self.counts().all
+    }
+
     pub fn leave(&self, who: Who) {
         let mut counts = self.counts();
         counts.all = counts.all.saturating_sub(1);

@@ -13,7 +13,8 @@
 //! - `moving`: clients go to the process that takes this one's place
 //! - `replication`: a client with a server of its own
 //! - `hub`: pools and who holds what; carries out what `pooler::pool` decides; `operate`: what
-//!   an operator asks for; `memory`: what is kept; `room`, `census`: limits beyond one pool; `notes`: what is counted
+//!   an operator asks for; `memory`: what is kept; `room`, `census`,
+//!   `porch`: limits beyond one pool; `notes`: what is counted
 //! - `server`: a session at a Postgres server; `stream`: any connection
 
 #![forbid(unsafe_code)]
@@ -36,6 +37,7 @@ mod notes;
 mod operate;
 pub mod orders;
 mod pace;
+mod porch;
 mod proxy_protocol;
 mod relay;
 mod replication;
@@ -114,6 +116,9 @@ impl Proxy {
                     what: "a copy of a socket".to_owned(),
                     wrong,
                 })?);
+        }
+        if let Some(words) = shards.porch.shortage(config) {
+            tracing::warn!("{words}");
         }
         let (sink, happened) = events::channel();
         let mut proxy = Self {

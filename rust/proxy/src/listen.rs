@@ -248,9 +248,7 @@ pub fn begin(opened: Opened, hub: &Rc<Hub>) -> io::Result<()> {
         let hub = for_task;
         loop {
             match listener.accept().await {
-                Ok((stream, address)) => {
-                    tokio::task::spawn_local(serve(stream, address, Rc::clone(&hub), kind));
-                }
+                Ok((stream, address)) => let_in(stream, address, &hub, kind),
                 Err(wrong) => {
                     // Out of descriptors, mostly: those who are in go on, and some will leave.
                     tracing::error!("no client can be let in: {wrong}");
@@ -266,6 +264,26 @@ pub fn begin(opened: Opened, hub: &Rc<Hub>) -> io::Result<()> {
     };
     listeners.borrow_mut().push(task.abort_handle());
     Ok(())
+}
+
+/// To the login, if there is room for one more that has not logged in.  Else it is closed at once:
+/// it has not said yet in which way it could be told why.
+fn let_in(stream: Stream, address: Option<SocketAddr>, hub: &Rc<Hub>, kind: Kind) {
+    // Whoever may open the file of the console gets in when nobody else does.
+    if kind.admin {
+        tokio::task::spawn_local(serve(stream, address, Rc::clone(hub), kind, None));
+        return;
+    }
+    let ip = address
+        .filter(|_| !kind.proxied)
+        .map(|address| address.ip().to_canonical());
+    let (porch, census) = (&hub.shards.porch, &hub.shards.census);
+    match porch.enter(ip, census, &hub.config()) {
+        Ok(comer) => {
+            tokio::task::spawn_local(serve(stream, address, Rc::clone(hub), kind, Some(comer)));
+        }
+        Err(words) => hub.on_refused(&peer(address), "53300", &words),
+    }
 }
 
 #[cfg(test)]

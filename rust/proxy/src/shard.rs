@@ -29,6 +29,7 @@ use crate::listen::Kind;
 use crate::login::{receive, Arrival, Guest, Refused};
 use crate::names::Statements;
 use crate::pace::Pace;
+use crate::porch::Comer;
 use crate::proxy_protocol;
 use crate::relay::{Relay, Unconfirmed, CANCEL_WITHIN};
 use crate::replication::replicate;
@@ -51,7 +52,13 @@ pub struct Door {
 }
 
 /// A connection, from its first byte to its last.
-pub async fn serve(mut stream: Stream, mut address: Option<SocketAddr>, hub: Rc<Hub>, kind: Kind) {
+pub async fn serve(
+    mut stream: Stream,
+    mut address: Option<SocketAddr>,
+    hub: Rc<Hub>,
+    kind: Kind,
+    comer: Option<Comer>,
+) {
     let mut config = hub.config();
     if kind.admin {
         config = Rc::new(console::by_file(&config));
@@ -69,7 +76,11 @@ pub async fn serve(mut stream: Stream, mut address: Option<SocketAddr>, hub: Rc<
     let who = server::peer(address);
     match arrival {
         Ok(Ok(Arrival::Cancel(key))) => cancel(&hub, &key).await,
-        Ok(Ok(Arrival::Guest(guest))) => welcome(*guest, address, &hub, &config, kind).await,
+        Ok(Ok(Arrival::Guest(guest))) => {
+            // From here on the census counts it.
+            drop(comer);
+            welcome(*guest, address, &hub, &config, kind).await;
+        }
         Ok(Err(Refused::Told { sqlstate, message })) => hub.on_refused(&who, sqlstate, &message),
         Ok(Err(Refused::Broken(wrong))) if wrong.kind() == io::ErrorKind::InvalidData => {
             hub.on_refused(&who, "08P01", &wrong.to_string());

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from proxy_bed import HOST, Server, eventually, give, room
-from proxy_peers import ROOT, Flightmode, Front
+from proxy_peers import ROOT, Flightmode, Front, flightmode_binary
 
 from tests.integration.proxy.frames import (
     READY_IDLE,
@@ -228,6 +228,33 @@ def test_a_thousand_half_open_clients_are_gone_after_their_deadline(real: Flight
             wire.socket.close()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_crowd_that_never_logs_in_leaves_descriptors_for_servers_and_room_for_others():
+    with room("fm-hostile-") as base, ExitStack() as stack:
+        server = Server(base, "ams")
+        stack.callback(server.kill)
+        server.create()
+        server.start()
+        few = base / "few-files"
+        few.write_text(f'#!/bin/sh\nulimit -n 128\nexec {flightmode_binary()} "$@"\n')
+        few.chmod(0o755)
+        front = Front(base, {"ams": server.port}, "ams", secrets={"postgres": ""})
+        made = Flightmode(front, program=few, limits={"preauth_s": 60})
+        stack.callback(made.stop)
+        made.start()
+        wire = stack.enter_context(client(made.port))
+        for _ in range(300):
+            one = stack.enter_context(socket.create_connection((HOST, made.port)))
+            with suppress(ConnectionError):
+                one.sendall(startup()[:9])
+        server.kill()
+        server.start()
+        assert wire.ask(query("SELECT 1")) == ["T", "1", "SELECT 1", "I"]
+        elsewhere = socket.create_connection((HOST, made.port), 20, ("127.0.0.2", 0))
+        other = Wire(stack.enter_context(elsewhere))
+        other.send(startup())
+        assert other.until_ready()[-1] == ("Z", b"I")
 
 
 def test_thousands_of_logins_leave_nothing_behind(real: Flightmode):
