@@ -268,6 +268,9 @@ impl Relay {
             _ => (),
         }
         if let FromServer::Error(report) = &message {
+            if self.is_refused_by_standby(report) {
+                return self.on_write_refused();
+            }
             if is_stale_plan(report) && self.on_stale_plan() {
                 return;
             }

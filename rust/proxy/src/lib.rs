@@ -9,7 +9,7 @@
 //!   `tls`, `proxy_protocol`)
 //! - `console`: what operators type
 //! - `relay`: one client at work: `exchange` (messages), `source`, `names`, `limits`, `pace`,
-//!   `times`
+//!   `times`, `refused`
 //! - `moving`: clients go to the process that takes this one's place
 //! - `replication`: a client with a server of its own
 //! - `hub`: pools and who holds what; carries out what `pooler::pool` decides; `operate`: what
@@ -39,6 +39,7 @@ pub mod orders;
 mod pace;
 mod porch;
 mod proxy_protocol;
+mod refused;
 mod relay;
 mod replication;
 mod room;

@@ -459,24 +459,86 @@ def test_pitfall_42_a_server_that_says_goodbye_while_idle_is_not_handed_out():
         assert wire.ask(query("INSERT INTO t VALUES (1)")) == ["INSERT 0 1", "I"]
 
 
-def test_pitfall_23_a_server_is_not_reused_until_the_cancel_for_it_has_come_through():
-    """The cancel's connection stays open: it may strike yet, so the server serves nobody else."""
-    struck = threading.Event()
+def refusing(wire: Wire, server: Sham) -> None:
+    """As a standby before Postgres 14, and from its second session on as a primary."""
+    refusal = frame(b"E", b"SERROR\0C25006\0Mcannot execute INSERT in a read-only transaction\0\0")
+    state = b"I"
+    number = server.sessions
+    while True:
+        tag, body = wire.next()
+        if tag != "Q":
+            continue
+        if b"BEGIN" in body:
+            state, answer = b"T", frame(b"C", b"BEGIN\0")
+        elif number == 1:
+            state, answer = (b"E" if state == b"T" else b"I"), refusal
+        else:
+            answer = frame(b"C", b"INSERT 0 1\0")
+        wire.send(answer, frame(b"Z", state))
 
-    def slow(wire: Wire, _: Sham) -> None:
+
+LONG_HOLD = {"hold_for_s": 20, "query_wait_s": 0, "server_connect_s": 2}
+
+
+def test_pitfall_52_a_write_refused_by_a_standby_is_held_and_runs_again():
+    with before(refusing, times=LONG_HOLD) as (made, server):
+        server.reported.pop(b"in_hot_standby")
+        with client(made.port) as wire:
+            wire.send(query("INSERT INTO t VALUES (1)"))
+            eventually("the store is asked", lambda: "found_in_recovery" in made.log_tail())
+            made.primary("ams")
+            assert words(wire.until_ready()) == ["INSERT 0 1", "I"]
+
+
+def test_pitfall_52_a_transaction_refused_by_a_standby_is_to_be_retried():
+    with before(refusing, times=LONG_HOLD) as (made, server):
+        server.reported.pop(b"in_hot_standby")
+        with client(made.port) as wire:
+            assert wire.ask(query("BEGIN")) == ["BEGIN", "T"]
+            assert wire.ask(query("INSERT INTO t VALUES (1)")) == ["40001", "E"]
+            assert wire.ask(query("ROLLBACK")) == ["ROLLBACK", "I"]
+        assert "found_in_recovery" in made.log_tail()
+
+
+def test_pitfall_52_a_primary_that_refuses_a_write_is_none_of_our_affair():
+    with before(refusing) as (made, _), client(made.port) as wire:
+        assert wire.ask(query("INSERT INTO t VALUES (1)")) == ["25006", "I"]
+
+
+def test_pitfall_23_a_server_is_not_reused_until_the_cancel_for_it_has_come_through():
+    """The cancel's connection stays open: it may strike yet, so the server serves nobody."""
+    asked = threading.Event()
+
+    def slow(wire: Wire, server: Sham) -> None:
         while True:
             tag, _body = wire.next()
             if tag == "Q":
-                struck.wait(1)
+                asked.set()
+                eventually("its cancel arrived", lambda: server.cancels == 1)
                 wire.send(frame(b"C", b"SELECT 0\0"), READY_IDLE)
 
-    with before(slow) as (made, server):
-        with client(made.port) as wire:
-            wire.send(query("SELECT 1"))
-        eventually("its cancel arrived", lambda: server.cancels == 1)
-        struck.set()
-        with client(made.port) as other:
-            assert other.ask(query("SELECT 2")) == ["SELECT 0", "I"]
+    one = {"*": {"pool_mode": "transaction", "pool_size": 1}}
+    times = {"hold_for_s": 20, "query_wait_s": 0, "server_connect_s": 2}
+    with before(slow, databases=one, times=times) as (made, server), ExitStack() as stack:
+        server.cancels_end.clear()
+        wire = raw(made, startup())
+        stack.callback(wire.socket.close)
+        key = next(body for tag, body in wire.until_ready() if tag == "K")
+        wire.send(query("SELECT 1"))
+        assert asked.wait(20)
+        cancel = raw(made, struct.pack("!II", 8 + len(key), 80877102) + key)
+        stack.callback(cancel.socket.close)
+        assert words(wire.until_ready()) == ["SELECT 0", "I"]
+        other = stack.enter_context(client(made.port))
+        other.send(query("SELECT 2"))
+        other.socket.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            other.next()
+        assert server.sessions == 1
+        server.cancels_end.set()
+        other.socket.settimeout(20)
+        assert words(other.until_ready()) == ["SELECT 0", "I"]
+        assert server.sessions == 1
 
 
 def test_pitfall_13_an_error_at_a_parse_is_the_clients_and_leaves_the_name_free(real: Flightmode):
