@@ -138,6 +138,8 @@ pub struct Entry {
     pub events: inbox::Sender<Event>,
     pub pace: Rc<Pace>,
     pub about: About,
+    /// It has a server of its own, which no pool knows.
+    pub replicates: bool,
 }
 
 /// What an operator is told of a client.

@@ -131,12 +131,6 @@ async fn welcome(
         address: &of_ip,
     };
     let census = &hub.shards.census;
-    if guest.replication.is_some() {
-        return match census.limit(counted, config) {
-            Some(words) => refuse(guest.stream, hub, "53300", &words, &who).await,
-            None => replicate(guest, hub, config, &who).await,
-        };
-    }
     if let Err(words) = census.enter(counted, config) {
         return refuse(guest.stream, hub, "53300", &words, &who).await;
     }
@@ -152,6 +146,9 @@ async fn welcome(
     let mut secret = vec![0; guest.secret_len];
     fill(&mut secret);
     let known_by = (hub.client_id(), secret);
+    if guest.replication.is_some() {
+        return replicate(guest, hub, config, pool, address, known_by).await;
+    }
     let mut relay = relay_of(guest, hub, config, pool, address, known_by);
     match relay.begin().await {
         Ok(()) => {
@@ -190,6 +187,7 @@ pub fn relay_of(
         events: events_in.clone(),
         pace: Rc::clone(&pace),
         about: about(&guest, hub, address),
+        replicates: false,
     };
     hub.clients.borrow_mut().insert(id, entry);
     let mode = mode_of(&pool);
@@ -234,7 +232,7 @@ pub fn mode_of(pool: &PoolOf) -> Mode {
     }
 }
 
-fn about(guest: &Guest, hub: &Hub, address: Option<SocketAddr>) -> About {
+pub fn about(guest: &Guest, hub: &Hub, address: Option<SocketAddr>) -> About {
     let named = guest
         .settings
         .iter()
@@ -363,21 +361,21 @@ async fn cancel_here(hub: &Rc<Hub>, key: &CancelKey) -> bool {
     let found = hub.clients.borrow().iter().find_map(|(id, entry)| {
         let fits = CancelKey::new(id.0 as u32, &entry.secret).is_some_and(|own| own == *key);
         fits.then(|| {
-            (
-                *id,
-                Rc::clone(&entry.pool),
-                entry.server.get(),
-                entry.key.borrow().clone(),
-            )
+            let (pool, events) = (Rc::clone(&entry.pool), entry.events.clone());
+            let of_server = entry.key.borrow().clone();
+            let own_server = entry.replicates.then_some(events);
+            (*id, pool, entry.server.get(), of_server, own_server)
         })
     });
     let is_here = found.is_some();
     match found {
-        Some((client, pool, Some(server), Some(of_server))) => {
+        // Its server is known to itself alone, and it may have ended in this very moment.
+        Some((.., Some(events))) => drop(events.send(Event::Cancelled)),
+        Some((client, pool, Some(server), Some(of_server), None)) => {
             strike(hub, client, &pool, server, &of_server).await;
         }
         // Its statement has not begun: it waits for a server, or there is none.
-        Some((client, pool, None, _)) => {
+        Some((client, pool, None, _, None)) => {
             pool.tell(client, Event::Cancelled);
             pool.leave(client);
         }
