@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +230,12 @@ def asked(base: Path) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def asking() -> Iterator[Stage]:
+    with asking_stage() as stage:
+        yield stage
+
+
+@contextmanager
+def asking_stage() -> Iterator[Stage]:
     """Where secrets are asked of the database."""
     with staged(auth=asked) as stage:
         stage.server.sql(
