@@ -83,7 +83,7 @@ def test_we_bind_to_a_servers_certificate_of_any_hash(signed: str):
         proxy = Flightmode(front, server_tls={"mode": "require"})
         stack.callback(proxy.stop)
         proxy.start()
-        address = {"host": HOST, "port": proxy.port, "user": "app", "dbname": "postgres"}
-        with psycopg.connect(**address, connect_timeout=10) as client:  # type: ignore[arg-type]
+        address = f"host={HOST} port={proxy.port} user=app dbname=postgres connect_timeout=10"
+        with psycopg.connect(address) as client:
             row = client.execute("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
             assert row.fetchone() == (True,)
