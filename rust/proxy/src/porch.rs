@@ -148,8 +148,8 @@ mod tests {
         serde_json::from_str(&text).unwrap()
     }
 
-    fn ip(last: u8) -> Option<IpAddr> {
-        Some(IpAddr::from([10, 0, 0, last]))
+    fn ip(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
     }
 
     #[test]
@@ -158,14 +158,14 @@ mod tests {
         let config = config("{}");
         let mut crowd = Vec::new();
         for last in [1, 2] {
-            while let Ok(comer) = porch.enter(ip(last), &census, &config) {
+            while let Ok(comer) = porch.enter(Some(ip(last)), &census, &config) {
                 crowd.push(comer);
             }
             assert_eq!(crowd.len(), 30 * usize::from(last));
         }
-        assert!(porch.enter(ip(3), &census, &config).is_err());
+        assert!(porch.enter(Some(ip(3)), &census, &config).is_err());
         crowd.clear();
-        assert!(porch.enter(ip(3), &census, &config).is_ok());
+        assert!(porch.enter(Some(ip(3)), &census, &config).is_ok());
         assert!(porch.comers.lock().unwrap().addresses.is_empty());
     }
 
@@ -191,10 +191,10 @@ mod tests {
     fn an_address_may_not_have_more_on_their_way_in_than_per_ip() {
         let (porch, census) = (Arc::new(Porch::new(4096)), Census::default());
         let config = config(r#"{"per_ip":1}"#);
-        let first = porch.enter(ip(1), &census, &config);
-        assert!(porch.enter(ip(1), &census, &config).is_err());
+        let first = porch.enter(Some(ip(1)), &census, &config);
+        assert!(porch.enter(Some(ip(1)), &census, &config).is_err());
         drop(first);
-        assert!(porch.enter(ip(1), &census, &config).is_ok());
+        assert!(porch.enter(Some(ip(1)), &census, &config).is_ok());
     }
 
     #[test]
