@@ -83,11 +83,13 @@ pub fn on_server_lost(moment: Moment) -> Verdict {
 }
 
 /// The same for a server that refused a write (25006) and is in recovery: it says so before
-/// anything is done, so a statement of its own left no trace.  On a primary the same code comes
-/// from a read-only transaction, and is the client's own affair.
+/// anything is done, so a statement of its own left no trace, and a COMMIT behind it committed
+/// nothing.  On a primary the same code comes from a read-only transaction, and is the client's
+/// own affair.
 pub fn on_write_refused(moment: Moment) -> Verdict {
     match moment {
         Moment::Write | Moment::Read { seen: false } => Verdict::RunAgain,
+        Moment::Commit => Verdict::Tell(rolled_back(TxStatus::Idle)),
         other => on_server_lost(other),
     }
 }
@@ -206,6 +208,8 @@ mod tests {
         assert_eq!(on_write_refused(Moment::Write), Verdict::RunAgain);
         let verdict = on_write_refused(Moment::Transaction);
         assert_eq!(told(&verdict), Some(("40001", TxStatus::Failed)));
+        let verdict = on_write_refused(Moment::Commit);
+        assert_eq!(told(&verdict), Some(("40001", TxStatus::Idle)));
     }
 
     #[test]

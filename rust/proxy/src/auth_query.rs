@@ -5,9 +5,11 @@
 //!   put a function of its own in the way (CVE-2025-12819), and so the query has to qualify the
 //!   names of its own;
 //! - the name goes as a value, never into the text;
-//! - an answer is believed for a short time, and for a shorter one after it did not fit.
+//! - an answer is believed for a short time, and for a shorter one after it did not fit; for
+//!   longer only while nobody can be asked, so that a client that comes in an outage is held like
+//!   the others, and at once no more when a server refuses what was made of it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
@@ -30,6 +32,8 @@ const BELIEVED_S: f64 = 10.0;
 const DOUBTED_S: f64 = 1.0;
 /// Nobody has so many users; somebody may guess so many names.
 const KEPT: usize = 10_000;
+/// A secret has some two hundred bytes.
+const LONGEST: usize = 64 << 10;
 const WITHIN: Duration = Duration::from_secs(5);
 
 struct Answer {
@@ -55,6 +59,8 @@ pub struct Asked {
     hub: Weak<Hub>,
     answers: RefCell<HashMap<String, Answer>>,
     session: tokio::sync::Mutex<Option<(NodeId, Server)>>,
+    /// When it last could not be asked.
+    failed_s: Cell<f64>,
 }
 
 impl Door {
@@ -64,6 +70,13 @@ impl Door {
         match (&self.asked, method) {
             (Some(asked), Method::Scram | Method::Md5) if listed.is_none() => asked.get(user).await,
             _ => Ok(listed),
+        }
+    }
+
+    /// A server refused what was made of the answer.
+    pub fn forget(&self, user: &str) {
+        if let Some(asked) = &self.asked {
+            asked.answers.borrow_mut().remove(user);
         }
     }
 
@@ -84,6 +97,7 @@ impl Asked {
             hub: Rc::downgrade(hub),
             answers: RefCell::default(),
             session: tokio::sync::Mutex::default(),
+            failed_s: Cell::new(f64::NEG_INFINITY),
         })
     }
 
@@ -102,11 +116,25 @@ impl Asked {
         if let Some(known) = kept(&hub) {
             return Ok(known);
         }
+        let old = self.old(user);
+        // Those who waited for their turn do not each wait for a host that is gone.
+        if old.is_some() && hub.now_s() < self.failed_s.get() + DOUBTED_S {
+            return Ok(old);
+        }
         let asked = tokio::time::timeout(WITHIN, self.ask(&hub, &mut session, user)).await;
-        let secret = asked.unwrap_or_else(|_| {
+        let asked = asked.unwrap_or_else(|_| {
             *session = None;
             Err("no answer in time".to_owned())
-        })?;
+        });
+        let secret = match asked {
+            Ok(secret) => secret,
+            Err(wrong) if old.is_some() => {
+                tracing::warn!(user, "auth_query: {wrong}; the last answer has to do");
+                self.failed_s.set(hub.now_s());
+                return Ok(old);
+            }
+            Err(wrong) => return Err(wrong),
+        };
         let answer = Answer {
             at_s: hub.now_s(),
             known: secret.map(known_of),
@@ -119,6 +147,12 @@ impl Asked {
         }
         answers.insert(user.to_owned(), answer);
         Ok(known)
+    }
+
+    /// What was last known of a user, however long ago.
+    fn old(&self, user: &str) -> Option<Known> {
+        let answers = self.answers.borrow();
+        answers.get(user).and_then(|answer| answer.known.clone())
     }
 
     async fn ask(
@@ -217,7 +251,8 @@ async fn run(server: &mut Server, sql: &str, user: &str) -> Result<Answered, Str
     let broken = |wrong: std::io::Error| wrong.to_string();
     server.stream.write_all(&bytes).await.map_err(broken)?;
     server.stream.flush().await.map_err(broken)?;
-    let rules = Rules::new(Talker::Server, Stage::Session);
+    let mut rules = Rules::new(Talker::Server, Stage::Session);
+    rules.longest = LONGEST;
     let mut answer = Ok(None);
     loop {
         let frame = rules

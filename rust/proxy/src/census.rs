@@ -44,9 +44,9 @@ impl Census {
         self.counts().add(who);
     }
 
-    /// The first limit that one more would break.
-    pub fn limit(&self, who: Who, config: &Config) -> Option<String> {
-        self.counts().limit(who, config)
+    /// How many are in.
+    pub fn all(&self) -> usize {
+        self.counts().all
     }
 
     pub fn leave(&self, who: Who) {

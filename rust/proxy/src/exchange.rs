@@ -53,11 +53,14 @@ impl Relay {
         }
     }
 
+    /// What we answer ourselves counts as well: no server slows a client down that only says Sync.
     fn has_room(&self) -> bool {
         let limit = self.hub.config.borrow().limits.buffer;
-        self.held
-            .as_ref()
-            .is_none_or(|held| held.server.unsent.len() < limit)
+        self.to_client.len() < limit
+            && self
+                .held
+                .as_ref()
+                .is_none_or(|held| held.server.unsent.len() < limit)
     }
 
     /// Whether it was taken; if not, it waits for a server.
@@ -265,8 +268,11 @@ impl Relay {
                 };
                 at += length;
                 self.on_reply(&rest[..length], frame);
-            } else if frame.len > WHOLE && matches!(frame.tag, b'D' | b'd') {
-                self.on_long_reply(frame.tag, frame.len);
+            } else if let (true, Some(long)) = (frame.len > WHOLE, long(frame.tag)) {
+                self.on_long_reply(&long, frame.len);
+            } else if frame.len > WHOLE && self.hub.memory.is_over(&self.hub) {
+                self.on_nonsense("a message with no room for its rest (memory_mb)");
+                break;
             } else {
                 break;
             }
@@ -274,18 +280,13 @@ impl Relay {
         at
     }
 
-    fn on_long_reply(&mut self, tag: u8, length: usize) {
-        let row = if tag == b'D' {
-            FromServer::DataRow(&[])
-        } else {
-            FromServer::CopyData(&[])
-        };
+    fn on_long_reply(&mut self, message: &FromServer, length: usize) {
         let heard = self
             .session
-            .on_reply(&row, &mut self.hub.ledger.borrow_mut());
+            .on_reply(message, &mut self.hub.ledger.borrow_mut());
         match (heard, &mut self.held) {
             (Ok(heard), Some(held)) => held.passing = Some((length, heard.reply.forward)),
-            _ => self.on_nonsense("a row that nobody asked for"),
+            _ => self.on_nonsense("an answer that nobody asked for"),
         }
     }
 
@@ -315,6 +316,9 @@ impl Relay {
             _ => (),
         }
         if let FromServer::Error(report) = &message {
+            if self.is_refused_by_standby(report) {
+                return self.on_write_refused();
+            }
             if is_stale_plan(report) && self.on_stale_plan() {
                 return;
             }
@@ -512,6 +516,17 @@ fn rows(rules: Rules, bytes: &[u8]) -> usize {
         end += frame.len;
     }
     end
+}
+
+/// What goes on in parts if it is long: nothing has to be read in it, and no step ends with it.
+fn long(tag: u8) -> Option<FromServer<'static>> {
+    Some(match tag {
+        b'D' => FromServer::DataRow(&[]),
+        b'd' => FromServer::CopyData(&[]),
+        b'V' => FromServer::FunctionCallResponse(&[]),
+        b'N' => FromServer::Notice(Report::new("NOTICE", "00000", "")),
+        _ => return None,
+    })
 }
 
 /// "cached plan must not change result type", in whatever language.

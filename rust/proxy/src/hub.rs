@@ -141,6 +141,8 @@ pub struct Entry {
     pub events: inbox::Sender<Event>,
     pub pace: Rc<Pace>,
     pub about: About,
+    /// It has a server of its own, which no pool knows.
+    pub replicates: bool,
 }
 
 /// What an operator is told of a client.
@@ -554,6 +556,12 @@ async fn open(hub: Rc<Hub>, pool: Rc<PoolOf>, id: ServerId, node: NodeId) {
         Err(failure) => {
             let words = failure.to_string();
             pool.deny_logins(&hub, node, &failure);
+            // What we logged in with was made of a secret that may be an old one.
+            if matches!(failure.verdict(), Some((code, _)) if code.starts_with("28")) {
+                if let Some(door) = hub.door() {
+                    door.forget(&pool.key.user);
+                }
+            }
             if pool.failure.borrow().as_ref() != Some(&words) {
                 let name = hub.name_of(node);
                 tracing::warn!(

@@ -9,11 +9,12 @@
 //!   `tls`, `proxy_protocol`)
 //! - `console`: what operators type
 //! - `relay`: one client at work: `exchange` (messages), `source`, `names`, `limits`, `pace`,
-//!   `times`
+//!   `times`, `refused`
 //! - `moving`: clients go to the process that takes this one's place
 //! - `replication`: a client with a server of its own
 //! - `hub`: pools and who holds what; carries out what `pooler::pool` decides; `operate`: what
-//!   an operator asks for; `memory`: what is kept; `room`, `census`: limits beyond one pool; `notes`: what is counted
+//!   an operator asks for; `memory`: what is kept; `room`, `census`,
+//!   `porch`: limits beyond one pool; `notes`: what is counted
 //! - `server`: a session at a Postgres server; `stream`: any connection
 
 #![forbid(unsafe_code)]
@@ -36,7 +37,9 @@ mod notes;
 mod operate;
 pub mod orders;
 mod pace;
+mod porch;
 mod proxy_protocol;
+mod refused;
 mod relay;
 mod replication;
 mod room;
@@ -114,6 +117,9 @@ impl Proxy {
                     what: "a copy of a socket".to_owned(),
                     wrong,
                 })?);
+        }
+        if let Some(words) = shards.porch.shortage(config) {
+            tracing::warn!("{words}");
         }
         let (sink, happened) = events::channel();
         let mut proxy = Self {

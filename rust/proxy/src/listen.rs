@@ -12,11 +12,12 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use socket2::{Domain, Socket, Type};
-use tokio::net::{TcpListener, UnixListener};
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 
 use crate::config::{Config, Listen};
 use crate::hub::Hub;
+use crate::server::peer;
 use crate::shard::serve;
 use crate::stream::Stream;
 use crate::StartError;
@@ -215,7 +216,7 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                stream.set_nodelay(true)?;
+                tune(&stream)?;
                 Ok((Stream::Tcp(stream), Some(address)))
             }
             Self::Unix(listener) => {
@@ -226,6 +227,19 @@ impl Listener {
     }
 }
 
+/// A client whose host vanished while it had the turn leaves its server within a minute.
+///
+/// No limit for what was sent and not taken (`TCP_USER_TIMEOUT`): the kernel would also cut off
+/// who is there and does not read for a while, as one that works on each row of a long answer.
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(30))
+        .with_interval(Duration::from_secs(5))
+        .with_retries(3);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
 /// Let clients in, until it is aborted.
 pub fn begin(opened: Opened, hub: &Rc<Hub>) -> io::Result<()> {
     let (listener, kind) = (Listener::new(opened.socket)?, opened.kind);
@@ -234,9 +248,7 @@ pub fn begin(opened: Opened, hub: &Rc<Hub>) -> io::Result<()> {
         let hub = for_task;
         loop {
             match listener.accept().await {
-                Ok((stream, address)) => {
-                    tokio::task::spawn_local(serve(stream, address, Rc::clone(&hub), kind));
-                }
+                Ok((stream, address)) => let_in(stream, address, &hub, kind),
                 Err(wrong) => {
                     // Out of descriptors, mostly: those who are in go on, and some will leave.
                     tracing::error!("no client can be let in: {wrong}");
@@ -252,6 +264,26 @@ pub fn begin(opened: Opened, hub: &Rc<Hub>) -> io::Result<()> {
     };
     listeners.borrow_mut().push(task.abort_handle());
     Ok(())
+}
+
+/// To the login, if there is room for one more that has not logged in.  Else it is closed at once:
+/// it has not said yet in which way it could be told why.
+fn let_in(stream: Stream, address: Option<SocketAddr>, hub: &Rc<Hub>, kind: Kind) {
+    // Whoever may open the file of the console gets in when nobody else does.
+    if kind.admin {
+        tokio::task::spawn_local(serve(stream, address, Rc::clone(hub), kind, None));
+        return;
+    }
+    let ip = address
+        .filter(|_| !kind.proxied)
+        .map(|address| address.ip().to_canonical());
+    let (porch, census) = (&hub.shards.porch, &hub.shards.census);
+    match porch.enter(ip, census, &hub.config()) {
+        Ok(comer) => {
+            tokio::task::spawn_local(serve(stream, address, Rc::clone(hub), kind, Some(comer)));
+        }
+        Err(words) => hub.on_refused(&peer(address), "53300", &words),
+    }
 }
 
 #[cfg(test)]
@@ -278,6 +310,29 @@ mod tests {
         let all = open_all(&config(&text), vec![fd]).unwrap();
         assert_eq!(all.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1]);
         assert!(all[1][0].kind.proxied);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_client_that_is_let_in_is_asked_whether_it_is_still_there() {
+        let all = open_all(&config(r#"[{"host":"127.0.0.1","port":0}]"#), vec![]).unwrap();
+        let opened = all.into_iter().flatten().next().unwrap();
+        let address = opened.socket.local_addr().unwrap().as_socket().unwrap();
+        let listener = Listener::new(opened.socket).unwrap();
+        let _client = TcpStream::connect(address).await.unwrap();
+        let (Stream::Tcp(accepted), _) = listener.accept().await.unwrap() else {
+            panic!("not TCP");
+        };
+        let socket = SockRef::from(&accepted);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(
+            socket.tcp_keepalive_time().unwrap(),
+            Duration::from_secs(30)
+        );
+        assert_eq!(
+            socket.tcp_keepalive_interval().unwrap(),
+            Duration::from_secs(5)
+        );
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
     }
 
     #[test]

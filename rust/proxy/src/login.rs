@@ -11,7 +11,7 @@ use flightmode_wire::client::SaslInitialResponse;
 use flightmode_wire::frame::{Rules, Stage, Talker};
 use flightmode_wire::greeting::{Greeting, Offer, Step};
 use flightmode_wire::report::Report;
-use flightmode_wire::scram::{Binding, Credential, EndPointHash, Secret, Server as Scram};
+use flightmode_wire::scram::{Binding, Credential, Secret, Server as Scram};
 use flightmode_wire::server::{Authentication, FromServer};
 use flightmode_wire::startup::{CancelKey, Negotiated, Opening};
 use md5::{Digest, Md5};
@@ -521,9 +521,4 @@ fn common_name(stream: &Stream) -> Option<String> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let name = parsed.subject().iter_common_name().next()?;
     name.as_str().ok().map(str::to_owned)
-}
-
-/// How the certificate of the door looks to a client that binds its channel to it.
-pub fn end_point_of(certificate: &[u8]) -> Vec<u8> {
-    EndPointHash::Sha256.of(certificate)
 }

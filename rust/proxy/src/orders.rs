@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use crate::census::Census;
 use crate::config::News;
 use crate::hub::Hub;
+use crate::porch::Porch;
 use crate::stats::{self, Stats};
 
 /// A shard that does not answer in this time is busy with something that has no end.
@@ -82,6 +83,7 @@ pub struct Shards {
     /// The listening sockets, for who takes over; none once nobody is to come in any more.
     sockets: Arc<Mutex<Vec<OwnedFd>>>,
     pub census: Arc<Census>,
+    pub porch: Arc<Porch>,
     /// Whose copy this is.
     number: usize,
 }
@@ -92,6 +94,7 @@ impl Shards {
             inboxes: inboxes.into(),
             sockets: Arc::default(),
             census: Arc::default(),
+            porch: Arc::default(),
             number: 0,
         }
     }

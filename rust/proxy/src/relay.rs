@@ -16,6 +16,7 @@ use flightmode_pooler::hold::on_budget_over;
 use flightmode_pooler::pool::{ClientId, ServerId};
 use flightmode_pooler::route::{Target, Wish};
 use flightmode_pooler::session::{Lost, Session};
+use flightmode_pooler::unit::Ledger;
 use flightmode_wire::client::FromClient;
 use flightmode_wire::report::Report;
 use flightmode_wire::server::{FromServer, TxStatus};
@@ -182,7 +183,8 @@ impl Relay {
             .held
             .as_ref()
             .map_or(0, |held| held.server.unsent.len());
-        if !self.ending && !stalled && unsent < limit && self.source.wants_more(limit) {
+        let has_room = unsent < limit && self.to_client.len() < limit;
+        if !self.ending && !stalled && has_room && self.source.wants_more(limit) {
             match read(&mut self.stream, &mut self.source.unread, cx) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Woken::ClientGone),
                 Poll::Ready(Ok(length)) => {
@@ -427,6 +429,11 @@ impl Relay {
 
     /// The server is gone.  `found`: we saw it first, and the pool has to hear of it.
     pub fn on_server_gone(&mut self, found: bool) {
+        self.lose_server(found, Session::on_server_lost);
+    }
+
+    /// The same with what it means to the session.
+    pub fn lose_server(&mut self, found: bool, meaning: fn(&mut Session, &mut Ledger) -> Lost) {
         let Some(in_message) = self.forget_server(found) else {
             return;
         };
@@ -434,7 +441,7 @@ impl Relay {
         if self.reruns >= MOST_RERUNS {
             self.session.on_enough(&mut ledger);
         }
-        let lost = self.session.on_server_lost(&mut ledger);
+        let lost = meaning(&mut self.session, &mut ledger);
         drop(ledger);
         match lost {
             // It has half a message: whatever came behind that would be taken for the rest.

@@ -1,55 +1,147 @@
 //! A client that replicates: it has a server of its own, and bytes go both ways unread.
 //!
-//! It ends with the term, for a primary of an old term must not be replicated from.
+//! It is counted, listed, cancelled and sent away like the others.  It ends with the term, for a
+//! primary of an old term must not be replicated from.
 
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use flightmode_pooler::pool::ClientId;
 use flightmode_wire::server::{Authentication, FromServer, TxStatus};
+use flightmode_wire::startup::CancelKey;
 use tokio::io::{copy_bidirectional, AsyncWriteExt};
 
 use crate::config::Config;
-use crate::hub::Hub;
+use crate::hub::{Entry, Event, Hub, PoolOf};
+use crate::inbox;
 use crate::login::Guest;
-use crate::moving::Bound;
-use crate::server::{connect, Identity, Server};
-use crate::shard::refuse;
+use crate::pace::Pace;
+use crate::relay::CANCEL_WITHIN;
+use crate::server::{self, connect, peer, Identity, Server, Target};
+use crate::shard::{about, refuse};
 
-/// Until either side closes, or the term ends.
-pub async fn replicate(mut guest: Guest, hub: &Rc<Hub>, config: &Config, who: &str) {
-    let mut server = match own_server(&guest, hub, config).await {
-        Ok(server) => server,
-        Err(words) => return refuse(guest.stream, hub, "57P03", &words, who).await,
+/// Until either side closes, the term ends, or it is sent away.  It is counted already.
+/// `known_by`: its number and the secret of its cancel key.
+pub async fn replicate(
+    guest: Guest,
+    hub: &Rc<Hub>,
+    config: &Config,
+    pool: Rc<PoolOf>,
+    address: Option<SocketAddr>,
+    known_by: (ClientId, Vec<u8>),
+) {
+    let (id, secret) = known_by;
+    let own_key = CancelKey::new(id.0 as u32, &secret);
+    let (sender, events) = inbox::inbox();
+    let server_key = Rc::default();
+    let entry = Entry {
+        secret,
+        pool,
+        server: Rc::new(Cell::new(None)),
+        key: Rc::clone(&server_key),
+        address: address
+            .map(|address| address.ip().to_string())
+            .unwrap_or_default(),
+        events: sender,
+        pace: Rc::new(Pace::new(hub.now_s())),
+        about: about(&guest, hub, address),
+        replicates: true,
     };
-    let _bound = Bound::new(hub);
-    let mut terms = hub.term.subscribe();
-    terms.mark_unchanged();
-    let mut bytes = Vec::new();
-    FromServer::Authentication(Authentication::Ok).write(&mut bytes);
-    for (name, value) in &*server.reported {
-        FromServer::ParameterStatus { name, value }.write(&mut bytes);
-    }
-    if let Some(key) = server.key.clone() {
-        FromServer::BackendKeyData(key).write(&mut bytes);
-    }
-    FromServer::ReadyForQuery(TxStatus::Idle).write(&mut bytes);
-    let relayed = async {
-        guest.stream.write_all(&bytes).await?;
-        guest.stream.flush().await?;
-        server.stream.write_all(&guest.unread).await?;
-        copy_bidirectional(&mut guest.stream, &mut server.stream).await
+    hub.clients.borrow_mut().insert(id, entry);
+    let replica = Replica {
+        guest,
+        own_key,
+        server_key,
+        events,
+        who: peer(address),
     };
-    tokio::select! {
-        ended = relayed => {
-            if let Err(wrong) = ended {
-                tracing::debug!(client = who, "a replication connection ended: {wrong}");
+    replica.run(hub, config).await;
+    hub.on_left(id);
+}
+
+struct Replica {
+    guest: Guest,
+    own_key: Option<CancelKey>,
+    server_key: Rc<RefCell<Option<CancelKey>>>,
+    events: inbox::Receiver<Event>,
+    who: String,
+}
+
+impl Replica {
+    async fn run(mut self, hub: &Rc<Hub>, config: &Config) {
+        let mut terms = hub.term.subscribe();
+        let (target, mut server) = match own_server(&self.guest, hub, config).await {
+            Ok(found) => found,
+            Err(words) => return refuse(self.guest.stream, hub, "57P03", &words, &self.who).await,
+        };
+        let key = server.key.clone();
+        self.server_key.borrow_mut().clone_from(&key);
+        let (greeting, who) = (self.greeting(&server), self.who);
+        let guest = &mut self.guest;
+        let mut relayed = std::pin::pin!(async {
+            guest.stream.write_all(&greeting).await?;
+            guest.stream.flush().await?;
+            server.stream.write_all(&guest.unread).await?;
+            copy_bidirectional(&mut guest.stream, &mut server.stream).await
+        });
+        loop {
+            tokio::select! {
+                ended = &mut relayed => {
+                    if let Err(wrong) = ended {
+                        tracing::debug!(client = who, "a replication connection ended: {wrong}");
+                    }
+                    return;
+                }
+                _ = terms.changed() => {
+                    tracing::info!(client = who, "replication ends with the term");
+                    return;
+                }
+                event = self.events.recv() => match event {
+                    Some(Event::Cancelled) => strike(target.clone(), key.clone()),
+                    // It may be inside a message: nothing can be told.
+                    Some(Event::Leave { at_once: true, words, .. }) => {
+                        tracing::info!(client = who, "replication ends: {words}");
+                        return;
+                    }
+                    // What it has under way may end by itself; it can't go elsewhere.
+                    Some(_) => (),
+                    None => return,
+                },
             }
         }
-        _ = terms.changed() => tracing::info!(client = who, "replication ends with the term"),
+    }
+
+    fn greeting(&self, server: &Server) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        FromServer::Authentication(Authentication::Ok).write(&mut bytes);
+        for (name, value) in &*server.reported {
+            FromServer::ParameterStatus { name, value }.write(&mut bytes);
+        }
+        // Not the server's, which would pass by our own check.
+        if let Some(key) = self.own_key.clone() {
+            FromServer::BackendKeyData(key).write(&mut bytes);
+        }
+        FromServer::ReadyForQuery(TxStatus::Idle).write(&mut bytes);
+        bytes
     }
 }
 
-async fn own_server(guest: &Guest, hub: &Rc<Hub>, config: &Config) -> Result<Server, String> {
+fn strike(target: Target, key: Option<CancelKey>) {
+    let Some(key) = key else { return };
+    tokio::task::spawn_local(async move {
+        if let Err(wrong) = server::cancel(&target, &key, CANCEL_WITHIN).await {
+            tracing::warn!("a cancel did not get through: {wrong}");
+        }
+    });
+}
+
+async fn own_server(
+    guest: &Guest,
+    hub: &Rc<Hub>,
+    config: &Config,
+) -> Result<(Target, Server), String> {
     let primary = hub.topology.borrow().writable();
     let target = primary.and_then(|node| hub.targets.borrow().get(&node).cloned());
     let target = target.ok_or("there is no primary to replicate from")?;
@@ -67,7 +159,6 @@ async fn own_server(guest: &Guest, hub: &Rc<Hub>, config: &Config) -> Result<Ser
         startup,
     };
     let within = Duration::from_secs_f64(config.times.server_connect_s.max(0.1));
-    connect(&target, &identity, within, 1)
-        .await
-        .map_err(|wrong| wrong.to_string())
+    let server = connect(&target, &identity, within, 1).await;
+    Ok((target, server.map_err(|wrong| wrong.to_string())?))
 }

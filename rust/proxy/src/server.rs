@@ -13,7 +13,7 @@ use bytes::BytesMut;
 use flightmode_pooler::guc::Values;
 use flightmode_pooler::prepared::Prepared;
 use flightmode_wire::frame::{Rules, Stage, Talker};
-use flightmode_wire::scram::{Binding, Client as Scram, Credential, EndPointHash};
+use flightmode_wire::scram::{Binding, Client as Scram, Credential};
 use flightmode_wire::server::{Authentication, FromServer};
 use flightmode_wire::startup::{CancelKey, Opening, Startup, V3_0};
 use flightmode_wire::{client, report::Report};
@@ -178,10 +178,10 @@ fn binding_of(stream: &Stream) -> Binding {
     };
     let (_, connection) = tls.get_ref();
     let certificate = connection.peer_certificates().and_then(<[_]>::first);
-    // Certificates of the cluster's own CA are signed with SHA-256.
-    certificate.map_or(Binding::Unused, |found| {
-        Binding::EndPoint(EndPointHash::Sha256.of(found))
-    })
+    // Whoever can't bind must not say that it could: Postgres takes that for an offer that
+    // somebody changed, and refuses.
+    let hash = certificate.and_then(|found| crate::tls::end_point(found));
+    hash.map_or(Binding::Impossible, Binding::EndPoint)
 }
 
 async fn send_startup(stream: &mut Stream, identity: &Identity) -> io::Result<()> {

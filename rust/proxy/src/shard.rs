@@ -29,6 +29,7 @@ use crate::listen::Kind;
 use crate::login::{receive, Arrival, Guest, Refused};
 use crate::names::Statements;
 use crate::pace::Pace;
+use crate::porch::Comer;
 use crate::proxy_protocol;
 use crate::relay::{Relay, Unconfirmed, CANCEL_WITHIN};
 use crate::replication::replicate;
@@ -41,7 +42,8 @@ use crate::stream::Stream;
 pub struct Door {
     pub acceptor: Option<TlsAcceptor>,
     pub tls_only: bool,
-    /// The digest of our certificate, for clients that bind their channel to it.
+    /// The digest of our certificate, for clients that bind their channel to it; without one
+    /// they are not offered to.
     pub end_point: Option<Vec<u8>>,
     pub users: Users,
     pub mock_key: [u8; 32],
@@ -50,7 +52,13 @@ pub struct Door {
 }
 
 /// A connection, from its first byte to its last.
-pub async fn serve(mut stream: Stream, mut address: Option<SocketAddr>, hub: Rc<Hub>, kind: Kind) {
+pub async fn serve(
+    mut stream: Stream,
+    mut address: Option<SocketAddr>,
+    hub: Rc<Hub>,
+    kind: Kind,
+    comer: Option<Comer>,
+) {
     let mut config = hub.config();
     if kind.admin {
         config = Rc::new(console::by_file(&config));
@@ -68,7 +76,11 @@ pub async fn serve(mut stream: Stream, mut address: Option<SocketAddr>, hub: Rc<
     let who = server::peer(address);
     match arrival {
         Ok(Ok(Arrival::Cancel(key))) => cancel(&hub, &key).await,
-        Ok(Ok(Arrival::Guest(guest))) => welcome(*guest, address, &hub, &config, kind).await,
+        Ok(Ok(Arrival::Guest(guest))) => {
+            // From here on the census counts it.
+            drop(comer);
+            welcome(*guest, address, &hub, &config, kind).await;
+        }
         Ok(Err(Refused::Told { sqlstate, message })) => hub.on_refused(&who, sqlstate, &message),
         Ok(Err(Refused::Broken(wrong))) if wrong.kind() == io::ErrorKind::InvalidData => {
             hub.on_refused(&who, "08P01", &wrong.to_string());
@@ -119,12 +131,6 @@ async fn welcome(
         address: &of_ip,
     };
     let census = &hub.shards.census;
-    if guest.replication.is_some() {
-        return match census.limit(counted, config) {
-            Some(words) => refuse(guest.stream, hub, "53300", &words, &who).await,
-            None => replicate(guest, hub, config, &who).await,
-        };
-    }
     if let Err(words) = census.enter(counted, config) {
         return refuse(guest.stream, hub, "53300", &words, &who).await;
     }
@@ -140,6 +146,9 @@ async fn welcome(
     let mut secret = vec![0; guest.secret_len];
     fill(&mut secret);
     let known_by = (hub.client_id(), secret);
+    if guest.replication.is_some() {
+        return replicate(guest, hub, config, pool, address, known_by).await;
+    }
     let mut relay = relay_of(guest, hub, config, pool, address, known_by);
     match relay.begin().await {
         Ok(()) => {
@@ -178,6 +187,7 @@ pub fn relay_of(
         events: events_in.clone(),
         pace: Rc::clone(&pace),
         about: about(&guest, hub, address),
+        replicates: false,
     };
     hub.clients.borrow_mut().insert(id, entry);
     let mode = mode_of(&pool);
@@ -222,7 +232,7 @@ pub fn mode_of(pool: &PoolOf) -> Mode {
     }
 }
 
-fn about(guest: &Guest, hub: &Hub, address: Option<SocketAddr>) -> About {
+pub fn about(guest: &Guest, hub: &Hub, address: Option<SocketAddr>) -> About {
     let named = guest
         .settings
         .iter()
@@ -351,21 +361,21 @@ async fn cancel_here(hub: &Rc<Hub>, key: &CancelKey) -> bool {
     let found = hub.clients.borrow().iter().find_map(|(id, entry)| {
         let fits = CancelKey::new(id.0 as u32, &entry.secret).is_some_and(|own| own == *key);
         fits.then(|| {
-            (
-                *id,
-                Rc::clone(&entry.pool),
-                entry.server.get(),
-                entry.key.borrow().clone(),
-            )
+            let (pool, events) = (Rc::clone(&entry.pool), entry.events.clone());
+            let of_server = entry.key.borrow().clone();
+            let own_server = entry.replicates.then_some(events);
+            (*id, pool, entry.server.get(), of_server, own_server)
         })
     });
     let is_here = found.is_some();
     match found {
-        Some((client, pool, Some(server), Some(of_server))) => {
+        // Its server is known to itself alone, and it may have ended in this very moment.
+        Some((.., Some(events))) => drop(events.send(Event::Cancelled)),
+        Some((client, pool, Some(server), Some(of_server), None)) => {
             strike(hub, client, &pool, server, &of_server).await;
         }
         // Its statement has not begun: it waits for a server, or there is none.
-        Some((client, pool, None, _)) => {
+        Some((client, pool, None, _, None)) => {
             pool.tell(client, Event::Cancelled);
             pool.leave(client);
         }
@@ -406,7 +416,7 @@ pub fn acceptor(config: &Config) -> io::Result<(Option<TlsAcceptor>, Option<Vec<
         return Ok((None, None));
     };
     let chain = crate::tls::certificates(cert)?;
-    let end_point = chain.first().map(|found| crate::login::end_point_of(found));
+    let end_point = chain.first().and_then(|found| crate::tls::end_point(found));
     let settings = crate::tls::server_settings(chain, key, tls.client_ca.as_deref())?;
     Ok((Some(TlsAcceptor::from(Arc::new(settings))), end_point))
 }

@@ -45,7 +45,8 @@ fn look(hub: &Rc<Hub>) {
             at_once,
         });
     };
-    for (id, entry) in &*hub.clients.borrow() {
+    let clients = hub.clients.borrow();
+    for (id, entry) in clients.iter().filter(|(_, entry)| !entry.replicates) {
         let for_s = entry.pace.for_s(now_s);
         match entry.pace.doing() {
             Doing::Idle if is_over(times.client_idle_s, for_s) => {

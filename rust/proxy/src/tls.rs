@@ -4,12 +4,15 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use flightmode_wire::scram::EndPointHash;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature, CryptoProvider};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use x509_parser::signature_algorithm::SignatureAlgorithm;
+use x509_parser::x509::AlgorithmIdentifier;
 
 use crate::config::{ServerTls, ServerTlsMode};
 
@@ -100,6 +103,54 @@ pub fn client_settings(tls: &ServerTls) -> io::Result<Option<Arc<ClientConfig>>>
         _ => builder.with_no_client_auth(),
     };
     Ok(Some(Arc::new(settings)))
+}
+
+/// What the two ends of a channel bind to: the server's certificate, hashed as it was signed (RFC
+/// 5929, 4.1).  `None` where the signature names no hash (Ed25519): nothing can be bound then.
+pub fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let hash = signed_with(&parsed.signature_algorithm)?;
+    Some(hash.of(certificate))
+}
+
+fn signed_with(algorithm: &AlgorithmIdentifier) -> Option<EndPointHash> {
+    const PSS: &str = "1.2.840.113549.1.1.10";
+    let name = algorithm.algorithm.to_id_string();
+    if name != PSS {
+        return hash_named(&name);
+    }
+    // Its hash is not in its name.
+    match SignatureAlgorithm::try_from(algorithm).ok()? {
+        SignatureAlgorithm::RSASSA_PSS(more) => {
+            hash_named(&more.hash_algorithm_oid().to_id_string())
+        }
+        _ => None,
+    }
+}
+
+/// By the name of a signature (RSA, then ECDSA) or of the hash itself.
+fn hash_named(name: &str) -> Option<EndPointHash> {
+    Some(match name {
+        "1.2.840.113549.1.1.11" | "1.2.840.10045.4.3.2" | "2.16.840.1.101.3.4.2.1" => {
+            EndPointHash::Sha256
+        }
+        "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" | "2.16.840.1.101.3.4.2.2" => {
+            EndPointHash::Sha384
+        }
+        "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" | "2.16.840.1.101.3.4.2.3" => {
+            EndPointHash::Sha512
+        }
+        "1.2.840.113549.1.1.14" | "1.2.840.10045.4.3.1" | "2.16.840.1.101.3.4.2.4" => {
+            EndPointHash::Sha224
+        }
+        // MD5, then SHA-1: too weak to bind by.
+        "1.2.840.113549.1.1.4"
+        | "1.2.840.113549.2.5"
+        | "1.2.840.113549.1.1.5"
+        | "1.2.840.10045.4.1"
+        | "1.3.14.3.2.26" => EndPointHash::Sha256,
+        _ => return None,
+    })
 }
 
 /// `prefer` and `require` of libpq: encrypted, whoever it is.

@@ -19,6 +19,8 @@ pub const LARGEST: usize = 0x3fff_fffe;
 const SMALL_FROM_CLIENT: usize = 10_000 - 4;
 const PASSWORD: usize = 8_192;
 const SMALL_FROM_SERVER: usize = 30_000;
+/// An error is read whole before it goes on, and so are the names of 1664 columns at most.
+const WHOLE_FROM_SERVER: usize = 1 << 20;
 const CANCEL_KEY: std::ops::RangeInclusive<usize> = 8..=4 + 256;
 
 /// Who speaks.
@@ -170,11 +172,13 @@ fn from_server(tag: u8, longest: usize) -> Option<(usize, usize)> {
         b'S' => (2, SMALL_FROM_SERVER),
         b't' => (2, 2 + 4 * 65_535),
         b'G' | b'H' | b'W' => (3, 3 + 2 * 65_535),
-        b'T' | b'D' => (2, longest),
+        b'T' => (2, longest.min(WHOLE_FROM_SERVER)),
+        b'D' => (2, longest),
         b'd' => (0, longest),
         b'V' => (4, longest),
-        b'E' | b'N' => (1, longest),
-        b'A' => (6, longest),
+        b'N' => (1, longest),
+        b'E' => (1, longest.min(WHOLE_FROM_SERVER)),
+        b'A' => (6, SMALL_FROM_SERVER),
         _ => return None,
     })
 }

@@ -98,6 +98,20 @@ fn pitfall_47_a_length_is_checked_by_type_before_its_body_is_waited_for() {
 }
 
 #[test]
+fn pitfall_47_what_a_server_says_that_has_to_be_whole_has_an_end() {
+    let server = session(Talker::Server);
+    for tag in *b"ET" {
+        assert!(server.peek(&header(tag, 1 << 20)).is_ok());
+        assert!(server.peek(&header(tag, (1 << 20) + 5)).is_err());
+    }
+    assert!(server.peek(&header(b'A', 8_100)).is_ok());
+    assert!(server.peek(&header(b'A', 40_000)).is_err());
+    for in_parts in *b"DdVN" {
+        assert!(server.peek(&header(in_parts, 0x3000_0000)).is_ok());
+    }
+}
+
+#[test]
 fn a_limit_of_ours_can_only_lower_that_of_postgres() {
     let low = Rules {
         longest: 100,

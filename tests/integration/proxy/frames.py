@@ -148,7 +148,10 @@ class Sham:
 
     def __init__(self, script: Script) -> None:
         self.script = script
+        self.reported = {b"server_version": b"15.0", b"in_hot_standby": b"off"}
         self.cancels = 0
+        self.cancels_end = threading.Event()
+        self.cancels_end.set()
         self.sessions = 0
         self._listener = socket.create_server((HOST, 0))
         self.port = int(self._listener.getsockname()[1])
@@ -171,12 +174,12 @@ class Sham:
             opening = wire.opening()
             if opening[:4] == struct.pack("!I", 80877102):
                 self.cancels += 1
+                self.cancels_end.wait(60)
                 return
             self.sessions += 1
             wire.send(
                 frame(b"R", bytes(4)),
-                frame(b"S", b"server_version\x0015.0\0"),
-                frame(b"S", b"in_hot_standby\0off\0"),
+                *(frame(b"S", b"%s\0%s\0" % pair) for pair in self.reported.items()),
                 frame(b"K", struct.pack("!II", 1, 2)),
                 READY_IDLE,
             )

@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +230,12 @@ def asked(base: Path) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def asking() -> Iterator[Stage]:
+    with asking_stage() as stage:
+        yield stage
+
+
+@contextmanager
+def asking_stage() -> Iterator[Stage]:
     """Where secrets are asked of the database."""
     with staged(auth=asked) as stage:
         stage.server.sql(
@@ -273,6 +279,67 @@ def test_a_changed_password_is_known_soon(asking: Stage):
         direct.execute("ALTER ROLE carl PASSWORD 'new'")
         eventually("the new word is known", lambda: comes_in("new"), within_s=5)
         assert not comes_in("old")
+
+
+def test_who_is_known_comes_in_while_the_database_can_not_be_asked():
+    with asking_stage() as stage:
+        with stage.connect(user="bob", password="first") as client:
+            client.execute("SELECT 1")
+        with pytest.raises(psycopg.OperationalError):
+            stage.connect(user="bob", password="wrong")
+        doubted_s = time.monotonic()
+        eventually("the answer is too old", lambda: time.monotonic() > doubted_s + 1.1)
+        stage.server.kill()
+        stage.proxy.no_primary()
+        stage.connect(user="bob", password="first").close()
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            stage.connect(user="bob", password="wrong")
+        with pytest.raises(psycopg.OperationalError, match="can't be asked"):
+            stage.connect(user="nobody", password="any")
+
+
+def test_a_secret_that_the_server_refuses_is_asked_for_again_at_once():
+    with asking_stage() as stage:
+        stage.connect(user="bob", password="first").close()
+        with psycopg.connect(
+            host=str(stage.base), port=stage.server.port, user="postgres", autocommit=True
+        ) as direct:
+            direct.execute("ALTER ROLE bob PASSWORD 'second'")
+            direct.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'bob'"
+            )
+        eventually("a server refused", lambda: "server_refused" in stage.proxy.log_tail())
+        with stage.connect(user="bob", password="second") as client:
+            assert client.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_who_replicates_is_counted_listed_cancelled_and_sent_away():
+    with staged(
+        settings="wal_level = logical\n", limits={"per_user": 1}, databases={"postgres": {}}
+    ) as stage:
+        with pytest.raises(psycopg.OperationalError, match="is not served here"):
+            stage.connect(dbname="template1", replication="database")
+        with stage.connect(replication="database") as replica, stage.console() as console:
+            (row,) = console("SHOW CLIENTS")
+            assert (row["user"], row["database"]) == ("postgres", "postgres")
+            with pytest.raises(psycopg.OperationalError, match="has its 1 connections"):
+                stage.connect()
+            sleeps = "SELECT count(*) FROM pg_stat_activity WHERE query ~ '^SELECT pg_sleep'"
+            stops = threading.Thread(target=lambda: stop(replica, stage, sleeps))
+            stops.start()
+            with pytest.raises(errors.QueryCanceled):
+                replica.execute("SELECT pg_sleep(60)")
+            stops.join()
+            console(f"KILL_CLIENT {row['id']}")
+            with pytest.raises(psycopg.OperationalError):
+                replica.execute("SELECT 1")
+            eventually("it is forgotten", lambda: not console("SHOW CLIENTS"))
+        stage.connect().close()
+
+
+def stop(client: psycopg.Connection[Any], stage: Stage, runs: str) -> None:
+    eventually("it runs", lambda: stage.sql(runs) == 1)
+    client.cancel()
 
 
 def test_the_session_that_asks_is_one_and_outlives_its_end(asking: Stage):

@@ -161,6 +161,13 @@ async def keeps_writing(here: Live, told: asyncio.Event) -> int:
     return count
 
 
+async def handed(link: psycopg.AsyncConnection[tuple[object, ...]]) -> int:
+    """How much has been written."""
+    row = await (await link.execute("SELECT count(*) FROM handed")).fetchone()
+    assert row is not None
+    return int(str(row[0]))
+
+
 async def keeps_coming(here: Live, told: asyncio.Event) -> int:
     """Clients that come, write and go."""
     count = 0
@@ -210,7 +217,13 @@ async def test_a_proxy_is_replaced_and_nobody_between_transactions_notices(
 
         before = old.pid
         await until(is_replaced, "another process to listen")
-        await asyncio.sleep(0.5)  # Traffic through the new one alone, beside the old one's rest.
+        async with await connect(here) as link:
+            had = await handed(link)
+
+            async def goes_on() -> bool:
+                return await handed(link) > had + 20
+
+            await until(goes_on, "traffic through the new one alone, beside the old one's rest")
         assert old.returncode is None, "it has a client in a transaction"
         await busy.execute("INSERT INTO handed VALUES (-2)")
         await busy.execute("COMMIT")

@@ -7,7 +7,7 @@ use flightmode_wire::server::{FromServer, TxStatus};
 use super::{Lost, Session};
 use crate::aftermath::Aftermath;
 use crate::flow::{Flow, Instead};
-use crate::hold::{on_server_lost, Failure, Moment, Verdict};
+use crate::hold::{on_server_lost, on_write_refused, Failure, Moment, Verdict};
 use crate::statement::Pin;
 use crate::unit::Ledger;
 
@@ -53,6 +53,20 @@ impl Session {
 
     /// The server is gone: killed, cut off, fenced, or of an old term.
     pub fn on_server_lost(&mut self, ledger: &mut Ledger) -> Lost {
+        self.lose(on_server_lost, true, ledger)
+    }
+
+    /// The server was to be the primary, and has refused to write as one in recovery does: it is
+    /// given up, and nothing that is under way there has an effect.
+    pub fn on_write_refused(&mut self, ledger: &mut Ledger) -> Lost {
+        match self.on_refused(ledger) {
+            Some(sent) => Lost::RunAgain(sent),
+            // The client has seen a part of the answer.
+            None => self.lose(on_write_refused, false, ledger),
+        }
+    }
+
+    fn lose(&mut self, table: fn(Moment) -> Verdict, again: bool, ledger: &mut Ledger) -> Lost {
         let was_failed = self.flow.status() == TxStatus::Failed;
         let is_between = self.flow.is_free() || self.has_only_prepared();
         let loss = std::mem::take(&mut self.unit).on_server_lost(ledger);
@@ -69,13 +83,13 @@ impl Session {
         if !self.pins.is_empty() {
             return Lost::End(self.farewell(moment));
         }
-        match (on_server_lost(moment), loss.sent) {
+        match (table(moment), loss.sent) {
             (Verdict::Hold, _) => Lost::Nothing,
-            (Verdict::RunAgain, Ok(sent)) => {
+            (Verdict::RunAgain, Ok(sent)) if again => {
                 self.flow = Flow::new();
                 Lost::RunAgain(sent)
             }
-            (Verdict::RunAgain, Err(_)) => self.tell(&rolled_back(), was_failed),
+            (Verdict::RunAgain, _) => self.tell(&rolled_back(), was_failed),
             (Verdict::Tell(failure), _) => self.tell(&failure, was_failed),
         }
     }

@@ -83,6 +83,8 @@ impl Binding {
 /// The hash that a certificate is bound by, after the hash of its signature (RFC 5929, 4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndPointHash {
+    /// SHA-224.
+    Sha224,
     /// Also where the signature uses MD5 or SHA-1.
     Sha256,
     /// SHA-384.
@@ -96,6 +98,7 @@ impl EndPointHash {
     pub fn of(self, certificate: &[u8]) -> Vec<u8> {
         use sha2::Digest;
         match self {
+            Self::Sha224 => sha2::Sha224::digest(certificate).to_vec(),
             Self::Sha256 => sha2::Sha256::digest(certificate).to_vec(),
             Self::Sha384 => sha2::Sha384::digest(certificate).to_vec(),
             Self::Sha512 => sha2::Sha512::digest(certificate).to_vec(),
