@@ -15,8 +15,8 @@ pub struct Spread(u64);
 
 impl Hasher for Spread {
     fn finish(&self) -> u64 {
-        // A map looks at the highest bits and at the lowest ones; a product is good in the high.
-        self.0.rotate_left(26)
+        // A map looks at the highest bits and at the lowest ones; of a product the high are good.
+        self.0 ^ (self.0 >> 32)
     }
 
     fn write(&mut self, bytes: &[u8]) {
@@ -42,11 +42,13 @@ mod tests {
             spread.write_u64(number);
             spread.finish()
         };
-        let distinct = |part: fn(u64) -> u64| {
-            let parts = (0..128).map(|number| part(hash(number)));
-            parts.collect::<std::collections::BTreeSet<_>>().len()
-        };
-        assert!(distinct(|hash| hash >> 57) > 64);
-        assert!(distinct(|hash| hash & 0x7f) > 64);
+        for step in [1, 128, 1 << 20] {
+            let distinct = |part: fn(u64) -> u64| {
+                let parts = (0..128).map(|number| part(hash(number * step)));
+                parts.collect::<std::collections::BTreeSet<_>>().len()
+            };
+            assert!(distinct(|hash| hash >> 57) > 64);
+            assert!(distinct(|hash| hash & 0x7f) > 64);
+        }
     }
 }
