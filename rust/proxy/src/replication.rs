@@ -11,17 +11,24 @@ use tokio::io::{copy_bidirectional, AsyncWriteExt};
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::login::Guest;
-use crate::moving::Bound;
+use crate::moving::{Bound, Entering};
 use crate::server::{connect, Identity, Server};
 use crate::shard::refuse;
 
 /// Until either side closes, or the term ends.
-pub async fn replicate(mut guest: Guest, hub: &Rc<Hub>, config: &Config, who: &str) {
+pub async fn replicate(
+    mut guest: Guest,
+    entering: Entering,
+    hub: &Rc<Hub>,
+    config: &Config,
+    who: &str,
+) {
     let mut server = match own_server(&guest, hub, config).await {
         Ok(server) => server,
         Err(words) => return refuse(guest.stream, hub, "57P03", &words, who).await,
     };
     let _bound = Bound::new(hub);
+    drop(entering);
     let mut terms = hub.term.subscribe();
     terms.mark_unchanged();
     let mut bytes = Vec::new();

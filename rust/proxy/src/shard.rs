@@ -27,6 +27,7 @@ use crate::hub::{About, Entry, Event, Hub, PoolKey, PoolOf};
 use crate::inbox;
 use crate::listen::Kind;
 use crate::login::{receive, Arrival, Guest, Refused};
+use crate::moving::Entering;
 use crate::names::Statements;
 use crate::pace::Pace;
 use crate::proxy_protocol;
@@ -56,6 +57,7 @@ pub async fn serve(mut stream: Stream, mut address: Option<SocketAddr>, hub: Rc<
         config = Rc::new(console::by_file(&config));
     }
     let Some(door) = hub.door() else { return };
+    let entering = Entering::new(&hub);
     let within = Duration::from_secs_f64(config.limits.preauth_s.max(0.1));
     let arrival = tokio::time::timeout(within, async {
         if kind.proxied {
@@ -68,7 +70,10 @@ pub async fn serve(mut stream: Stream, mut address: Option<SocketAddr>, hub: Rc<
     let who = server::peer(address);
     match arrival {
         Ok(Ok(Arrival::Cancel(key))) => cancel(&hub, &key).await,
-        Ok(Ok(Arrival::Guest(guest))) => welcome(*guest, address, &hub, &config, kind).await,
+        Ok(Ok(Arrival::Guest(guest))) => {
+            let by = (address, kind, entering);
+            welcome(*guest, by, &hub, &config).await;
+        }
         Ok(Err(Refused::Told { sqlstate, message })) => hub.on_refused(&who, sqlstate, &message),
         Ok(Err(Refused::Broken(wrong))) if wrong.kind() == io::ErrorKind::InvalidData => {
             hub.on_refused(&who, "08P01", &wrong.to_string());
@@ -91,13 +96,13 @@ pub async fn refuse(mut stream: Stream, hub: &Rc<Hub>, sqlstate: &str, message: 
 
 async fn welcome(
     guest: Guest,
-    address: Option<SocketAddr>,
+    (address, kind, entering): (Option<SocketAddr>, Kind, Entering),
     hub: &Rc<Hub>,
     config: &Rc<Config>,
-    kind: Kind,
 ) {
     let who = server::peer(address);
     if console::is_console(config, &guest.database) {
+        drop(entering);
         return console::serve(guest, hub, config, kind, &who).await;
     }
     let ip = address.map(|address| address.ip());
@@ -122,7 +127,7 @@ async fn welcome(
     if guest.replication.is_some() {
         return match census.limit(counted, config) {
             Some(words) => refuse(guest.stream, hub, "53300", &words, &who).await,
-            None => replicate(guest, hub, config, &who).await,
+            None => replicate(guest, entering, hub, config, &who).await,
         };
     }
     if let Err(words) = census.enter(counted, config) {
