@@ -3,6 +3,7 @@
 import ipaddress
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from ipaddress import ip_network
 from typing import Final
 
 from flightmode.config.problem import Problem
@@ -251,6 +252,37 @@ def the_proxy_is_not_open(config: Config) -> Iterator[Problem]:
             yield Problem(f"{path}.method", f'"trust" would let anybody in at {proxy.host}')
 
 
+def addresses_of_the_proxy_can_be_read(config: Config) -> Iterator[Problem]:
+    """A rule that rejects an address it can not read rejects nobody, and the next one admits."""
+    for index, rule in enumerate(config.proxy.hba):
+        if rule.address is not None and not _is_network(rule.address):
+            text = f'found "{rule.address}", must be an IP network like 10.0.0.0/8, or all'
+            yield Problem(f"proxy.hba.{index}.address", text)
+
+
+def _is_network(text: str) -> bool:
+    """As the data path reads it: no netmask, no zone."""
+    _, _, bits = text.partition("/")
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return text == "all"
+    return "%" not in text and bits.isdigit() == ("/" in text)
+
+
+def a_pool_keeps_no_more_than_it_has(config: Config) -> Iterator[Problem]:
+    """More than its size can not be kept open: one of both numbers is not what was meant."""
+    proxy = config.proxy
+    pools = {"proxy": (proxy.min_pool_size, proxy.pool_size)}
+    for name, pool in proxy.databases.items():
+        least = proxy.min_pool_size if pool.min_pool_size is None else pool.min_pool_size
+        pools[f"proxy.databases.{name}"] = (least, pool.pool_size or proxy.pool_size)
+    for path, (least, size) in pools.items():
+        if least > size:
+            text = f"found {least}, must be at most pool_size ({size})"
+            yield Problem(f"{path}.min_pool_size", text)
+
+
 def each_shard_of_the_proxy_has_a_server(config: Config) -> Iterator[Problem]:
     """A pool's servers are divided among the threads, and a client stays with its thread."""
     proxy = config.proxy
@@ -303,6 +335,8 @@ RULES: Final[tuple[Rule, ...]] = (
     postgres_is_not_root,
     clients_are_networks,
     the_proxy_is_not_open,
+    addresses_of_the_proxy_can_be_read,
+    a_pool_keeps_no_more_than_it_has,
     each_shard_of_the_proxy_has_a_server,
     machines_are_apart,
 )

@@ -21,6 +21,7 @@ _EXAMPLES: Mapping[str, str] = {
     "provision.apps": '[provision.apps.web]\nhost = "10.0.0.9"',
     "proxy.databases": "[proxy.databases.app]\npool_size = 40",
     "proxy.users": "[proxy.users.app]\nmax_connections = 100",
+    "proxy.auth_query": '[proxy.auth_query]\nuser = "asker"\nsecret_file = "asker.secret"',
     "proxy.hba": '[[proxy.hba]]\ntype = "host"\nuser = "app"\naddress = "127.0.0.0/8"',
 }
 """Tables that hold what a user brings along."""
@@ -128,10 +129,15 @@ def reference() -> str:
         for key, inner in section.model_fields.items():
             many = section_of(inner)
             if many is not None:
-                listed = get_origin(plain_type(inner.annotation)) is tuple
-                title = f"[[{name}.{key}]]" if listed else f"[{name}.{key}.NAME]"
+                title = _title(f"{name}.{key}", plain_type(inner.annotation))
                 parts.append(f"## `{title}`\n\n{_doc(many)}\n\n{_rows(many)}")
     return "\n\n".join(parts) + "\n"
+
+
+def _title(path: str, kind: Any) -> str:
+    if get_origin(kind) is tuple:
+        return f"[[{path}]]"
+    return f"[{path}.NAME]" if get_origin(kind) is dict else f"[{path}]"
 
 
 def _doc(section: type[BaseModel]) -> str:

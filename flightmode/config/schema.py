@@ -1,7 +1,8 @@
 """Every setting: its type, default, range and meaning.
 
 The reference page, the commented sample and the error messages are all made from
-these classes; a setting is described here and nowhere else ([provision]: in provisioning.py).
+these classes; a setting is described here and nowhere else ([provision] and [proxy]: in
+provisioning.py and proxy.py).
 """
 
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from flightmode.config.provisioning import Provision
+from flightmode.config.proxy import Proxy
 from flightmode.config.section import Location, Section, seconds
 from flightmode.model.member import NodeKind
 from flightmode.model.policy import Policy
@@ -18,7 +20,6 @@ _POLICY = Policy(nodes=(), bootstrap="", pg_major=15)
 """Its defaults are ours."""
 
 Parameter = str | bool | int | float
-PoolMode = Literal["transaction", "session", "statement"]
 
 
 class Cluster(Section):
@@ -292,135 +293,6 @@ class Fence(Section):
     )
     watchdog: Location | None = Field(
         default=None, description="Also reset the machine through this device, like /dev/watchdog."
-    )
-
-
-class ProxyPool(Section):
-    """How clients of a database, or one user, share servers; what is not said is as in [proxy]."""
-
-    pool_mode: PoolMode | None = Field(default=None, description="See `proxy.pool_mode`.")
-    pool_size: int | None = Field(
-        default=None, ge=1, le=10_000, description="See `proxy.pool_size`."
-    )
-    dbname: str | None = Field(
-        default=None, min_length=1, description="Its name at the server, if that is another."
-    )
-    settings: dict[str, str] = Field(
-        default={}, description="Settings of PostgreSQL that its sessions begin with."
-    )
-
-
-class ProxyUser(Section):
-    """Limits of one user."""
-
-    pool_mode: PoolMode | None = Field(default=None, description="See `proxy.pool_mode`.")
-    max_connections: int = Field(
-        default=0, ge=0, le=1_000_000, description="So many of its clients at once; 0: no limit."
-    )
-
-
-class ProxyRule(Section):
-    """Who may come to the proxy from where; the first rule that fits decides."""
-
-    type: Literal["local", "host", "hostssl", "hostnossl"] = Field(
-        default="host", description="As in pg_hba.conf."
-    )
-    database: str = Field(default="all", min_length=1, description="Database names, or `all`.")
-    user: str = Field(default="all", min_length=1, description="Role names, or `all`.")
-    address: str | None = Field(default=None, description="From where, like 10.0.0.0/8.")
-    method: Literal["scram-sha-256", "md5", "cert", "trust", "reject"] = Field(
-        default="scram-sha-256", description="How they prove who they are."
-    )
-
-
-class Proxy(Section):
-    """The pool beside an application: `flightmode proxy`."""
-
-    host: str = Field(
-        default="127.0.0.1",
-        min_length=1,
-        max_length=253,
-        description="Where it listens. Beyond this machine only with `tls_cert` and `tls_key`.",
-    )
-    port: int = Field(default=6432, ge=1, le=65535, description="Where it listens.")
-    socket_dir: Location | None = Field(
-        default=None, description="Also listen on `.s.PGSQL.<port>` in this directory."
-    )
-    tls_cert: Location | None = Field(
-        default=None, description="The certificate that clients see; with it TLS is offered."
-    )
-    tls_key: Location | None = Field(default=None, description="Its key, mode 0600.")
-    tls_client_ca: Location | None = Field(
-        default=None, description="Who signs certificates of clients, for the method `cert`."
-    )
-    users_file: Location | None = Field(
-        default=None,
-        description='Who may come in: a line `"name" "password or SCRAM secret"` each, mode 0600. '
-        "Without it the user `app`, with the password that `init` made.",
-    )
-    pool_mode: PoolMode = Field(
-        default="transaction",
-        description="When a server goes back to the others: after each transaction, statement, or "
-        "session.",
-    )
-    pool_size: int = Field(
-        default=20, ge=1, le=10_000, description="Servers for each database and user."
-    )
-    max_clients: int = Field(
-        default=10_000, ge=1, le=1_000_000, description="More clients than this are refused."
-    )
-    max_clients_per_address: int = Field(
-        default=0, ge=0, le=1_000_000, description="And so many from one address; 0: no limit."
-    )
-    hold_for_s: float = seconds(
-        30.0, 0, 3600, "So long a client is held while nobody takes writes; then it gets an error."
-    )
-    query_wait_s: float = seconds(
-        120.0, 0, 3600, "So long a client waits for a free server; 0: as long as it is held."
-    )
-    idle_in_transaction_s: float = seconds(
-        0.0, 0, 86400, "A client that idles in a transaction for so long is ended; 0: never."
-    )
-    query_s: float = seconds(0.0, 0, 86400, "A longer statement is cancelled; 0: never.")
-    client_idle_s: float = seconds(
-        0.0, 0, 864000, "A client that says nothing for so long is ended; 0: never."
-    )
-    server_idle_s: float = seconds(600.0, 1, 864000, "An idle server is closed after so long.")
-    server_lifetime_s: float = seconds(
-        3600.0, 10, 864000, "A server of that age is closed when it is free."
-    )
-    memory_mb: int = Field(
-        default=256, ge=16, le=65536, description="Above it nobody new is let in."
-    )
-    stop_grace_s: float = seconds(
-        10.0, 0, 3600, "When it is stopped, clients may end their transactions for so long."
-    )
-    metrics_port: int | None = Field(
-        default=None,
-        ge=1,
-        le=65535,
-        description="Where Prometheus finds its metrics, on this machine only.",
-    )
-    shards: int = Field(
-        default=1, ge=1, le=64, description="Threads; each has its part of every pool."
-    )
-    admin_users: tuple[str, ...] = Field(
-        default=(), description="Who may give orders on the database `flightmode`."
-    )
-    stats_users: tuple[str, ...] = Field(default=(), description="Who may only look there.")
-    admin_names: tuple[str, ...] = Field(
-        default=(),
-        description="Other names of the database `flightmode`: `pgbouncer`, for monitoring that "
-        "was made for it.",
-    )
-    databases: dict[str, ProxyPool] = Field(
-        default={}, description="Pools by database; without any, every database is served."
-    )
-    users: dict[str, ProxyUser] = Field(default={}, description="Limits by user.")
-    hba: tuple[ProxyRule, ...] = Field(
-        default=(),
-        description="Who may come from where. Without a rule: anybody with a password, from this "
-        "machine, and with TLS from elsewhere.",
     )
 
 

@@ -64,6 +64,8 @@ def check_here(config: Config, places: Places) -> Settings:
         read_secret(places.secrets_dir, APP_USER)
     else:
         check_private(config.proxy.users_file)
+    if config.proxy.auth_query is not None:
+        check_private(config.proxy.auth_query.secret_file)
     if config.proxy.tls_key is not None:
         check_private(config.proxy.tls_key)
     return settings_here(config, places)

@@ -4,13 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flightmode.config import Config
-from flightmode.config.schema import Proxy
+from flightmode.config.proxy import Proxy, ProxyPool
 from flightmode.model.member import NodeKind
 
 Settings = dict[str, object]
 
 SERVER_CONNECT_S = 1.0
 """A server that takes longer to answer is tried again: as long as the client is held."""
+
+_OF_ALL = ("pool_mode", "pool_size", "min_pool_size", "reserve", "max_db_connections")
+"""What a pool takes from `[proxy]` when it does not say it itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,13 @@ def settings_of(config: Config, *, users_file: Path, ca: Path, admin_socket: Pat
             name: {"pool_mode": user.pool_mode, "max_connections": user.max_connections}
             for name, user in proxy.users.items()
         },
-        "auth": {"rules": _rules(proxy), "users_file": str(users_file)},
+        "auth": {
+            "rules": _rules(proxy),
+            "users_file": str(users_file),
+            "query": _auth_query(proxy),
+        },
+        "max_prepared": proxy.max_prepared,
+        "proxy_protocol": proxy.proxy_protocol,
         "admin": {
             "unix": str(admin_socket),
             "users": list(proxy.admin_users),
@@ -56,6 +65,8 @@ def settings_of(config: Config, *, users_file: Path, ca: Path, admin_socket: Pat
         },
         "limits": {
             "max_clients": proxy.max_clients,
+            "per_user": proxy.max_clients_per_user,
+            "per_database": proxy.max_clients_per_database,
             "per_ip": proxy.max_clients_per_address,
             "memory_mb": proxy.memory_mb,
         },
@@ -92,18 +103,24 @@ def _client_tls(proxy: Proxy) -> Settings:
 
 
 def _databases(proxy: Proxy) -> dict[str, Settings]:
-    common: Settings = {"pool_mode": proxy.pool_mode, "pool_size": proxy.pool_size}
+    common: Settings = {key: getattr(proxy, key) for key in _OF_ALL}
     if not proxy.databases:
         return {"*": common}
     return {
-        name: {
-            "pool_mode": pool.pool_mode or proxy.pool_mode,
-            "pool_size": pool.pool_size or proxy.pool_size,
-            "dbname": pool.dbname,
-            "settings": pool.settings,
-        }
+        name: {key: _own_or(common, pool, key) for key in _OF_ALL}
+        | {"dbname": pool.dbname, "settings": pool.settings}
         for name, pool in proxy.databases.items()
     }
+
+
+def _own_or(common: Settings, pool: ProxyPool, key: str) -> object:
+    own: object = getattr(pool, key)
+    return common[key] if own is None else own
+
+
+def _auth_query(proxy: Proxy) -> Settings | None:
+    query = proxy.auth_query
+    return None if query is None else query.model_dump(mode="json")
 
 
 def _rules(proxy: Proxy) -> list[Settings]:

@@ -95,6 +95,8 @@ class Giver:
 
     link: socket.socket
     data_path: DataPath
+    answer_within_s: float = ANSWER_WITHIN_S
+    """For each client; who takes longer is taken for gone."""
     given: int = 0
     unanswered: tuple[int, bytes] | None = None
     """A client that was sent, and nobody has said who has it."""
@@ -116,7 +118,7 @@ class Giver:
     def give(self) -> bool:
         """Hand every client over, until none is left.  False: the heir has gone, and `keep` is
         to be called."""
-        self.link.settimeout(ANSWER_WITHIN_S)
+        self.link.settimeout(self.answer_within_s)
         try:
             self.data_path.give_away()
             self.link.send(b"Y")
@@ -149,11 +151,36 @@ class Giver:
 
     def keep(self, settings: str) -> None:
         """Listen again, and serve who is here and who was on the way."""
+        self._part()
         self.data_path.keep(settings)
         back = self.unanswered or self.data_path.parcel(0)
         while back is not None:
             self.data_path.adopt(*back)
             back = self.data_path.parcel(0)
+
+    def _part(self) -> None:
+        """End the link, and settle whose the last client is: an heir that only slept may live on.
+
+        What it said before the end counts.  After the end it can say nothing, and it serves nobody
+        whom it could not call adopted (unix(7): a send to who has shut down fails).
+        """
+        with contextlib.suppress(OSError):
+            self.link.shutdown(socket.SHUT_RDWR)
+        while self.unanswered is not None and (message := self._last_words()):
+            if message == b"A":
+                os.close(self.unanswered[0])
+                self.given += 1
+                self.unanswered = None
+            elif message == b"R":
+                break
+            else:
+                self._cancel(message)
+
+    def _last_words(self) -> bytes:
+        try:
+            return self.link.recv(PART_BYTES)
+        except OSError:
+            return b""
 
     def _send(self, number: int, state: bytes) -> bool:
         """Whether the heir has it.  Raises OSError: it has not."""
@@ -181,7 +208,7 @@ class Giver:
         except BlockingIOError:
             return
         finally:
-            self.link.settimeout(ANSWER_WITHIN_S)
+            self.link.settimeout(self.answer_within_s)
 
     def _cancel(self, message: bytes) -> None:
         told = json.loads(message[1:])

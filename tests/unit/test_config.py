@@ -216,6 +216,8 @@ RULE_BREAKERS = {
     "machines_are_apart": changed(provision={"apps": {"web": {"host": "10.0.0.1"}}}),
     "each_shard_of_the_proxy_has_a_server": changed(proxy={"shards": 4, "pool_size": 3}),
     "the_proxy_is_not_open": changed(proxy={"host": "0.0.0.0"}),
+    "addresses_of_the_proxy_can_be_read": changed(proxy={"hba": [{"address": "10.0.0/8"}]}),
+    "a_pool_keeps_no_more_than_it_has": changed(proxy={"min_pool_size": 3, "pool_size": 2}),
 }
 
 
@@ -260,6 +262,23 @@ def test_a_rule_for_tls_never_matches_without_tls() -> None:
     assert parse(changed(postgres={"hba": hba}))
     (found,) = problems(changed(postgres={"hba": hba, "tls": False}))
     assert "never matches" in found
+
+
+@pytest.mark.parametrize(
+    "address", ["all", "10.0.0.0/8", "10.1.2.3", "::1", "fd00::/8", "10.1.2.3/8"]
+)
+def test_an_address_that_the_proxy_understands_is_taken(address: str) -> None:
+    assert parse(changed(proxy={"hba": [{"address": address, "method": "reject"}]}))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/255.0.0.0", "samenet", "fe80::1%eth0", "h"],
+)
+def test_a_typo_in_a_rule_that_rejects_is_said_for_the_next_rule_would_admit(address: str) -> None:
+    rules = [{"address": address, "method": "reject"}, {"address": "all"}]
+    (found,) = problems(changed(proxy={"hba": rules}))
+    assert found.startswith("proxy.hba.0.address")
 
 
 # ------------------------------------------------------------------------- line numbers

@@ -12,7 +12,7 @@
 //! - after each event no client waits that an idle server could serve;
 //! - nobody is told anything because a server died while nobody used it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::numbers::ByNumber;
 use crate::route::{route, Route, Wish};
@@ -39,6 +39,9 @@ pub struct Limits {
     pub waiting: usize,
     /// Between a failed login and the next, in seconds.  News of the node end it at once.
     pub retry_s: f64,
+    /// Who waits while all servers of its node serve others does so for so long at most; its own
+    /// deadline is for the time without a server.
+    pub full_s: f64,
     /// A client that has waited this long is told so, once.
     pub notice_after_s: f64,
     /// An idle server above `warm` is closed after this long.
@@ -53,11 +56,15 @@ impl Default for Limits {
             logins: 4,
             waiting: 10_000,
             retry_s: 0.1,
+            full_s: f64::INFINITY,
             notice_after_s: 5.0,
             idle_s: 600.0,
         }
     }
 }
+
+/// Between a standby's refusal of a user or database and the next login there.
+const DENIED_RETRY_S: f64 = 1.0;
 
 /// What has to be done.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -107,8 +114,26 @@ struct Waiter {
     client: ClientId,
     wish: Wish,
     since_s: f64,
+    /// So long it may be without a node that serves, and until when that is.
+    hold_s: f64,
     deadline_s: f64,
+    look_at_s: f64,
     noticed: bool,
+}
+
+impl Waiter {
+    /// Whether it has waited enough.  `queues`: for one of the servers that serve others.
+    fn is_over(&mut self, queues: bool, full_s: f64, now_s: f64) -> bool {
+        let full_at_s = self.since_s + full_s;
+        if queues {
+            self.deadline_s = now_s + self.hold_s;
+            self.look_at_s = self.deadline_s.min(full_at_s);
+            now_s >= full_at_s
+        } else {
+            self.look_at_s = self.deadline_s;
+            now_s >= self.deadline_s
+        }
+    }
 }
 
 /// See the module.
@@ -121,6 +146,8 @@ pub struct Pool {
     idle: BTreeMap<NodeId, Vec<ServerId>>,
     queue: VecDeque<Waiter>,
     retry_at_s: BTreeMap<NodeId, f64>,
+    /// The primary will have none of our user or database: see `denied`.
+    unwelcome: bool,
     paused: bool,
     next_server: u64,
     turn: usize,
@@ -135,13 +162,15 @@ impl Pool {
             idle: BTreeMap::new(),
             queue: VecDeque::new(),
             retry_at_s: BTreeMap::new(),
+            unwelcome: false,
             paused: false,
             next_server: 0,
             turn: 0,
         }
     }
 
-    /// A client wants a server and waits for it until `deadline_s`.
+    /// A client wants a server and waits for it: until `deadline_s` if there is none to wait for,
+    /// as long as `full_s` if they serve others.
     pub fn checkout(
         &mut self,
         client: ClientId,
@@ -153,7 +182,9 @@ impl Pool {
             client,
             wish,
             since_s: now_s,
+            hold_s: deadline_s - now_s,
             deadline_s,
+            look_at_s: deadline_s.min(now_s + self.limits.full_s),
             noticed: false,
         };
         let mut acts = Vec::new();
@@ -199,6 +230,7 @@ impl Pool {
             return acts;
         }
         self.retry_at_s.remove(&found.node);
+        self.unwelcome = false;
         self.rest(server, now_s, &mut acts);
         self.open(now_s, &mut acts);
         acts
@@ -222,6 +254,29 @@ impl Pool {
         acts
     }
 
+    /// A login failed, and will fail again: the server knows no such user or database.
+    ///
+    /// From then on the primary is asked only for somebody who waits: nothing is kept warm that
+    /// may never be, and each failure costs the server a process and a line in its log.  A
+    /// standby may not have heard yet of what the primary knows, so it is asked again, seldom.
+    pub fn denied(&mut self, server: ServerId, now_s: f64) -> Vec<Act> {
+        let Some(node) = self.servers.get(&server).map(|found| found.node) else {
+            return Vec::new();
+        };
+        let is_primarys = self.topology.writable() == Some(node);
+        self.unwelcome |= is_primarys;
+        let acts = self.closed(server, now_s);
+        if !is_primarys {
+            self.retry_at_s.insert(node, now_s + DENIED_RETRY_S);
+        }
+        acts
+    }
+
+    /// Whether `denied` was the last that the primary said.
+    pub fn is_unwelcome(&self) -> bool {
+        self.unwelcome
+    }
+
     /// News of the cluster.  BEFORE anything else is done with the acts, the `Close` among them
     /// must be: a session of an old term may still answer.
     pub fn on_topology(&mut self, news: Topology, now_s: f64) -> (Change, Vec<Act>) {
@@ -229,6 +284,8 @@ impl Pool {
         let mut acts = Vec::new();
         if change != Change::Ignored {
             self.retry_at_s.clear();
+            // Another primary may know the user and the database.
+            self.unwelcome &= change != Change::NewTerm;
             self.close_void(&mut acts);
             self.serve(&mut acts);
             self.open(now_s, &mut acts);
@@ -319,14 +376,23 @@ impl Pool {
     /// Time has passed.
     pub fn tick(&mut self, now_s: f64) -> Vec<Act> {
         let mut acts = Vec::new();
-        self.queue.retain(|waiter| {
-            let waits = now_s < waiter.deadline_s;
-            if !waits {
+        let (topology, turn, full_s) = (&self.topology, self.turn, self.limits.full_s);
+        let open: BTreeSet<NodeId> = self
+            .servers
+            .values()
+            .filter(|server| server.state != State::Connecting)
+            .map(|server| server.node)
+            .collect();
+        self.queue.retain_mut(|waiter| {
+            let node = route(topology, &waiter.wish, turn).node();
+            let queues = node.is_some_and(|node| open.contains(&node));
+            let is_over = waiter.is_over(queues, full_s, now_s);
+            if is_over {
                 acts.push(Act::Expired {
                     client: waiter.client,
                 });
             }
-            waits
+            !is_over
         });
         for (ahead, waiter) in self.queue.iter_mut().enumerate() {
             if !waiter.noticed && now_s >= waiter.since_s + self.limits.notice_after_s {
@@ -348,9 +414,9 @@ impl Pool {
         let waits = self.queue.iter().map(|waiter| {
             let notice_s = waiter.since_s + notice_after_s;
             if waiter.noticed {
-                waiter.deadline_s
+                waiter.look_at_s
             } else {
-                waiter.deadline_s.min(notice_s)
+                waiter.look_at_s.min(notice_s)
             }
         });
         let idle_s = self.limits.idle_s;
@@ -453,8 +519,9 @@ impl Pool {
         }
         let mut wanted: BTreeMap<NodeId, usize> = BTreeMap::new();
         let standbys = self.topology.standbys.iter().map(|standby| standby.node);
+        let warm = if self.unwelcome { 0 } else { self.limits.warm };
         for node in self.topology.writable().into_iter().chain(standbys) {
-            wanted.insert(node, self.limits.warm.saturating_sub(self.count(node)));
+            wanted.insert(node, warm.saturating_sub(self.count(node)));
         }
         // No node can take more than its size, so no more of the queue needs a look.
         let most = self.limits.size * wanted.len();

@@ -1,7 +1,9 @@
 //! Who is who, as the cluster says: an event, never a guess and never a timer.
 //!
 //! Rule: news are ordered by (term, revision); older ones are ignored, whoever brings them.  A
-//! term has one leader (I1), so news that name another one for the same term are refused.
+//! term has one leader (I1), so news that name another one for the same term are refused.  Time
+//! passes within one revision too, above all while the store does not answer: then data grow old
+//! and standbys fall silent, and only these may be told anew.
 
 /// A node's number in the cluster's list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,8 +52,12 @@ pub enum Change {
 impl Topology {
     /// Take a piece of news.
     pub fn accept(&mut self, news: Self) -> Change {
-        if (news.term, news.revision) <= (self.term, self.revision) && *self != Self::default() {
+        let (known, told) = ((self.term, self.revision), (news.term, news.revision));
+        if told < known {
             return Change::Ignored;
+        }
+        if told == known && *self != Self::default() {
+            return self.age(news.standbys);
         }
         if news.term > self.term {
             *self = news;
@@ -71,6 +77,15 @@ impl Topology {
         } else {
             Change::Updated
         }
+    }
+
+    /// What time alone has done to the standbys.
+    fn age(&mut self, standbys: Vec<Standby>) -> Change {
+        if standbys == self.standbys {
+            return Change::Ignored;
+        }
+        self.standbys = standbys;
+        Change::Updated
     }
 
     /// The node that may be written to now.
@@ -112,6 +127,29 @@ mod tests {
         assert_eq!(known.accept(news(4, 99, Some(2))), Change::Ignored);
         assert_eq!(known.accept(news(5, 9, None)), Change::Ignored);
         assert_eq!(known.writable(), Some(NodeId(1)));
+    }
+
+    #[test]
+    fn data_grow_old_within_one_revision_and_nobody_becomes_or_stops_being_the_primary() {
+        let standby = |lag_s| Standby {
+            node: NodeId(2),
+            lag_s,
+            replayed: Lsn(7),
+        };
+        let told = |lag_s, primary| Topology {
+            standbys: vec![standby(lag_s)],
+            ..news(5, 9, primary)
+        };
+        let mut known = told(0.0, Some(1));
+        assert_eq!(known.accept(told(60.0, None)), Change::Updated);
+        assert_eq!(known.standbys, [standby(60.0)]);
+        assert_eq!(known.writable(), Some(NodeId(1)));
+        assert_eq!(known.accept(told(60.0, Some(1))), Change::Ignored);
+        assert_eq!(known.accept(news(5, 9, Some(1))), Change::Updated);
+        assert!(
+            !known.is_standby(NodeId(2)),
+            "it has said nothing for too long"
+        );
     }
 
     #[test]

@@ -17,7 +17,7 @@ use flightmode_pooler::unit::Ledger;
 use flightmode_wire::scram::Credential;
 use tokio::sync::{watch, Notify};
 
-use crate::config::{Config, Database, News, PoolMode};
+use crate::config::{Config, Database, News, PoolMode, Times};
 use crate::events::{Happened, Sink};
 use crate::inbox;
 use crate::memory::Memory;
@@ -161,7 +161,16 @@ pub fn limits_of(database: &Database, hub: &Hub) -> Limits {
         size,
         warm: hub.shards.share(database.min_pool_size).clamp(1, size),
         idle_s: hub.config.borrow().times.server_idle_s,
+        full_s: full_s(&hub.config.borrow().times),
         ..Limits::default()
+    }
+}
+
+fn full_s(times: &Times) -> f64 {
+    if times.query_wait_s > 0.0 {
+        times.query_wait_s
+    } else {
+        times.hold_for_s
     }
 }
 
@@ -267,6 +276,20 @@ impl Hub {
             .insert(key.clone(), Rc::clone(&pool));
         tokio::task::spawn_local(keep_time(Rc::clone(self), Rc::clone(&pool)));
         Some(pool)
+    }
+
+    /// A pool for a user or database that the primary does not know goes with its last client: who
+    /// guesses names must not fill our memory.  Other pools stay, for their servers and for what
+    /// is told to logins while there is no primary.
+    fn forget(&self, pool: &Rc<PoolOf>) -> bool {
+        // One is the table's and one is `keep_time`'s: nobody else can come back to it.
+        let is_alone = Rc::strong_count(pool) == 2;
+        let machine = pool.machine.borrow();
+        let goes = is_alone && machine.is_unwelcome() && machine.is_empty();
+        if goes {
+            self.pools.borrow_mut().remove(&pool.key);
+        }
+        goes
     }
 
     /// News of the cluster, to every pool.
@@ -503,6 +526,13 @@ impl PoolOf {
         self.carry_out(hub, acts);
     }
 
+    /// The server will have none of this user or database.
+    fn denied(self: &Rc<Self>, hub: &Rc<Hub>, id: ServerId) {
+        self.nodes.borrow_mut().remove(&id);
+        let acts = self.machine.borrow_mut().denied(id, hub.now_s());
+        self.carry_out(hub, acts);
+    }
+
     /// What a server says of itself is told to the next client as our own.  Servers say the
     /// same, mostly: then they share it.
     pub fn note_reported(&self, server: &mut Server) {
@@ -538,7 +568,10 @@ impl PoolOf {
 /// Log in, and tell the machine how it went.
 async fn open(hub: Rc<Hub>, pool: Rc<PoolOf>, id: ServerId, node: NodeId) {
     let target = hub.targets.borrow().get(&node).cloned();
-    let Some(target) = target else { return };
+    let Some(target) = target else {
+        // It was taken out of the settings: a login that nobody makes would count as one for ever.
+        return pool.lost(&hub, id);
+    };
     let identity = pool.identity.borrow().clone();
     let config = hub.config();
     let within = Duration::from_secs_f64(config.times.server_connect_s.max(0.1));
@@ -578,14 +611,17 @@ async fn open(hub: Rc<Hub>, pool: Rc<PoolOf>, id: ServerId, node: NodeId) {
                 });
             }
             *pool.failure.borrow_mut() = Some(words);
-            pool.lost(&hub, id);
+            if failure.verdict().is_some() {
+                pool.denied(&hub, id);
+            } else {
+                pool.lost(&hub, id);
+            }
         }
     }
 }
 
 /// Wakes the pool's machine when it asks for it, and looks after idle servers.
 async fn keep_time(hub: Rc<Hub>, pool: Rc<PoolOf>) {
-    // However often it is woken, the idle servers are looked at.
     let mut sweep_s = hub.now_s() + SWEEP_S;
     loop {
         let next_s = pool.machine.borrow().next_tick_s();
@@ -594,7 +630,11 @@ async fn keep_time(hub: Rc<Hub>, pool: Rc<PoolOf>) {
         let wait = Duration::from_secs_f64((next_s - hub.now_s()).max(0.001));
         tokio::select! {
             () = tokio::time::sleep(wait) => (),
-            () = pool.tick.notified() => continue,
+            () = pool.tick.notified() => (),
+        }
+        // However often it is woken, what is due is done.
+        if hub.now_s() < next_s {
+            continue;
         }
         let acts = pool.machine.borrow_mut().tick(hub.now_s());
         if !acts.is_empty() {
@@ -605,6 +645,9 @@ async fn keep_time(hub: Rc<Hub>, pool: Rc<PoolOf>) {
             pool.retire(&hub);
             pool.look_at_reserve(&hub);
             sweep_s = hub.now_s() + SWEEP_S;
+            if hub.forget(&pool) {
+                return;
+            }
         }
     }
 }
@@ -643,5 +686,78 @@ impl PoolOf {
         for id in gone {
             self.lost(hub, id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flightmode_pooler::route::{Target as Where, Wish};
+    use flightmode_pooler::topology::Lsn;
+
+    const WRITER: Wish = Wish {
+        target: Where::Primary,
+        seen: Lsn(0),
+        stale_ok: false,
+    };
+
+    /// A shard that nobody listens for, and a pool of it.
+    fn shard() -> (Rc<Hub>, Rc<PoolOf>) {
+        let text = r#"{"listen":[],"nodes":{"ams":{"host":"127.0.0.1","port":1}}}"#;
+        let config: Config = serde_json::from_str(text).expect("settings");
+        let fresh = Fresh::read(&config, [0; 32]).expect("no files");
+        let (inbox, _) = tokio::sync::mpsc::unbounded_channel();
+        let (sink, _) = crate::events::channel();
+        let hub = Hub::new(&fresh, Shards::new(vec![inbox]), sink);
+        let key = PoolKey {
+            database: "app".to_owned(),
+            user: "ada".to_owned(),
+        };
+        let pool = hub.pool(&key, None).expect("every database is served");
+        (hub, pool)
+    }
+
+    fn on_a_shard(test: impl std::future::Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        tokio::task::LocalSet::new().block_on(&runtime, test);
+    }
+
+    #[test]
+    fn who_waits_is_told_in_time_however_often_the_pool_is_woken() {
+        on_a_shard(async {
+            let (hub, pool) = shard();
+            let (events_in, mut events) = inbox::inbox();
+            pool.checkout(&hub, ClientId(1), &events_in, WRITER, 0.05);
+            let wakes = tokio::task::spawn_local(async move {
+                loop {
+                    pool.tick.notify_one();
+                    tokio::task::yield_now().await;
+                }
+            });
+            let heard = tokio::time::timeout(Duration::from_secs(5), events.recv()).await;
+            wakes.abort();
+            assert!(matches!(heard, Ok(Some(Event::Expired))));
+        });
+    }
+
+    #[test]
+    fn a_node_that_was_taken_out_of_the_settings_leaves_no_login_behind() {
+        on_a_shard(async {
+            let (hub, pool) = shard();
+            hub.targets.borrow_mut().clear();
+            hub.on_news(&News {
+                term: 1,
+                revision: 1,
+                primary: Some("ams".to_owned()),
+                fenced: false,
+                standbys: Vec::new(),
+            });
+            assert_eq!(pool.machine.borrow().census().connecting, 1);
+            tokio::task::yield_now().await;
+            assert_eq!(pool.machine.borrow().census().connecting, 0);
+        });
     }
 }

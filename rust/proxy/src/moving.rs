@@ -88,11 +88,17 @@ pub struct Moving {
     stay: RefCell<BTreeSet<ClientId>>,
     /// Connections that need this process, beside its clients.
     bound: Cell<usize>,
+    /// Connections that are not in yet.
+    entering: Cell<usize>,
     pub admin_listeners: RefCell<Vec<tokio::task::AbortHandle>>,
     carried: Cell<u64>,
 }
 
 impl Moving {
+    pub fn has_entering(&self) -> bool {
+        self.entering.get() > 0
+    }
+
     pub fn is_on(&self) -> bool {
         self.heir.borrow().is_some()
     }
@@ -124,6 +130,25 @@ impl Drop for Bound {
     fn drop(&mut self) {
         let bound = &self.0.moving.bound;
         bound.set(bound.get() - 1);
+    }
+}
+
+/// While it lives, somebody logs in: the process is needed until that has an end.
+pub struct Entering(Rc<Hub>);
+
+impl Entering {
+    pub fn new(hub: &Rc<Hub>) -> Self {
+        let entering = &hub.moving.entering;
+        entering.set(entering.get() + 1);
+        Self(Rc::clone(hub))
+    }
+}
+
+impl Drop for Entering {
+    fn drop(&mut self) {
+        let entering = &self.0.moving.entering;
+        entering.set(entering.get() - 1);
+        self.0.left.notify_waiters();
     }
 }
 
@@ -453,7 +478,7 @@ impl Hub {
     /// Whether nobody needs this shard any more.  What clients of TLS still have to do with us
     /// needs no server: those are closed with the last client.
     pub fn is_given_away(self: &Rc<Self>) -> bool {
-        if !self.clients.borrow().is_empty() {
+        if !self.clients.borrow().is_empty() || self.moving.has_entering() {
             return false;
         }
         for pool in self.all_pools() {

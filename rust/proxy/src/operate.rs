@@ -253,7 +253,7 @@ impl Hub {
                 hub.send_away(None, "the proxy is shutting down", true);
                 // Those who replicate end with a term, and with this.
                 hub.term.send_modify(|_| ());
-                hub.emptied().await;
+                hub.without_clients().await;
             }
             if left.fetch_sub(1, Ordering::AcqRel) == 1 {
                 hub.sink.tell(Happened::Drained);
@@ -261,8 +261,14 @@ impl Hub {
         });
     }
 
-    /// No client is left.
+    /// No client is left, and nobody logs in.
     async fn emptied(&self) {
+        while !self.clients.borrow().is_empty() || self.moving.has_entering() {
+            self.left.notified().await;
+        }
+    }
+
+    async fn without_clients(&self) {
         while !self.clients.borrow().is_empty() {
             self.left.notified().await;
         }

@@ -27,6 +27,7 @@ use crate::hub::{About, Entry, Event, Hub, PoolKey, PoolOf};
 use crate::inbox;
 use crate::listen::Kind;
 use crate::login::{receive, Arrival, Guest, Refused};
+use crate::moving::Entering;
 use crate::names::Statements;
 use crate::pace::Pace;
 use crate::porch::Comer;
@@ -64,6 +65,7 @@ pub async fn serve(
         config = Rc::new(console::by_file(&config));
     }
     let Some(door) = hub.door() else { return };
+    let entering = Entering::new(&hub);
     let within = Duration::from_secs_f64(config.limits.preauth_s.max(0.1));
     let arrival = tokio::time::timeout(within, async {
         if kind.proxied {
@@ -79,7 +81,8 @@ pub async fn serve(
         Ok(Ok(Arrival::Guest(guest))) => {
             // From here on the census counts it.
             drop(comer);
-            welcome(*guest, address, &hub, &config, kind).await;
+            let by = (address, kind, entering);
+            welcome(*guest, by, &hub, &config).await;
         }
         Ok(Err(Refused::Told { sqlstate, message })) => hub.on_refused(&who, sqlstate, &message),
         Ok(Err(Refused::Broken(wrong))) if wrong.kind() == io::ErrorKind::InvalidData => {
@@ -103,13 +106,13 @@ pub async fn refuse(mut stream: Stream, hub: &Rc<Hub>, sqlstate: &str, message: 
 
 async fn welcome(
     guest: Guest,
-    address: Option<SocketAddr>,
+    (address, kind, entering): (Option<SocketAddr>, Kind, Entering),
     hub: &Rc<Hub>,
     config: &Rc<Config>,
-    kind: Kind,
 ) {
     let who = server::peer(address);
     if console::is_console(config, &guest.database) {
+        drop(entering);
         return console::serve(guest, hub, config, kind, &who).await;
     }
     let ip = address.map(|address| address.ip());
@@ -147,6 +150,7 @@ async fn welcome(
     fill(&mut secret);
     let known_by = (hub.client_id(), secret);
     if guest.replication.is_some() {
+        drop(entering);
         return replicate(guest, hub, config, pool, address, known_by).await;
     }
     let mut relay = relay_of(guest, hub, config, pool, address, known_by);

@@ -122,6 +122,38 @@ def test_who_waits_too_long_for_a_full_pool_is_told_so_and_stays():
         assert first.execute("SELECT 1").fetchone() == (1,)
 
 
+def test_a_full_pool_is_waited_for_longer_than_a_primary_that_is_not_there():
+    times = {"hold_for_s": 0.5, "query_wait_s": 30.0}
+    with staged(times=times, databases={"*": {"pool_size": 1}}) as stage, ExitStack() as stack:
+        first, other = (stack.enter_context(stage.connect()) for _ in range(2))
+        other.execute("BEGIN")
+        told: list[Any] = []
+        asks = threading.Thread(target=lambda: told.extend(first.execute("SELECT 7").fetchall()))
+        asks.start()
+        other.execute("SELECT pg_sleep(1.5)")
+        with stage.console() as console:
+            assert console("SHOW POOLS")[0]["cl_waiting"] == 1
+        other.execute("COMMIT")
+        asks.join(timeout=10)
+        assert told == [(7,)]
+
+
+def test_a_pool_for_a_database_that_is_not_there_goes_with_its_last_client():
+    with staged() as stage, stage.console() as console:
+        with pytest.raises(psycopg.OperationalError, match="does not exist"):
+            stage.connect(dbname="nowhere")
+
+        def known() -> set[str]:
+            return {row["database"] for row in console("SHOW POOLS")}
+
+        eventually("it is forgotten", lambda: "nowhere" not in known())
+        refused = 'database "nowhere" does not exist'
+        log = stage.server.log.read_text()
+        assert log.count(refused) < 5
+        with stage.connect() as client:
+            assert client.execute("SELECT 1").fetchone() == (1,)
+
+
 def test_a_message_that_memory_has_no_room_for_ends_its_client_alone():
     with staged(limits={"memory_mb": 1}) as stage, stage.connect() as other:
         ended = pytest.raises(psycopg.OperationalError, match=r"memory_mb|closed|broken|reset")
