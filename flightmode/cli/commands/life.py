@@ -163,8 +163,8 @@ def may_be_replaced(status: dict[str, Any], name: str, *, force: bool) -> None:
         raise RequestWrong(text, hint="flightmode switchover")
     if not force and any(node["name"] == name and node["heard"] for node in status["nodes"]):
         text = (
-            f"{name} is still heard of: its etcd would be struck off while it runs. Another machine "
-            "takes its place by --by; --force takes this one, and its etcd begins anew"
+            f"{name} is still heard of: its etcd would be struck off while it runs. --by takes "
+            "another machine in its place; --force takes this one, and its etcd begins anew"
         )
         raise RequestWrong(text, hint="flightmode node replace --help")
 

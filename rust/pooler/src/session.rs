@@ -15,6 +15,7 @@
 mod carried;
 mod lost;
 mod named;
+mod reading;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -249,112 +250,6 @@ impl Session {
         sent
     }
 
-    /// What the message will do, and that it is under way.
-    fn note(&mut self, message: &FromClient) -> Effect {
-        match *message {
-            FromClient::Query(sql) => {
-                let text = Rc::new(self.read(sql));
-                if opens_first(&text.statements) {
-                    self.unit.on_begin_sent();
-                }
-                self.on_running(text)
-            }
-            FromClient::Parse(parse) => {
-                let text = self.read_prepared(parse.sql);
-                self.parsing.push_back((parse.name.into(), text));
-                Effect::ReadOnly
-            }
-            FromClient::Bind(bind) => {
-                let text = self.statement(bind.statement);
-                self.portals.insert(bind.portal, text);
-                Effect::ReadOnly
-            }
-            FromClient::Execute { portal, .. } => {
-                let text = self.portals.get(portal).map(Rc::clone);
-                self.on_running(text.unwrap_or_else(|| alone(Said::Other)))
-            }
-            FromClient::Close(object) => {
-                match object {
-                    Object::Statement(name) => drop(self.statements.remove(name)),
-                    Object::Portal(name) => drop(self.portals.remove(name)),
-                }
-                Effect::ReadOnly
-            }
-            FromClient::FunctionCall(_) => self.on_running(alone(Said::Other)),
-            _ => Effect::ReadOnly,
-        }
-    }
-
-    fn statement(&self, name: &[u8]) -> Rc<Text> {
-        let parsing = self
-            .parsing
-            .iter()
-            .rev()
-            .find(|(found, _)| **found == *name);
-        match (parsing, self.statements.get(name)) {
-            (Some((_, text)), _) | (None, Some(text)) => Rc::clone(text),
-            // It may be one whose Close an error has dropped, and it may be a SET.
-            (None, None) => alone(Said::Pins(Pin::Unreadable)),
-        }
-    }
-
-    /// A text in an encoding whose second bytes may look like a quote or backslash is not read.
-    fn is_readable(&self) -> bool {
-        const AMBIGUOUS: [&[u8]; 7] = [
-            b"SJIS",
-            b"SHIFT_JIS_2004",
-            b"BIG5",
-            b"GBK",
-            b"UHC",
-            b"GB18030",
-            b"JOHAB",
-        ];
-        let encoding = self.reported(b"client_encoding");
-        // Not even a standby makes a statement harmless: it may be promoted before it reads it.
-        !encoding.is_some_and(|found| AMBIGUOUS.contains(&found))
-    }
-
-    fn reported(&self, name: &[u8]) -> Option<&[u8]> {
-        self.reported.get(name).map(Vec::as_slice)
-    }
-
-    fn has_standard_strings(&self) -> bool {
-        self.reported(b"standard_conforming_strings") != Some(b"off")
-    }
-
-    fn read(&self, sql: &[u8]) -> Text {
-        let statements = match read(sql, self.has_standard_strings()) {
-            Ok(all) if self.is_readable() => all,
-            _ => return unreadable(),
-        };
-        Text {
-            statements,
-            exit: None,
-        }
-    }
-
-    fn read_prepared(&self, sql: &[u8]) -> Rc<Text> {
-        match prepared(sql, self.has_standard_strings()) {
-            Ok(text) if self.is_readable() => text,
-            _ => Rc::new(unreadable()),
-        }
-    }
-
-    fn on_running(&mut self, text: Rc<Text>) -> Effect {
-        let mut effect = Effect::ReadOnly;
-        for statement in &text.statements {
-            match statement.said {
-                Said::Pins(pin) => drop(self.pins.insert(pin)),
-                Said::Rollback => self.unit.on_rollback_sent(),
-                ref said if commits(said) => self.unit.on_commit_sent(),
-                _ => (),
-            }
-            effect = effect.max(statement.effect);
-        }
-        self.running.push_back(Running { text, done: 0 });
-        effect
-    }
-
     /// A message of the server.  Not for a FATAL error: that is the loss of the server.
     pub fn on_reply(
         &mut self,
@@ -567,31 +462,6 @@ impl Session {
 
 fn commits(said: &Said) -> bool {
     matches!(said, Said::Commit | Said::PrepareTransaction)
-}
-
-/// Whether a text opens a transaction before anything in it can have an effect.
-fn opens_first(all: &[Statement]) -> bool {
-    let first = all
-        .iter()
-        .find(|one| one.said == Said::Begin || one.effect == Effect::MayWrite);
-    first.is_some_and(|one| one.said == Said::Begin)
-}
-
-/// A text of one statement that may write.
-fn alone(said: Said) -> Rc<Text> {
-    Rc::new(of_one(said))
-}
-
-fn unreadable() -> Text {
-    of_one(Said::Pins(Pin::Unreadable))
-}
-
-fn of_one(said: Said) -> Text {
-    let effect = Effect::MayWrite;
-    Text {
-        statements: vec![Statement { said, effect }],
-        exit: None,
-    }
 }
 
 fn step_of(message: &FromClient) -> Option<Step> {

@@ -1,0 +1,139 @@
+//! What the client says, read: which statements are under way, and what they can do.
+
+use super::{
+    commits, prepared, read, Effect, FromClient, Object, Pin, Rc, Running, Said, Session,
+    Statement, Text,
+};
+
+impl Session {
+    /// What the message will do, and that it is under way.
+    pub(super) fn note(&mut self, message: &FromClient) -> Effect {
+        match *message {
+            FromClient::Query(sql) => {
+                let text = Rc::new(self.read(sql));
+                if opens_first(&text.statements) {
+                    self.unit.on_begin_sent();
+                }
+                self.on_running(text)
+            }
+            FromClient::Parse(parse) => {
+                let text = self.read_prepared(parse.sql);
+                self.parsing.push_back((parse.name.into(), text));
+                Effect::ReadOnly
+            }
+            FromClient::Bind(bind) => {
+                let text = self.statement(bind.statement);
+                self.portals.insert(bind.portal, text);
+                Effect::ReadOnly
+            }
+            FromClient::Execute { portal, .. } => {
+                let text = self.portals.get(portal).map(Rc::clone);
+                self.on_running(text.unwrap_or_else(|| alone(Said::Other)))
+            }
+            FromClient::Close(object) => {
+                match object {
+                    Object::Statement(name) => drop(self.statements.remove(name)),
+                    Object::Portal(name) => drop(self.portals.remove(name)),
+                }
+                Effect::ReadOnly
+            }
+            FromClient::FunctionCall(_) => self.on_running(alone(Said::Other)),
+            _ => Effect::ReadOnly,
+        }
+    }
+
+    pub(super) fn statement(&self, name: &[u8]) -> Rc<Text> {
+        let parsing = self
+            .parsing
+            .iter()
+            .rev()
+            .find(|(found, _)| **found == *name);
+        match (parsing, self.statements.get(name)) {
+            (Some((_, text)), _) | (None, Some(text)) => Rc::clone(text),
+            // It may be one whose Close an error has dropped, and it may be a SET.
+            (None, None) => alone(Said::Pins(Pin::Unreadable)),
+        }
+    }
+
+    /// A text in an encoding whose second bytes may look like a quote or backslash is not read.
+    pub(super) fn is_readable(&self) -> bool {
+        const AMBIGUOUS: [&[u8]; 7] = [
+            b"SJIS",
+            b"SHIFT_JIS_2004",
+            b"BIG5",
+            b"GBK",
+            b"UHC",
+            b"GB18030",
+            b"JOHAB",
+        ];
+        let encoding = self.reported(b"client_encoding");
+        // Not even a standby makes a statement harmless: it may be promoted before it reads it.
+        !encoding.is_some_and(|found| AMBIGUOUS.contains(&found))
+    }
+
+    pub(super) fn reported(&self, name: &[u8]) -> Option<&[u8]> {
+        self.reported.get(name).map(Vec::as_slice)
+    }
+
+    pub(super) fn has_standard_strings(&self) -> bool {
+        self.reported(b"standard_conforming_strings") != Some(b"off")
+    }
+
+    pub(super) fn read(&self, sql: &[u8]) -> Text {
+        let statements = match read(sql, self.has_standard_strings()) {
+            Ok(all) if self.is_readable() => all,
+            _ => return unreadable(),
+        };
+        Text {
+            statements,
+            exit: None,
+        }
+    }
+
+    pub(super) fn read_prepared(&self, sql: &[u8]) -> Rc<Text> {
+        match prepared(sql, self.has_standard_strings()) {
+            Ok(text) if self.is_readable() => text,
+            _ => Rc::new(unreadable()),
+        }
+    }
+
+    pub(super) fn on_running(&mut self, text: Rc<Text>) -> Effect {
+        let mut effect = Effect::ReadOnly;
+        for statement in &text.statements {
+            match statement.said {
+                Said::Pins(pin) => drop(self.pins.insert(pin)),
+                Said::Rollback => self.unit.on_rollback_sent(),
+                ref said if commits(said) => self.unit.on_commit_sent(),
+                _ => (),
+            }
+            effect = effect.max(statement.effect);
+        }
+        self.running.push_back(Running { text, done: 0 });
+        effect
+    }
+}
+
+/// Whether a text opens a transaction before anything in it can have an effect.
+fn opens_first(all: &[Statement]) -> bool {
+    let first = all
+        .iter()
+        .find(|one| one.said == Said::Begin || one.effect == Effect::MayWrite);
+    first.is_some_and(|one| one.said == Said::Begin)
+}
+
+/// A text of one statement that may write.
+fn alone(said: Said) -> Rc<Text> {
+    Rc::new(of_one(said))
+}
+
+fn unreadable() -> Text {
+    of_one(Said::Pins(Pin::Unreadable))
+}
+
+fn of_one(said: Said) -> Text {
+    let effect = Effect::MayWrite;
+    Text {
+        statements: vec![Statement { said, effect }],
+        exit: None,
+    }
+}
