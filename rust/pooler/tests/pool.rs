@@ -659,7 +659,10 @@ fn a_standby_that_has_not_heard_of_a_user_is_asked_again_seldom() {
     let acts = pool.tick(0.0);
     for act in acts {
         match act {
-            Act::Connect { server, node } if node == NodeId(2) => drop(pool.denied(server, 0.0)),
+            Act::Connect {
+                server,
+                node: NodeId(2),
+            } => drop(pool.denied(server, 0.0)),
             Act::Connect { server, .. } => drop(pool.connected(server, 0.0)),
             _ => panic!("{act:?}"),
         }
