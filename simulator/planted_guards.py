@@ -8,11 +8,25 @@ BY_PLAN_OF_GUARDS = {
     "a hung primary is ended whoever could serve": "a-postmaster-hangs-while-it-is-alone",
     "crashes go round for ever": "a-query-that-kills-each-primary",
     "decisions rest on serializable reads": "a-doubt-beside-a-member-that-lags",
+    "a promise of before a machine stood still counts": (
+        "a-promise-of-before-a-machine-stood-still"
+    ),
+    "a promotion that stands still is asked for without end": (
+        "a-promotion-that-is-wedged-and-nobody-else"
+    ),
     "who was passed over follows where it is": "a-namesake-of-the-timeline-that-was-forced",
 }
 """The kept plan that finds each."""
 
 GUARDS = (
+    Mutant(
+        "a promise of before a machine stood still counts",
+        (("agent/steady.py", "_JUMP_S = 0.5\n", "_JUMP_S = 1e9\n"),),
+    ),
+    Mutant(
+        "a promotion that stands still is asked for without end",
+        (("decide/promotion.py", "_STANDS_STILL = 4\n", "_STANDS_STILL = 4000\n"),),
+    ),
     Mutant(
         "a paused leader is fenced",
         (

@@ -67,11 +67,13 @@ class Executor:
         self._tracker = tracker
         self._jobs = jobs
         self._leases = leases
+        self._steady_since_s = leases.steady.since_s
         self.reload_settings: Callable[[], Awaitable[None]] | None = None
 
     async def act(self, decision: Decision) -> tuple[Done, ...]:
         """Each action in order, up to the first that fails."""
         outcomes: list[Done] = []
+        self._steady_since_s = self._leases.steady.since_s
         for action in decision.actions:
             try:
                 await self._one(action)
@@ -101,6 +103,7 @@ class Executor:
             case verbs.FinishRequest():
                 await self._finish(action)
             case verbs.ExtendFence():
+                self._awake(self._steady_since_s)
                 async with self._leases.telling:
                     await self._fence.extend(action.term, action.deadline_s)
             case verbs.LiftFence():
@@ -140,7 +143,8 @@ class Executor:
                 self._jobs.begin(JobKind.INITDB, 0, postgres.initdb())
             case verbs.StartPostgres():
                 self._still(action.term)
-                self._jobs.begin(JobKind.START, action.term, self._start(action))
+                work = self._start(action, self._steady_since_s)
+                self._jobs.begin(JobKind.START, action.term, work)
             case verbs.StopPostgres():
                 work = stop_postgres(action, postgres, self._fence, self._hands.clock)
                 self._jobs.begin(JobKind.STOP, action.term, work)
@@ -189,6 +193,11 @@ class Executor:
         state = self._tracker.state
         if state is None or state.leader != self._me:
             raise Stale(f"{self._me} does not lead term {term}")
+
+    def _awake(self, since_s: float) -> None:
+        """S1: a deadline that was counted before this machine stood still is over already."""
+        if self._leases.steady.look() != since_s:
+            raise Stale("this machine has stood still since that was decided")
 
     @property
     def _postgres(self) -> Postgres:
@@ -256,7 +265,7 @@ class Executor:
         await self._fence.set_role(Role.PRIMARY, action.term)
         await self._postgres.promote()
 
-    async def _start(self, action: verbs.StartPostgres) -> None:
+    async def _start(self, action: verbs.StartPostgres, since_s: float) -> None:
         self._still(action.term)
         command = await self._postgres.configure(
             action.role, following=action.following, admit=action.role is Role.STANDBY
@@ -268,5 +277,7 @@ class Executor:
             if lifted:
                 async with self._leases.telling:
                     await self._fence.lift(action.term)
+        if not lifted:
+            self._awake(since_s)
         request = StartRequest(command, action.role, action.term, action.deadline_s)
         await self._fence.start(request)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import structlog
 
 from flightmode.agent.clock import Clock
+from flightmode.agent.steady import Steadiness
 from flightmode.decide.lease import leased_until_s, promised_for_s, promises, whom_to_ask
 from flightmode.errors import FenceError
 from flightmode.fence.port import Fence
@@ -34,6 +35,7 @@ class LeaseBook:
         self._policy = policy
         self._tracker = tracker
         self._clock = clock
+        self.steady = Steadiness(clock)
         self._claiming = False
         self._news = asyncio.Event()
         self.telling = asyncio.Lock()
@@ -55,6 +57,12 @@ class LeaseBook:
             _log.info("promising not to take over while etcd is silent", leader=node, term=term)
         self.granted_until_s = max(self.granted_until_s, until_s)
         return for_s
+
+    @property
+    def in_hand(self) -> Leased | None:
+        """The same, unless this machine has stood still since it was asked for."""
+        leased, since_s = self.leased, self.steady.look()
+        return None if leased is None or leased.sent_s < since_s else leased
 
     @property
     def promised(self) -> bool:
@@ -105,7 +113,7 @@ class LeaseBook:
         state = self._tracker.state
         until_s = None
         if state is not None and state.leader == self._me and not self._alone(state.term):
-            until_s = leased_until_s(state, self.leased, self._policy)
+            until_s = leased_until_s(state, self.in_hand, self._policy)
         if state is None or until_s is None or until_s - told_s < _WORTH_S:
             return told_s
         try:

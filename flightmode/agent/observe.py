@@ -61,6 +61,7 @@ class Observer:
         job, results = self._jobs.running, self._jobs.results
         store, (fence, server) = await asyncio.gather(self._tracker.read(), self._local())
         clock, pulse = self._hands.clock, self._hands.pulse
+        renewed, since_s = self._tracker.renewed, self._leases.steady.look()
         return View(
             now_s=clock.now_s(),
             wall_s=clock.wall_s(),
@@ -71,13 +72,13 @@ class Observer:
             store=store,
             server=server,
             fence=fence,
-            renewed=self._tracker.renewed,
+            renewed=None if renewed is None or renewed.sent_s < since_s else renewed,
             job=job,
             results=results,
             memory=memory,
             listening=_NO_PULSE if pulse is None else pulse.listening(),
             probe=self._prober.seen,
-            leased=self._leases.leased,
+            leased=self._leases.in_hand,
             granted_until_s=self._leases.granted_until_s,
         )
 

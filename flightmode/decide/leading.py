@@ -277,8 +277,10 @@ def _stopped(view: View) -> Decision:
         return _offered(view, state.handover)
     successor = _successor(view)
     died = view.memory.crashed and not _own_restart(view) and not _crash_looping(view)
-    if successor is not None and (died or _cannot_start(view) is not None):
+    if successor is not None and died:
         return _offer(view, successor)
+    if successor is not None and _cannot_start(view) is not None:
+        return _offer(view, successor, "does not start")
     return _start_in_place(view) if view.job is None else _until_job_ends(view)
 
 
@@ -344,13 +346,13 @@ def _crash_looping(view: View) -> bool:
     return len(recent) >= view.policy.crashes_max
 
 
-def _offer(view: View, successor: str) -> Decision:
+def _offer(view: View, successor: str, what: str = "died") -> Decision:
     state = state_of(view)
     crashes = (*state.crashes_wall_s, view.wall_s)[-view.policy.crashes_max - 1 :]
-    handover = Handover(successor, f"Postgres on {view.me.name} died")
+    handover = Handover(successor, f"Postgres on {view.me.name} {what}")
     offer = swap(view, "hand over", replace(state, handover=handover, crashes_wall_s=crashes))
     memory = replace(view.memory, offered_since_s=view.now_s)
-    why = f"Postgres died here and {successor} holds every acknowledged commit: handing over"
+    why = f"Postgres {what} here and {successor} holds every acknowledged commit: handing over"
     return answer(view, "leading: hand over", why, offer, memory=memory, wake_s=0.1)
 
 

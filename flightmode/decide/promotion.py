@@ -25,6 +25,9 @@ from flightmode.model.memory import Memory
 from flightmode.model.server import Run
 from flightmode.model.view import View
 
+# So many times the patience with a promotion.
+_STANDS_STILL = 4
+
 
 def taking_over(view: View) -> Decision:
     """The term is ours and Postgres still in recovery: promote it (S3.5)."""
@@ -83,14 +86,26 @@ def _promoting(view: View, since_s: float) -> Decision:
     if waited_s < view.policy.promote_patience_s:
         why = f"waiting for the promotion to end ({waited_s:.1f} s)"
         return answer(view, "leading: promoting", why, *fence_actions(view), wake_s=SOON_S)
+    stop = StopPostgres(state.term, fast=False, patience_s=0)
+    if _handback_target(view) is None and _stands_still(view):
+        why = "the promotion stands still and nobody else could lead: beginning Postgres anew"
+        return answer(view, "leading: promote anew", why, stop, wake_s=0.1)
     if _handback_target(view) is None:
         memory = replace(view.memory, promoting_since_s=None)
         why = "the promotion takes too long and nobody else could lead: asking once more"
         problem = f"FM603: the promotion is not done after {waited_s:.0f} s"
         return answer(view, "leading: promote again", why, memory=memory, problem=problem)
     why = "the promotion takes too long: stopping, so that the old leader can have the term back"
-    stop = StopPostgres(state.term, fast=False, patience_s=0)
     return answer(view, "leading: give up", why, stop, wake_s=0.1)
+
+
+def _stands_still(view: View) -> bool:
+    """For far longer than a slow disk takes, and not because there is much to replay."""
+    since_s = view.memory.standing_since_s
+    return (
+        since_s is not None
+        and view.now_s - since_s >= _STANDS_STILL * view.policy.promote_patience_s
+    )
 
 
 def promotion_ended(view: View) -> Decision:

@@ -56,6 +56,8 @@ def _as_leader(view: View, memory: Memory) -> Memory:
             promoting_since_s=None,
             starting_since_s=None,
             dying_since_s=None,
+            standing_at=None,
+            standing_since_s=None,
             unguarded_since_s=None,
             admit_from=memory.admit_from or view.server.position,
             overruled=_overruled(view, memory),
@@ -65,6 +67,7 @@ def _as_leader(view: View, memory: Memory) -> Memory:
         dying_since_s = view.now_s
     if dying_since_s != memory.dying_since_s:
         memory = replace(memory, dying_since_s=dying_since_s)
+    memory = _standing(view, memory)
     unguarded_s = _unguarded_since_s(view, memory)
     if unguarded_s != memory.unguarded_since_s:
         memory = replace(memory, unguarded_since_s=unguarded_s)
@@ -82,6 +85,15 @@ def _as_leader(view: View, memory: Memory) -> Memory:
     if view.server.run is Run.STARTING and memory.starting_since_s is None and not stopping:
         memory = replace(memory, starting_since_s=view.now_s)
     return memory
+
+
+def _standing(view: View, memory: Memory) -> Memory:
+    """A promotion first replays what was received, which may take its time."""
+    asked = memory.promote_asked and view.server.run is Run.STANDBY
+    at = view.server.replayed if asked else None
+    if at == memory.standing_at:
+        return memory
+    return replace(memory, standing_at=at, standing_since_s=view.now_s if asked else None)
 
 
 def _unguarded_since_s(view: View, memory: Memory) -> float | None:

@@ -31,6 +31,9 @@ class Memory:
     promoting_since_s: float | None = None
     promote_asked: bool = False
     """This agent may have asked Postgres to promote in this term: it may yet become a primary."""
+    standing_at: Lsn | None = None
+    standing_since_s: float | None = None
+    """Since when a standby that was asked to promote has replayed no more than that."""
     unguarded_since_s: float | None = None
     """Since when the fence does not answer, while a standby here is to be promoted."""
     starting_since_s: float | None = None

@@ -9,6 +9,7 @@ from simulator.history import History, Killed, StateChanged, StateKnown
 
 # So long after its leader has learned that it is alone, it knows better.
 _KNOWN_S = 1.0
+_DIED = "died"
 
 
 def crashes_do_not_go_round(history: History, policy: Policy) -> Iterator[Violation]:
@@ -18,6 +19,9 @@ def crashes_do_not_go_round(history: History, policy: Policy) -> Iterator[Violat
         old, new = fact.old, fact.new
         offered = old is not None and new is not None and new.handover and not old.handover
         if not offered or not fact.able:
+            continue
+        # A restart in place that failed is no loop: there was one, and it is over.
+        if new is not None and new.handover is not None and _DIED not in new.handover.why:
             continue
         times = [at_s for at_s in times if fact.at_s - at_s < policy.crash_window_s]
         if len(times) >= policy.crashes_max:

@@ -264,6 +264,26 @@ class TestTakingOver:
         decision = decide(solo_leader(server=DETACHED, store=told, fence=LIFTED, memory=hung))
         assert "StopPostgres" in verbs(decision)
 
+    @pytest.mark.parametrize(
+        ("replayed_since", "rule"),
+        [(0, "leading: promote anew"), (8192, "leading: promote again")],
+        ids=["stands still", "replays"],
+    )
+    def test_one_that_stands_still_is_begun_anew_when_nobody_else_could_lead(
+        self, replayed_since, rule
+    ):
+        before = Lsn(DETACHED.replayed - replayed_since)
+        hung = memory(
+            watched=(),
+            promoting_since_s=NOW_S - 6,
+            promote_asked=True,
+            standing_at=before,
+            standing_since_s=NOW_S - 21,
+        )
+        told = store(replace(SOLO, previous=None))
+        decision = decide(solo_leader(server=DETACHED, store=told, fence=LIFTED, memory=hung))
+        assert decision.rule == rule
+
     def test_and_the_term_goes_back(self):
         hung = memory(watched=(), promoting_since_s=NOW_S - 6)
         state = replace(SOLO, previous="fra")
