@@ -11,6 +11,7 @@ BY_PLAN_OF_GUARDS = {
     "a promise of before a machine stood still counts": (
         "a-promise-of-before-a-machine-stood-still"
     ),
+    "only an answered swap tells a leader that it is alone": "alone-by-a-swap-whose-answer-was-lost",
     "a promotion that stands still is asked for without end": (
         "a-promotion-that-is-wedged-and-nobody-else"
     ),
@@ -22,6 +23,17 @@ GUARDS = (
     Mutant(
         "a promise of before a machine stood still counts",
         (("agent/steady.py", "_JUMP_S = 0.5\n", "_JUMP_S = 1e9\n"),),
+    ),
+    Mutant(
+        "only an answered swap tells a leader that it is alone",
+        (
+            (
+                "decide/permission.py",
+                "    return state_of(view).mode is Mode.SOLO and confirmed(view)\n",
+                "    told = view.renewed is not None and view.renewed.solo\n"
+                "    return state_of(view).mode is Mode.SOLO and confirmed(view) and told\n",
+            ),
+        ),
     ),
     Mutant(
         "a promotion that stands still is asked for without end",

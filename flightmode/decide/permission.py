@@ -37,10 +37,13 @@ def _renewed_now(view: View) -> bool:
 
 
 def solo_confirmed(view: View) -> bool:
-    """Mode solo is recorded, and no swap of ours that says otherwise can still arrive."""
-    if state_of(view).mode is not Mode.SOLO or not confirmed(view):
-        return False
-    return view.store.saw_term_begin or (view.renewed is not None and view.renewed.solo)
+    """Mode solo is recorded, and no swap of ours that says otherwise can still arrive.
+
+    That it was read is enough, also when the answer to the swap that recorded it was lost: whatever
+    this agent sent before compares with an older revision, and what an earlier life of it sent with
+    one that is older still, or `confirmed` would not hold.
+    """
+    return state_of(view).mode is Mode.SOLO and confirmed(view)
 
 
 def deadline_s(view: View) -> float | None:
