@@ -387,11 +387,6 @@ MUTANTS = (
                 "    return True\n",
             ),
             (
-                "decide/permission.py",
-                "return view.store.saw_term_begin or (view.renewed is not None",
-                "return view.now_s > 0 or (view.renewed is not None",
-            ),
-            (
                 "decide/leading.py",
                 "        return before(decision, renew(view))\n",
                 "        return replace(decision, actions=(*decision.actions, renew(view)))\n",

@@ -11,7 +11,7 @@ BY_PLAN_OF_GUARDS = {
     "a promise of before a machine stood still counts": (
         "a-promise-of-before-a-machine-stood-still"
     ),
-    "only an answered swap tells a leader that it is alone": "alone-by-a-swap-whose-answer-was-lost",
+    "only an answered swap tells that a leader is alone": "alone-by-a-swap-whose-answer-was-lost",
     "a promotion that stands still is asked for without end": (
         "a-promotion-that-is-wedged-and-nobody-else"
     ),
@@ -25,7 +25,7 @@ GUARDS = (
         (("agent/steady.py", "_JUMP_S = 0.5\n", "_JUMP_S = 1e9\n"),),
     ),
     Mutant(
-        "only an answered swap tells a leader that it is alone",
+        "only an answered swap tells that a leader is alone",
         (
             (
                 "decide/permission.py",
