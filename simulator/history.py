@@ -59,6 +59,14 @@ class StateKnown:
 
 
 @dataclass(frozen=True, slots=True)
+class Began:
+    """A new agent, which knows nothing of what the one before was told, or was about to do."""
+
+    at_s: float
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class Acknowledged:
     """A client was told that its row is committed."""
 
@@ -231,6 +239,7 @@ class Standing:
 Fact = (
     StateChanged
     | StateKnown
+    | Began
     | Acknowledged
     | Seen
     | BecamePrimary

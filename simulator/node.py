@@ -18,7 +18,7 @@ from flightmode.model.view import View
 from simulator.fence import FenceProcess, SimFence
 from simulator.hand import SimPostgres
 from simulator.heartbeats import SimPulse
-from simulator.history import Broke, Extended, History
+from simulator.history import Began, Broke, Extended, History
 from simulator.host import Host
 from simulator.postgres import SimServer
 from simulator.store import Etcd, SimPlacing, SimStore
@@ -137,6 +137,7 @@ class SimNode:
         policy = replace(self._policy, nodes=nodes, ttl_s=self.ttl_s)
         self.agent = Agent(identity, policy, hands, self.journal)
         self.agent_since_s = self.host.loop.time()
+        self._history.add(Began(self.agent_since_s, self.name))
         self._task = asyncio.get_running_loop().create_task(self.agent.run())
         self._task.add_done_callback(self._agent_ended)
 

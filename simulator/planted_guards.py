@@ -11,6 +11,7 @@ BY_PLAN_OF_GUARDS = {
     "a promise of before a machine stood still counts": (
         "a-promise-of-before-a-machine-stood-still"
     ),
+    "a promise cuts a pause short": "a-promise-in-a-pause",
     "only an answered swap tells that a leader is alone": "alone-by-a-swap-whose-answer-was-lost",
     "a promotion that stands still is asked for without end": (
         "a-promotion-that-is-wedged-and-nobody-else"
@@ -23,6 +24,16 @@ GUARDS = (
     Mutant(
         "a promise of before a machine stood still counts",
         (("agent/steady.py", "_JUMP_S = 0.5\n", "_JUMP_S = 1e9\n"),),
+    ),
+    Mutant(
+        "a promise cuts a pause short",
+        (
+            (
+                "agent/lease.py",
+                "        if until_s is None or state.pause is None:\n",
+                "        if until_s is None or self._me:\n",
+            ),
+        ),
     ),
     Mutant(
         "only an answered swap tells that a leader is alone",

@@ -16,6 +16,7 @@ from flightmode.agent.steady import Steadiness
 from flightmode.decide.lease import leased_until_s, promised_for_s, promises, whom_to_ask
 from flightmode.errors import FenceError
 from flightmode.fence.port import Fence
+from flightmode.model.cluster import ClusterState
 from flightmode.model.lease import Leased
 from flightmode.model.policy import Policy
 from flightmode.store.tracker import Tracker
@@ -108,12 +109,19 @@ class LeaseBook:
             async with self.telling:
                 told_s = await self._tell(fence, told_s)
 
+    def _until_s(self, state: ClusterState) -> float | None:
+        """Until when the promise in hand lets Postgres run; a pause that lasts longer does (I7)."""
+        until_s = leased_until_s(state, self.in_hand, self._policy)
+        if until_s is None or state.pause is None:
+            return until_s
+        return max(until_s, self._clock.now_s() + state.pause.until_wall_s - self._clock.wall_s())
+
     async def _tell(self, fence: Fence, told_s: float) -> float:
         """Until when the fence has been told, after it has heard of the newest promise."""
         state = self._tracker.state
         until_s = None
         if state is not None and state.leader == self._me and not self._alone(state.term):
-            until_s = leased_until_s(state, self.in_hand, self._policy)
+            until_s = self._until_s(state)
         if state is None or until_s is None or until_s - told_s < _WORTH_S:
             return told_s
         try:

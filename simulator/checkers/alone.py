@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from flightmode.model.cluster import Mode
 from flightmode.model.policy import Policy
 from simulator.checkers.judging import Violation
-from simulator.history import History, PermissionEnded, StateKnown
+from simulator.history import Began, History, PermissionEnded, StateKnown
 
 
 def who_is_alone_is_not_fenced(history: History, policy: Policy) -> Iterator[Violation]:
@@ -18,6 +18,8 @@ def who_is_alone_is_not_fenced(history: History, policy: Policy) -> Iterator[Vio
                     alone_since_s.setdefault(fact.node, fact.at_s)
                 else:
                     alone_since_s.pop(fact.node, None)
+            case Began():
+                alone_since_s.pop(fact.node, None)
             case PermissionEnded(why="deadline" | "void", primary=True, agent_well=True):
                 since_s = alone_since_s.get(fact.node, fact.at_s)
                 leads = fact.state is not None and fact.state.leader == fact.node
