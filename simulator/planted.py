@@ -292,6 +292,11 @@ MUTANTS = (
                 "        mode=Mode.SOLO,\n        sync=(),\n",
                 "        mode=Mode.SYNC,\n        sync=(state.leader,),\n",
             ),
+            (
+                "decide/quorum.py",
+                "    if view.server.admits_clients and view.server.sync_names != (holder,):\n",
+                "    if view.now_s < 0:\n",
+            ),
         ),
     ),
     Mutant(
@@ -375,6 +380,11 @@ MUTANTS = (
                 "decide/quorum.py",
                 "return _keep(view)\n",
                 "return _keep(view) or (None if _candidate(view) else _wait_for_nobody(view))\n",
+            ),
+            (
+                "decide/quorum.py",
+                "    if view.server.admits_clients and view.server.sync_names != (holder,):\n",
+                "    if view.now_s < 0:\n",
             ),
         ),
     ),

@@ -36,6 +36,11 @@ RETURN = (
                 "    if view.me.name in state_of(view).passed_over:\n",
                 "    if view.now_s < 0:\n",
             ),
+            (
+                "decide/following.py",
+                "    return not copied and not first\n",
+                "    return False\n",
+            ),
         ),
     ),
     Mutant(

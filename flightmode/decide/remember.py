@@ -88,7 +88,7 @@ def _as_leader(view: View, memory: Memory) -> Memory:
 
 
 def _standing(view: View, memory: Memory) -> Memory:
-    """A promotion first replays what was received, which may take its time."""
+    """A promotion first replays what was received, and that may be much."""
     asked = memory.promote_asked and view.server.run is Run.STANDBY
     at = view.server.replayed if asked else None
     if at == memory.standing_at:
