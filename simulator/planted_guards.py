@@ -7,7 +7,6 @@ BY_PLAN_OF_GUARDS = {
     "the term is given away before the flush is proven": "a-link-is-cut-as-postgres-stops",
     "a hung primary is ended whoever could serve": "a-postmaster-hangs-while-it-is-alone",
     "crashes go round for ever": "a-query-that-kills-each-primary",
-    "decisions rest on serializable reads": "a-doubt-beside-a-member-that-lags",
     "a promise of before a machine stood still counts": (
         "a-promise-of-before-a-machine-stood-still"
     ),
@@ -16,7 +15,6 @@ BY_PLAN_OF_GUARDS = {
     "a promotion that stands still is asked for without end": (
         "a-promotion-that-is-wedged-and-nobody-else"
     ),
-    "who was passed over follows where it is": "a-namesake-of-the-timeline-that-was-forced",
 }
 """The kept plan that finds each."""
 
@@ -87,31 +85,6 @@ GUARDS = (
                 "decide/leading.py",
                 "    return len(recent) >= view.policy.crashes_max\n",
                 "    return len(recent) < 0\n",
-            ),
-        ),
-    ),
-    Mutant(
-        "decisions rest on serializable reads",
-        (
-            (
-                "store/tracker.py",
-                "            snapshot = await self._store.read(self._prefix)\n",
-                "            snapshot = await self._store.read(self._prefix, serializable=True)\n",
-            ),
-            (
-                "store/tracker.py",
-                "            if snapshot.revision < self.revision:\n",
-                "            if snapshot.revision < 0:\n",
-            ),
-        ),
-    ),
-    Mutant(
-        "who was passed over follows where it is",
-        (
-            (
-                "decide/following.py",
-                "    return not copied and not first\n",
-                "    return False\n",
             ),
         ),
     ),
