@@ -57,6 +57,7 @@ impl Answer {
 pub struct Asked {
     query: AuthQuery,
     hub: Weak<Hub>,
+    mock_key: [u8; 32],
     answers: RefCell<HashMap<String, Answer>>,
     session: tokio::sync::Mutex<Option<(NodeId, Server)>>,
     /// When it last could not be asked.
@@ -91,10 +92,11 @@ impl Door {
 }
 
 impl Asked {
-    pub fn new(config: &Config, hub: &Rc<Hub>) -> Option<Self> {
+    pub fn new(config: &Config, mock_key: [u8; 32], hub: &Rc<Hub>) -> Option<Self> {
         Some(Self {
             query: config.auth.query.clone()?,
             hub: Rc::downgrade(hub),
+            mock_key,
             answers: RefCell::default(),
             session: tokio::sync::Mutex::default(),
             failed_s: Cell::new(f64::NEG_INFINITY),
@@ -137,7 +139,7 @@ impl Asked {
         };
         let answer = Answer {
             at_s: hub.now_s(),
-            known: secret.map(known_of),
+            known: secret.and_then(|secret| known_of(secret, user.as_bytes(), &self.mock_key)),
             doubted: false,
         };
         let known = answer.known.clone();
@@ -317,7 +319,7 @@ mod tests {
     fn an_answer_that_did_not_fit_is_asked_for_again_sooner() {
         let mut answer = Answer {
             at_s: 100.0,
-            known: Some(known_of("word".to_owned())),
+            known: known_of("word".to_owned(), b"app", b"key"),
             doubted: false,
         };
         assert!(answer.holds(109.0));

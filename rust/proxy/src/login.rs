@@ -342,7 +342,7 @@ async fn prove(
     match method {
         Method::Trust => {
             guest.credential = match known {
-                Some(Known::Password(word)) => Some(Credential::Password(word)),
+                Some(Known::Password { word, .. }) => Some(Credential::Password(word)),
                 _ => None,
             };
         }
@@ -351,7 +351,7 @@ async fn prove(
                 .await
                 .inspect_err(|_| door.doubt(&guest.user))?;
             guest.credential = Some(match known {
-                Some(Known::Password(word)) => Credential::Password(word),
+                Some(Known::Password { word, .. }) => Credential::Password(word),
                 _ => Credential::Keys(proven),
             });
         }
@@ -359,7 +359,7 @@ async fn prove(
             by_md5(stream, unread, &guest.user, known.as_ref(), config)
                 .await
                 .inspect_err(|_| door.doubt(&guest.user))?;
-            if let Some(Known::Password(word)) = known {
+            if let Some(Known::Password { word, .. }) = known {
                 guest.credential = Some(Credential::Password(word));
             }
         }
@@ -372,7 +372,7 @@ async fn prove(
                 );
                 return Err(told("28000", words));
             }
-            if let Some(Known::Password(word)) = known {
+            if let Some(Known::Password { word, .. }) = known {
                 guest.credential = Some(Credential::Password(word));
             }
         }
@@ -435,11 +435,7 @@ async fn scram(
     };
     let secret = match known {
         Some(Known::Scram(secret)) => secret.clone(),
-        Some(Known::Password(word)) => {
-            let mut salt = [0; 16];
-            fill(&mut salt);
-            Secret::from_password(word, &salt, 4096)
-        }
+        Some(Known::Password { scram, .. }) => scram.clone(),
         // It takes as long to fail as with a wrong password.
         Some(Known::Md5(_)) | None => Secret::mock(user.as_bytes(), &door.mock_key),
     };
@@ -479,7 +475,7 @@ async fn by_md5(
     let answer = password_message(stream, unread, config).await?;
     let inner = match known {
         Some(Known::Md5(digest)) => Some(digest[3..].to_owned()),
-        Some(Known::Password(word)) => Some(hex(&Md5::new()
+        Some(Known::Password { word, .. }) => Some(hex(&Md5::new()
             .chain_update(word)
             .chain_update(user)
             .finalize())),

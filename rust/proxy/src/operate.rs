@@ -32,7 +32,7 @@ impl Fresh {
     /// Raises when a file is not as it must be: then nothing has changed.
     pub fn read(config: &Config, mock_key: [u8; 32]) -> Result<Self, StartError> {
         let users = match &config.auth.users_file {
-            Some(path) => Users::load(path)?,
+            Some(path) => Users::load(path, &mock_key)?,
             None => Users::default(),
         };
         let (acceptor, end_point) = match config.client_tls.mode {
@@ -56,7 +56,7 @@ impl Fresh {
             end_point: self.end_point.clone(),
             users: self.users.clone(),
             mock_key: self.mock_key,
-            asked: crate::auth_query::Asked::new(&self.config, hub),
+            asked: crate::auth_query::Asked::new(&self.config, self.mock_key, hub),
         })
     }
 

@@ -13,7 +13,12 @@ use crate::config::{Method, Rule, RuleType};
 /// What is known of a user.
 #[derive(Clone)]
 pub enum Known {
-    Password(Zeroizing<Vec<u8>>),
+    /// The password itself, and what its user is asked: derived once, because whoever names the
+    /// user can make us ask.
+    Password {
+        word: Zeroizing<Vec<u8>>,
+        scram: Secret,
+    },
     Scram(Secret),
     /// Of older lists: `md5` and the digest of password and name.
     Md5(String),
@@ -37,7 +42,9 @@ pub enum UsersError {
 
 impl Users {
     /// Raises when the file is not there, not private, or has a line that is none.
-    pub fn load(path: &Path) -> Result<Self, UsersError> {
+    /// A name whose secret is empty, or can't be read, is as one that is not listed: no password
+    /// is its own.
+    pub fn load(path: &Path, process_key: &[u8]) -> Result<Self, UsersError> {
         let shown = path.display().to_string();
         let text = private(path)?;
         let mut by_name = HashMap::new();
@@ -52,7 +59,15 @@ impl Users {
             };
             let (name, rest) = quoted(line).ok_or_else(wrong)?;
             let (secret, _) = quoted(rest.trim_start()).ok_or_else(wrong)?;
-            by_name.insert(name.into_bytes(), known_of(secret));
+            let Some(known) = known_of(secret, name.as_bytes(), process_key) else {
+                let line = number + 1;
+                tracing::warn!(
+                    user = name,
+                    "{shown}, line {line}: no secret that can be used"
+                );
+                continue;
+            };
+            by_name.insert(name.into_bytes(), known);
         }
         Ok(Self { by_name })
     }
@@ -69,15 +84,23 @@ impl Users {
     }
 }
 
-pub fn known_of(secret: String) -> Known {
-    if let Ok(found) = Secret::from_str(&secret) {
-        return Known::Scram(found);
+/// What a secret says; `None`: nothing that anybody could prove.
+pub fn known_of(secret: String, user: &[u8], process_key: &[u8]) -> Option<Known> {
+    let secret = Zeroizing::new(secret);
+    if secret.is_empty() {
+        return None;
+    }
+    // One that is broken is not a password that happens to look so.
+    if secret.starts_with("SCRAM-SHA-256$") {
+        return Secret::from_str(&secret).ok().map(Known::Scram);
     }
     let is_md5 = secret.len() == 35 && secret.starts_with("md5");
     if is_md5 && secret[3..].bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Known::Md5(secret);
+        return Some(Known::Md5(secret.to_string()));
     }
-    Known::Password(Zeroizing::new(secret.into_bytes()))
+    let scram = Secret::of_user(user, secret.as_bytes(), process_key);
+    let word = Zeroizing::new(secret.as_bytes().to_vec());
+    Some(Known::Password { word, scram })
 }
 
 /// A text in quotes, in which two quotes are one, and what follows it.
@@ -208,6 +231,26 @@ mod tests {
             method_for(&rules, None, false, "app", "app"),
             Method::Reject
         );
+    }
+
+    #[test]
+    fn a_secret_that_is_empty_or_broken_lets_nobody_in() {
+        let known = |secret: &str| known_of(secret.to_owned(), b"bob", b"key");
+        assert!(known("").is_none());
+        assert!(known("SCRAM-SHA-256$4096:x$y:z").is_none());
+        assert!(matches!(known("word"), Some(Known::Password { .. })));
+    }
+
+    #[test]
+    fn who_is_listed_is_asked_with_the_same_salt_each_time_as_who_is_not() {
+        let salt = |line: String| line.split(['$', ':']).nth(2).map(str::to_owned);
+        let asked = || match known_of("word".to_owned(), b"bob", b"key") {
+            Some(Known::Password { scram, .. }) => salt(scram.to_line()),
+            _ => None,
+        };
+        assert!(asked().is_some());
+        assert_eq!(asked(), asked());
+        assert_eq!(asked(), salt(Secret::mock(b"bob", b"key").to_line()));
     }
 
     #[test]

@@ -13,6 +13,8 @@ use super::ScramError;
 
 pub(super) const KEY: usize = 32;
 /// Postgres itself sets no limit; a hostile server could make us count for minutes.
+/// As Postgres derives them.
+const ITERATIONS: u32 = 4096;
 pub(super) const MOST_ITERATIONS: u32 = 1_000_000;
 
 /// What proves a user and what proves a server.  Enough to log in as this user.
@@ -89,15 +91,21 @@ impl Secret {
         }
     }
 
+    /// What a user whose password is known in clear is asked.  Its salt is made as a `mock`'s: the
+    /// same for the same name, so that nobody learns by asking twice who is known.
+    pub fn of_user(user: &[u8], password: &[u8], process_key: &[u8]) -> Self {
+        Self::from_password(password, &salt_of(user, process_key), ITERATIONS)
+    }
+
     /// What a user that does not exist is asked, so that nobody learns who does: the same salt
     /// for the same name as long as `process_key` lives, and no proof fits.
     pub fn mock(user: &[u8], process_key: &[u8]) -> Self {
-        let salt = mac(process_key, user);
+        let salt = salt_of(user, process_key);
         Self {
-            iterations: 4096,
-            salt: salt[..16].to_vec(),
+            iterations: ITERATIONS,
             stored: mac(&salt, b"no stored key"),
             server: mac(&salt, b"no server key"),
+            salt,
             is_mock: true,
         }
     }
@@ -162,6 +170,10 @@ pub(super) fn encode(bytes: &[u8]) -> String {
 
 pub(super) fn key(text: &str) -> Result<[u8; KEY], ScramError> {
     decode(text)?.try_into().map_err(|_| ScramError::Malformed)
+}
+
+fn salt_of(user: &[u8], process_key: &[u8]) -> Vec<u8> {
+    mac(process_key, user)[..16].to_vec()
 }
 
 pub(super) fn mac(key: &[u8], message: &[u8]) -> [u8; KEY] {
