@@ -7,8 +7,9 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -112,27 +113,21 @@ async def serve(config: Config, node: str) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(agent.run(), name="agent")
-                api = _serve_api(face, hands.store, config.cluster.name, access, listening, tls)
-                tasks.create_task(api, name="api")
+                name = config.cluster.name
+                make = partial(_api, face, hands.store, name, access, listening, tls)
+                tasks.create_task(_serve_api(agent, make), name="api")
         finally:
             journal.close()
 
 
-async def _serve_api(
-    face: Face,
-    store: Store,
-    cluster: str,
-    access: Access,
-    listening: socket.socket,
-    tls: ssl.SSLContext,
-) -> None:
+async def _serve_api(agent: Agent, make: Callable[[], "ApiServer"]) -> None:
     """The API, once the agent has looked: its libraries take as long to load as all the rest.
 
     An agent that is started anew has a few seconds before the fence's deadline, and a busy machine
     makes each of them short.
     """
-    await face.agent.looked.wait()
-    server = await asyncio.to_thread(_api, face, store, cluster, access, listening, tls)
+    await agent.looked.wait()
+    server = await asyncio.to_thread(make)
     await server.run()
 
 
