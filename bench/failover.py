@@ -6,7 +6,8 @@ Prints for each fault the median, the spread and every single figure of the writ
 the last acknowledged commit before to the first after, over all clients.  The faults take
 turns, so that a slow stretch of a shared machine touches them all.  Exits 1 when an
 acknowledged row is missing.  `stall` needs namespaces, and gives each database node a disk of its
-own (chaos/disks.py), which takes no write while it lasts.
+own (chaos/disks.py), which takes no write while it lasts.  The clients log in on the nodes
+themselves, three at a time to one node as the workers of a pool do; the proxy is in bench/hold.py.
 """
 
 import asyncio

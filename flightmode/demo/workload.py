@@ -33,6 +33,9 @@ STALL_S = 0.25
 """Without an acknowledgement for so long, all clients together ask whether the primary moved."""
 RETRY_S = 0.05
 """A client connects at most this often: twenty times a second."""
+LOGINS_AT_A_TIME = 3
+"""To one node, as psycopg_pool's three workers do.  A login costs this process milliseconds (TLS,
+SCRAM); sixteen that take turns all end with the last of them, so nobody writes before that."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS ledger (client integer NOT NULL, sequence bigint NOT NULL);
@@ -72,6 +75,8 @@ class Workload:
         self._pause_s = pause_s
         self._clock = clock or SystemClock()
         self._finder = Finder(nodes, self._abandon_others)
+        # Apart for each node: logins that a dead one keeps waiting are in nobody's way.
+        self._logins = {name: asyncio.Semaphore(LOGINS_AT_A_TIME) for name in nodes}
         self._links: dict[int, Link] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
@@ -174,7 +179,8 @@ class Workload:
     async def _connect(self) -> Link | None:
         node = await self._finder.find()
         try:
-            return await Link.open(node, self._nodes[node], deadline_s=CONNECT_DEADLINE_S)
+            async with self._logins[node]:
+                return await Link.open(node, self._nodes[node], deadline_s=CONNECT_DEADLINE_S)
         except (psycopg.Error, TimeoutError):
             return None
 
