@@ -132,7 +132,6 @@ class Agent:
                 _log.info("the fence does not answer", why=str(failure))
             await asyncio.sleep(_RELISTEN_S)
 
-
     def _stop_will_tell(self, event: FenceEvent) -> bool:
         """A stop of ours waits for just that, and rings when it is over: a look before its end
         could only wait for it, and would make the look that matters late."""
