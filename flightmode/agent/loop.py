@@ -16,11 +16,12 @@ from flightmode.agent.placing import keep_placed
 from flightmode.agent.probing import Prober
 from flightmode.decide import decide
 from flightmode.errors import FenceError, StoreError
+from flightmode.fence.port import Exited, FenceEvent, TreeEmpty
 from flightmode.model.action import Promote, Publish
 from flightmode.model.decision import Decision
 from flightmode.model.memory import Memory
 from flightmode.model.policy import Policy
-from flightmode.model.view import View
+from flightmode.model.view import JobKind, View
 from flightmode.store import keys
 from flightmode.store.tracker import Tracker
 
@@ -125,10 +126,18 @@ class Agent:
             try:
                 async for event in self._hands.fence.events():
                     _log.info("the fence says", news=str(event))
-                    self.bell.ring()
+                    if not self._stop_will_tell(event):
+                        self.bell.ring()
             except FenceError as failure:
                 _log.info("the fence does not answer", why=str(failure))
             await asyncio.sleep(_RELISTEN_S)
+
+    def _stop_will_tell(self, event: FenceEvent) -> bool:
+        """A stop of ours waits for just that, and rings when it is over: a look before its end
+        could only wait for it, and would make the look that matters late."""
+        job = self.jobs.running
+        stops = job is not None and job.kind is JobKind.STOP
+        return stops and isinstance(event, Exited | TreeEmpty)
 
 
 def _decided(view: View) -> Decision:

@@ -13,7 +13,7 @@ from flightmode.fence.port import Fence
 from flightmode.model.action import StopPostgres
 from flightmode.postgres.port import Postgres
 
-_POLL_S = 0.01
+_POLL_S = 0.003
 _KILLED_AFTER_S = 5.0
 
 

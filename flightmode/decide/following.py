@@ -29,6 +29,8 @@ from flightmode.model.view import JobKind, View
 
 # A standby that should stream and has not for so long gets a person's attention.
 _ASTRAY_S = 30.0
+# Between two looks for the last of the WAL: nobody can write until it is seen here.
+_LAST_WAL_S = 0.005
 
 
 def following(view: View) -> Decision:
@@ -139,7 +141,9 @@ def _until_claim_s(view: View) -> float:
     state = state_of(view)
     if any(request.kind is RequestKind.SWITCHOVER for request in view.store.requests):
         # The leader waits for our position to pass its last one (S7).
-        return SOON_S
+        leader = view.store.member(state.leader)
+        stopping = leader is not None and leader.job == JobKind.STOP
+        return _LAST_WAL_S if stopping else SOON_S
     if state.mode is not Mode.SYNC or view.me.name not in state.sync or paused(view):
         return IDLE_S
     ttl_ends_s = lease_s(view) - silent_for_s(view)

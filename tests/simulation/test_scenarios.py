@@ -22,6 +22,8 @@ def test_a_switchover_takes_less_than_a_second() -> None:
     assert leaders(result) == ["ams", "fra"]
     assert gap_s(result, AT_S) < 1.5
     assert states(result)[-1][1].sync == ("ams",)
+    waited = [each for each in rules(result, "ams") if each.endswith("waiting for the job: stop")]
+    assert waited == [], "a look before the stop was over made the one that matters late"
 
 
 def test_a_killed_postmaster_is_handed_over_at_once() -> None:

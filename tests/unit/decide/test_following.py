@@ -142,6 +142,13 @@ class TestStreaming:
         asked = store(requests=(request(RequestKind.SWITCHOVER, "fra"),))
         assert decide(follower(store=asked)).wake_s <= 0.02
 
+    def test_and_oftener_while_nobody_can_write(self):
+        ams, *others = ALL_WELL
+        ends = seen(replace(ams.member, job=JobKind.STOP))
+        asked = request(RequestKind.SWITCHOVER, "fra")
+        stopping = store(members=(ends, *others), requests=(asked,))
+        assert decide(follower(store=stopping)).wake_s <= 0.005
+
 
 class TestComingBack:
     def down(self, server, **changes):
