@@ -124,17 +124,18 @@ async def _one_host(
     plan: Plan, remote: Remote, release: Release, say: Say, together: _Together
 ) -> None:
     failed = together.failed
-    for number, step in enumerate(plan.steps, start=1):
+    of = plan.of or len(plan.steps)
+    for number, step in enumerate(plan.steps, start=plan.done + 1):
         if step.last:
             together.ready(plan.name)
             await _unless(failed, together.all_ready())
         if failed.is_set():
             return
         began_s = time.monotonic()
-        begun = Progress(plan.name, number, len(plan.steps), step.title, ended=False)
+        begun = Progress(plan.name, number, of, step.title, ended=False)
         telling = asyncio.get_running_loop().call_later(TOLD_AFTER_S, say, begun)
         try:
-            async with together.turn if step.alone else contextlib.nullcontext():
+            async with together.turn if step.in_turn else contextlib.nullcontext():
                 doing = _one_step(plan.name, step, remote, release)
                 said = await (_unless(failed, doing) if step.meets else doing)
         except BaseException:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from flightmode.config import Config
-from flightmode.provision.facts import CLOCKS, RELEASES, DebianCluster, Facts
+from flightmode.provision.facts import CLOCKS, CURRENT, RELEASES, DebianCluster, Facts
 from flightmode.provision.wanted import ETC, KERNEL, OWN_USER, File, Role, Wanted
 
 SUPPORTED = (("debian", "12"), ("debian", "13"))
@@ -17,8 +17,14 @@ _POSTGRESQL = "postgresql.service"
 _FENCE = "flightmode-fence.service"
 _FIREWALL = "flightmode-firewall.service"
 _PROXY = "flightmode-proxy.service"
+_AGENT = "flightmode-agent.service"
 _ETCD = "flightmode-etcd.service"
 """Of the type `notify`: a restart of it that is waited for ends when it answers again."""
+CLOSE_S = 0.1
+"""The start of a process is known to a hundredth of a second; what happens to it is further apart
+than this from what was written before."""
+TAKEN_OVER_S = 60
+"""A proxy that is to take over learns who is primary first, which may take 15 s."""
 CLOCK_OFF_S = 2.0
 """Certificates and people go by wall clocks; leases do not."""
 
@@ -32,8 +38,9 @@ class Step:
     """A shell command; empty for a step that writes `file` or brings the release."""
     file: File | None = None
     release: bool = False
-    alone: bool = False
-    """Never on two hosts at once: two members of etcd that restart together are no quorum."""
+    in_turn: bool = False
+    """Never on two hosts at once, and on a cluster that serves only when the host before is back:
+    two members of etcd that restart together are no quorum, and agents that do renew no lease."""
     meets: bool = False
     """It ends only when enough other hosts are as far: there is no etcd without a quorum."""
     last: bool = False
@@ -52,6 +59,10 @@ class Plan:
     unfit: tuple[str, ...]
     """Why nothing may be done here; then there are no steps."""
     steps: tuple[Step, ...]
+    done: int = 0
+    """So many of its steps were done before these."""
+    of: int = 0
+    """So many there are with those before and after; 0: these are all."""
 
 
 def plan(
@@ -290,7 +301,7 @@ def _release(facts: Facts, release: str) -> list[Step]:
 def _units(wanted: Wanted, facts: Facts, release: str) -> list[Step]:
     changed = {file.path for file in wanted.files if _differs(file, facts)}
     steps = []
-    if any(path.startswith("/etc/systemd/") for path in changed):
+    if facts.unread or any(path.startswith("/etc/systemd/") for path in changed):
         steps.append(Step("systemd reads its units", "systemctl daemon-reload"))
     stopped = [n for n in wanted.units if n not in facts.units or facts.units[n].active != "active"]
     disabled = [
@@ -314,12 +325,20 @@ def _restart(wanted: Wanted, facts: Facts, name: str) -> Step:
     if name == _FIREWALL:
         # A restart would leave the ports open in between, and for good if it failed.
         return Step(f"reload {name}", f"systemctl reload {name}")
-    return Step(f"restart {name}", f"systemctl restart {name}", alone=name == _ETCD, meets=True)
+    in_turn = name in (_ETCD, _AGENT)
+    return Step(f"restart {name}", f"systemctl restart {name}", in_turn=in_turn, meets=True)
 
 
 def proxy_takeover() -> Step:
-    """Nobody is disconnected."""
-    command = f"systemctl kill --kill-whom=main --signal=USR2 {_PROXY}"
+    """Nobody is disconnected.  Ended when the new one is the service, and not before."""
+    main = f"$(systemctl show --property=MainPID --value {_PROXY})"
+    begin = f"systemctl kill --kill-whom=main --signal=USR2 {_PROXY}"
+    wait = f'until [ "{main}" != "$0" ]; do sleep 0.1; done'
+    told = f"no other took over, and the one that runs goes on: journalctl -u {_PROXY}"
+    command = (
+        f'old="{main}" && {begin} && timeout {TAKEN_OVER_S} sh -c {shlex.quote(wait)} "$old" || '
+        f"{{ echo '{told}' >&2; false; }}"
+    )
     return Step(f"{_PROXY}: a new one takes its clients over", command)
 
 
@@ -346,10 +365,24 @@ def _start(name: str) -> str:
 
 def _restarted(wanted: Wanted, facts: Facts, changed: set[str], release: str) -> list[str]:
     """What has to begin anew.  Never the fence: a new one comes with the next start of Postgres."""
-    names = {name for file in wanted.files if file.path in changed for name in file.restarts}
-    if facts.release != release:
-        names |= {"flightmode-agent.service", "flightmode-proxy.service"}
+    names = {
+        name
+        for file in wanted.files
+        for name in file.restarts
+        if file.path in changed or _is_older(name, file.path, facts)
+    }
+    names |= {
+        name
+        for name in (_AGENT, _PROXY)
+        if facts.release != release or _is_older(name, CURRENT, facts)
+    }
     return [name for name in wanted.units if name in names and "fence" not in name]
+
+
+def _is_older(name: str, path: str, facts: Facts) -> bool:
+    """Whether the unit runs since before the file was written: a run was cut off in between."""
+    began_s, written_s = facts.began_s.get(name), facts.written_s.get(path)
+    return began_s is not None and written_s is not None and written_s > began_s + CLOSE_S
 
 
 def unpack_command(release: str) -> str:
@@ -377,13 +410,20 @@ def reads_again(plan: Plan) -> bool:
     texts = (f"{ETC}/flightmode.toml", f"{ETC}/tls/", f"{ETC}/secrets/")
     written = [step.file.path for step in plan.steps if step.file is not None]
     begins = any(step.title == f"start {_FENCE}" for step in plan.steps)
-    return not begins and any(path.startswith(texts) for path in written)
+    # A run that was cut off may have written them; the agent is older than they are then.
+    restarts = any(step.title == f"restart {_AGENT}" for step in plan.steps)
+    return not begins and (restarts or any(path.startswith(texts) for path in written))
+
+
+def _told(step: Step) -> str:
+    return f"{step.title}, one host after the other" if step.in_turn else step.title
 
 
 def summary(plans: list[Plan]) -> list[str]:
     """A line for each thing to do, with the hosts it concerns."""
     pairs = sorted(
-        ((step.title, plan.name) for plan in plans for step in plan.steps), key=lambda pair: pair[0]
+        ((_told(step), plan.name) for plan in plans for step in plan.steps),
+        key=lambda pair: pair[0],
     )
     return [
         f"{title}: {', '.join(name for _, name in group)}"

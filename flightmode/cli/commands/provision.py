@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +13,7 @@ from rich.console import Console
 
 from flightmode.cli.asking import Asking, by_operator, carry
 from flightmode.cli.commands.reaching import remotes_of
-from flightmode.cli.commands.wholeness import quiet, serving, whole
+from flightmode.cli.commands.wholeness import answers, as_found, quiet, serving, whole
 from flightmode.cli.leaving import nothing_is_leaving
 from flightmode.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Place, place
 from flightmode.cli.show import as_json, out, status_view
@@ -23,8 +23,12 @@ from flightmode.model.member import NodeKind
 from flightmode.provision.apply import Progress, carry_out, plan_all
 from flightmode.provision.bundle import bundle_of
 from flightmode.provision.plan import Plan, reads_again, summary
+from flightmode.provision.turns import in_two, one_by_one, order, worse
 from flightmode.provision.wanted import File, Owned, Wanted, wanted
 from flightmode.provision.wheels import build
+
+_FOUND_WITHIN_S = 15.0
+"""Longest to learn who is primary: one that is just being replaced has a successor by then."""
 
 
 def provision(
@@ -45,8 +49,9 @@ def provision(
 
     They need Debian 12 or 13, sshd, and your key. What is right already is left alone, so run it
     again after an edit, or after it was cut off: it goes on where it stopped. A host that shows
-    another key than at first contact is refused. PostgreSQL reads changed settings again; those
-    that wait for a restart are named, and `flightmode config apply` sees to it.
+    another key than at first contact is refused. What runs and has to restart does so node by
+    node, the primary last, each when the one before is back. PostgreSQL reads changed settings
+    again; those that wait for a restart are named, and `flightmode config apply` sees to it.
     Exit status: 0 done; 69 a host can't be reached; 75 a step failed; 78 a host does not fit.
     """
     here = place(config)
@@ -89,7 +94,13 @@ async def bring(
         if only_plan:
             show_plan(plans, json=json)
             return
-        await carry_out(plans, remotes, release, lambda step: say(out, step, quiet=json))
+        halves = [in_two(each) for each in plans]
+
+        async def does(some: Sequence[Plan]) -> None:
+            await carry_out(some, remotes, release, lambda step: say(out, step, quiet=json))
+
+        await does([at_once for at_once, _ in halves])
+        await _in_turn(here, [later for _, later in halves], does, wait_s=wait_s, json=json)
     steps = sum(len(each.steps) for each in plans)
     if not json:
         out.print(f"{steps} steps done" if steps else "nothing to do: all is as it should be")
@@ -104,6 +115,37 @@ async def bring(
     if any(node["pending_restart"] for node in status["nodes"]):
         told = f"for what waits for a restart: flightmode config apply --config {here.path}"
         out.print(told, soft_wrap=True)
+
+
+async def _in_turn(
+    here: Place,
+    plans: Sequence[Plan],
+    does: Callable[[Sequence[Plan]], Awaitable[None]],
+    *,
+    wait_s: float,
+    json: bool,
+) -> None:
+    """The restarts.  Raises RequestUnfinished, and what `carry_out` does."""
+    if not any(each.steps for each in plans):
+        return
+    found = await as_found(here, _FOUND_WITHIN_S)
+    primary = None if found is None else found["writes"]
+
+    async def ordered() -> list[str]:
+        now = await as_found(here, 0.0) or {"writes": None}
+        return order(here.config, now["writes"] or primary)
+
+    async def back(name: str) -> None:
+        began_s = time.monotonic()
+        await answers(here, name, wait_s)
+        if primary is not None:
+            await quiet(here, wait_s, lambda now: worse(found, now))
+        (of,) = (each.of for each in plans if each.name == name)
+        told = "it answers, and the cluster lacks nothing that it had before"
+        took_s = time.monotonic() - began_s
+        say(out, Progress(name, of, of, told, ended=True, took_s=took_s), quiet=json)
+
+    await one_by_one(plans, ordered, lambda plan: does([plan]), back)
 
 
 async def _settled(here: Place, plans: Sequence[Plan], wait_s: float) -> dict[str, Any]:

@@ -134,12 +134,55 @@ def test_members_of_etcd_restart_one_after_the_other_and_are_waited_for() -> Non
     facts = done(want("ams"))
     copy = "/etc/flightmode/etcd-tls/node.crt"
     old = {**facts.held, copy: replace(facts.held[copy], digest="0")}
-    (restart,) = (step for step in planned("ams", replace(facts, held=old)).steps if step.alone)
+    (restart,) = (step for step in planned("ams", replace(facts, held=old)).steps if step.in_turn)
     assert restart.command == "systemctl restart flightmode-etcd.service"
     # The first start waits for neighbours that are not there yet.
     (first,) = (s for s in planned("ams", BARE).steps if s.title == "start flightmode-etcd.service")
     assert "--no-block" in first.command
-    assert not first.alone
+    assert not first.in_turn
+
+
+WRITTEN_S = 1_764_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("path", "restarted"),
+    [
+        ("/etc/flightmode/flightmode.toml", "restart flightmode-agent.service"),
+        ("/etc/flightmode/tls/node.crt", "restart flightmode-agent.service"),
+        ("/etc/flightmode/etcd-tls/node.crt", "restart flightmode-etcd.service"),
+        ("/opt/flightmode/current", "restart flightmode-agent.service"),
+        ("/etc/flightmode/firewall.nft", "reload flightmode-firewall.service"),
+    ],
+)
+def test_what_runs_since_before_its_file_was_written_begins_anew_in_the_next_run(
+    path: str, restarted: str
+) -> None:
+    """The run that wrote it was cut off, or stopped because another node did not come back."""
+    host = want("ams")
+    began_s = dict.fromkeys(host.units, WRITTEN_S - 60)
+    facts = replace(done(host), written_s={path: WRITTEN_S}, began_s=began_s)
+    assert titles("ams", facts) == [restarted]
+    # It began after that; and what is written and started at once counts as begun after.
+    for later_s in (WRITTEN_S + 60, WRITTEN_S - 0.05):
+        assert titles("ams", replace(facts, began_s=dict.fromkeys(host.units, later_s))) == []
+
+
+def test_no_file_makes_a_fence_begin_anew() -> None:
+    host = want("ams")
+    written_s = dict.fromkeys((file.path for file in host.files), WRITTEN_S)
+    began_s = dict.fromkeys(host.units, WRITTEN_S - 60)
+    told = titles("ams", replace(done(host), written_s=written_s, began_s=began_s))
+    assert told == [
+        "reload flightmode-firewall.service",
+        "restart flightmode-etcd.service",
+        "restart flightmode-agent.service",
+    ]
+
+
+def test_a_unit_that_was_written_and_not_read_by_systemd_is_read_by_the_next_run() -> None:
+    facts = replace(done(want("ams")), unread=frozenset({"flightmode-fence.service"}))
+    assert titles("ams", facts) == ["systemd reads its units"]
 
 
 def test_a_key_that_others_may_read_is_put_right() -> None:
@@ -207,6 +250,10 @@ def test_what_is_to_be_done_is_told_once_for_all_hosts() -> None:
     lines = summary([planned("ams", BARE), planned("wit", BARE)])
     assert "start flightmode-etcd.service: ams, wit" in lines
     assert "start flightmode-fence.service: ams" in lines
+    older = replace(done(want("ams")), release="0.0.9-old")
+    assert summary([planned("ams", older)])[-1] == (
+        "restart flightmode-agent.service, one host after the other: ams"
+    )
 
 
 # ------------------------------------------------------------------------------ the script
@@ -226,7 +273,11 @@ user postgres
 held 755 root:root - /etc/flightmode
 held 600 postgres:postgres abcdef /etc/flightmode/flightmode.toml
 held 700 postgres:postgres - /srv/two words
+written 1764000000.1234567890 /etc/flightmode/flightmode.toml
+written 1764000001.5 /srv/two words/it
 unit flightmode-agent.service enabled active
+unread flightmode-agent.service
+began 1763999999.250 flightmode-agent.service
 unit flightmode-etcd.service not-found inactive
 unit flightmode-fence.service inactive
 listener 5432 postgres
@@ -259,6 +310,12 @@ def test_the_answer_of_a_host_is_read() -> None:
     )
     assert facts.kernel == {"vm.dirty_bytes": "0", "vm.silent": ""}
     assert facts.fence == "0.0.9-old"
+    assert facts.unread == {"flightmode-agent.service"}
+    assert facts.began_s == {"flightmode-agent.service": 1763999999.25}
+    assert facts.written_s == {
+        "/etc/flightmode/flightmode.toml": 1764000000.123456789,
+        "/srv/two words/it": 1764000001.5,
+    }
 
 
 def test_an_answer_that_was_cut_off_is_none() -> None:
