@@ -124,10 +124,20 @@ WantedBy=multi-user.target
 """
 
 
+FIREWALL_OFF = "nft delete table inet flightmode_firewall"
+"""What takes the rules away: nothing but this does, and a reboot without the unit."""
+
+
 def firewall_unit() -> str:
     """Before anything of ours listens: etcd and the agent do not start without it, and without an
-    agent no Postgres does.  New rules replace the old ones in one transaction, or do not."""
-    return f"""[Unit]
+    agent no Postgres does.  New rules replace the old ones in one transaction, or do not.
+
+    There is no `ExecStop=`: systemd runs it for a restart as well, and nothing tells it which of
+    the two it is, so that the ports of what goes on running would be open in between.
+    """
+    return f"""# Stopping this leaves the rules in force: no restart opens a port.  They go by:
+# {FIREWALL_OFF}
+[Unit]
 Description=Flightmode: firewall
 DefaultDependencies=no
 After=local-fs.target
@@ -141,7 +151,6 @@ Restart=on-failure
 RestartSec=2
 ExecStart=/usr/sbin/nft -f /etc/flightmode/firewall.nft
 ExecReload=/usr/sbin/nft -f /etc/flightmode/firewall.nft
-ExecStop=/usr/sbin/nft delete table inet flightmode_firewall
 
 [Install]
 WantedBy=multi-user.target

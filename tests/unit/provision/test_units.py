@@ -7,7 +7,14 @@ import pytest
 from flightmode.config import parse
 from flightmode.provision.facts import Unit
 from flightmode.provision.plan import plan
-from flightmode.provision.units import agent_unit, etcd_unit, fence_unit, firewall_unit, quoted
+from flightmode.provision.units import (
+    FIREWALL_OFF,
+    agent_unit,
+    etcd_unit,
+    fence_unit,
+    firewall_unit,
+    quoted,
+)
 from tests.unit.provision.test_plan import BARE, CONFIG, NOW_S, RELEASE, TEXT, done, planned, want
 
 
@@ -69,6 +76,17 @@ def test_new_rules_are_judged_before_they_are_written_and_replace_the_old_ones_a
     assert steps[2].command == "systemctl reload flightmode-firewall.service"
     assert "ExecReload=/usr/sbin/nft -f /etc/flightmode/firewall.nft" in firewall_unit()
     assert text.index(b"delete table") < text.index(b"chain input")
+
+
+def test_a_firewall_that_restarts_has_no_moment_without_rules() -> None:
+    """systemd runs what stops a unit for its restart too (systemd.service(5), ExecStop=)."""
+    lines = firewall_unit().splitlines()
+    assert not [line for line in lines if line.startswith(("ExecStop", "ExecStopPost"))]
+    assert f"# {FIREWALL_OFF}" in lines, "whoever stops it and wonders finds what to do"
+    started = [line for line in lines if line.startswith(("ExecStart=", "ExecReload="))]
+    assert {line.partition("=")[2] for line in started} == {
+        "/usr/sbin/nft -f /etc/flightmode/firewall.nft"
+    }
 
 
 def test_another_unit_of_the_firewall_s_takes_no_rule_away() -> None:
