@@ -16,12 +16,12 @@ from flightmode.cli.commands.reaching import remotes_of
 from flightmode.cli.commands.wholeness import answers, as_found, quiet, serving, whole
 from flightmode.cli.leaving import nothing_is_leaving
 from flightmode.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Place, place
-from flightmode.cli.show import as_json, out, status_view
+from flightmode.cli.show import as_json, err, out, status_view
 from flightmode.config import Config
 from flightmode.errors import RequestWrong
 from flightmode.model.member import NodeKind
 from flightmode.provision.apply import Progress, carry_out, plan_all
-from flightmode.provision.bundle import bundle_of
+from flightmode.provision.bundle import bundle_of, end_soon
 from flightmode.provision.plan import Plan, reads_again, summary
 from flightmode.provision.turns import in_two, one_by_one, order, worse
 from flightmode.provision.wanted import File, Owned, Wanted, wanted
@@ -84,6 +84,9 @@ async def bring(
     began_s = time.monotonic()
     config, toml = here.config, here.path.absolute()
     hosts = [_with(wanted(config, n, bundle_of(config, toml, n)), extra.get(n, ())) for n in names]
+    for words in end_soon(config, toml, names):
+        # Also with --json, which is on the other stream.
+        err.print(f"{words}: flightmode certs renew --config {here.path}", soft_wrap=True)
     async with remotes_of(here, hosts) as remotes:
         if not json:
             out.print(f"looking at {', '.join(names)}, and making the wheels of Flightmode")
