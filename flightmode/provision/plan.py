@@ -8,7 +8,16 @@ from itertools import groupby
 
 from flightmode.config import Config
 from flightmode.provision.facts import CLOCKS, CURRENT, RELEASES, DebianCluster, Facts
-from flightmode.provision.wanted import ETC, KERNEL, OWN_USER, File, Role, Wanted
+from flightmode.provision.wanted import (
+    ETC,
+    KERNEL,
+    OWN_USER,
+    PROXY,
+    PROXY_SOCKET,
+    File,
+    Role,
+    Wanted,
+)
 
 SUPPORTED = (("debian", "12"), ("debian", "13"))
 MACHINES = ("x86_64", "aarch64")
@@ -16,7 +25,6 @@ FREE_MB = 2048
 _POSTGRESQL = "postgresql.service"
 _FENCE = "flightmode-fence.service"
 _FIREWALL = "flightmode-firewall.service"
-_PROXY = "flightmode-proxy.service"
 _AGENT = "flightmode-agent.service"
 _ETCD = "flightmode-etcd.service"
 """Of the type `notify`: a restart of it that is waited for ends when it answers again."""
@@ -116,6 +124,8 @@ def _unfit(config: Config, wanted: Wanted, facts: Facts, now_s: float) -> tuple[
         off = facts.clock_s - now_s
         problems.append(f"has a clock that is off by {off:+.1f} s: certificates will not hold")
     ours = {"etcd", "postgres", "flightmode", "python", "python3"}
+    if _is_active(PROXY_SOCKET, facts):
+        ours.add("systemd")
     taken_over = _taken_over(wanted, facts) is not None
     for port, name in facts.listeners.items():
         if not (_is_ours(facts, name, ours) or (taken_over and name == "postgres")):
@@ -303,7 +313,11 @@ def _units(wanted: Wanted, facts: Facts, release: str) -> list[Step]:
     steps = []
     if facts.unread or any(path.startswith("/etc/systemd/") for path in changed):
         steps.append(Step("systemd reads its units", "systemctl daemon-reload"))
-    stopped = [n for n in wanted.units if n not in facts.units or facts.units[n].active != "active"]
+    stopped = [
+        name
+        for name in wanted.units
+        if not _is_active(name, facts) and not (name == PROXY_SOCKET and _is_active(PROXY, facts))
+    ]
     disabled = [
         n for n in wanted.units if n not in facts.units or facts.units[n].enabled != "enabled"
     ]
@@ -318,10 +332,20 @@ def _units(wanted: Wanted, facts: Facts, release: str) -> list[Step]:
     return steps
 
 
+def _is_active(name: str, facts: Facts) -> bool:
+    return name in facts.units and facts.units[name].active == "active"
+
+
 def _restart(wanted: Wanted, facts: Facts, name: str) -> Step:
     """A proxy is not restarted: a new one takes its clients over, unless it listens elsewhere."""
-    if name == _PROXY and all(port in facts.listeners for port in wanted.ports):
+    if name == PROXY and all(port in facts.listeners for port in wanted.ports):
         return proxy_takeover()
+    if name == PROXY and PROXY_SOCKET in wanted.units:
+        both = f"{PROXY_SOCKET} {PROXY}"
+        command = (
+            f"systemctl stop {both}; systemctl start {PROXY_SOCKET} && systemctl start {PROXY}"
+        )
+        return Step(f"restart {PROXY}, which listens elsewhere", command)
     if name == _FIREWALL:
         # A restart would leave the ports open in between, and for good if it failed.
         return Step(f"reload {name}", f"systemctl reload {name}")
@@ -331,15 +355,15 @@ def _restart(wanted: Wanted, facts: Facts, name: str) -> Step:
 
 def proxy_takeover() -> Step:
     """Nobody is disconnected.  Ended when the new one is the service, and not before."""
-    main = f"$(systemctl show --property=MainPID --value {_PROXY})"
-    begin = f"systemctl kill --kill-whom=main --signal=USR2 {_PROXY}"
+    main = f"$(systemctl show --property=MainPID --value {PROXY})"
+    begin = f"systemctl kill --kill-whom=main --signal=USR2 {PROXY}"
     wait = f'until [ "{main}" != "$0" ]; do sleep 0.1; done'
-    told = f"no other took over, and the one that runs goes on: journalctl -u {_PROXY}"
+    told = f"no other took over, and the one that runs goes on: journalctl -u {PROXY}"
     command = (
         f'old="{main}" && {begin} && timeout {TAKEN_OVER_S} sh -c {shlex.quote(wait)} "$old" || '
         f"{{ echo '{told}' >&2; false; }}"
     )
-    return Step(f"{_PROXY}: a new one takes its clients over", command)
+    return Step(f"{PROXY}: a new one takes its clients over", command)
 
 
 def _fence(config: Config, wanted: Wanted, facts: Facts, release: str) -> list[Step]:
@@ -360,6 +384,9 @@ def fence_restart(config: Config, wanted: Wanted) -> Step:
 def _start(name: str) -> str:
     """etcd waits for its neighbours, which wait for it: nobody waits for its first start."""
     block = "--no-block " if name == _ETCD else ""
+    if name == PROXY_SOCKET:
+        # One that fails and is tried again may listen at this very moment.
+        return f"systemctl stop {PROXY}; systemctl restart {name}"
     return f"systemctl reset-failed {name} 2>/dev/null; systemctl restart {block}{name}"
 
 
@@ -373,7 +400,7 @@ def _restarted(wanted: Wanted, facts: Facts, changed: set[str], release: str) ->
     }
     names |= {
         name
-        for name in (_AGENT, _PROXY)
+        for name in (_AGENT, PROXY)
         if facts.release != release or _is_older(name, CURRENT, facts)
     }
     return [name for name in wanted.units if name in names and "fence" not in name]

@@ -33,13 +33,19 @@ def removal(wanted: Wanted, data_dir: str) -> Plan:
     ours = [*files, ETCD_DROP_INS, KERNEL, LOGROTATE, ETC, f"{STATE}-etcd", RELEASES]
     ours += ["/run/flightmode", "/usr/local/bin/flightmode"]
     steps = [
-        Step("stop everything", stop_command(tuple(reversed(wanted.units)))),
+        Step("stop everything", stop_command(_last_first(wanted.units))),
         *_opening(wanted),
         Step("keep the data aside", aside_command(data_dir)),
         Step("forget the rest", f"rm -rf {' '.join(map(quote, ours))} && systemctl daemon-reload"),
         Step(KEPT, kept_command(data_dir), tells=True),
     ]
     return Plan(wanted.name, (), tuple(steps))
+
+
+def _last_first(units: tuple[str, ...]) -> tuple[str, ...]:
+    """Sockets before all: who knocks at one starts its service again."""
+    sockets = [name for name in units if name.endswith(".socket")]
+    return (*sockets, *(name for name in reversed(units) if name not in sockets))
 
 
 def _opening(wanted: Wanted) -> list[Step]:

@@ -1,8 +1,10 @@
 """The units of systemd that run Flightmode on a host."""
 
+from ipaddress import ip_address
 from pathlib import Path
 
 from flightmode.config import Config
+from flightmode.config.derive import bracketed
 from flightmode.config.etcd import etcd_argv, initial_cluster
 
 PROGRAM = "/opt/flightmode/current/bin/flightmode"
@@ -157,8 +159,33 @@ WantedBy=multi-user.target
 """
 
 
-def proxy_unit(user: str) -> str:
+def proxy_socket(config: Config) -> str | None:
+    """systemd listens for the proxy, so that its port is open also while it restarts or a machine
+    boots; who comes in between waits.  None where it listens at a name: systemd knows addresses.
+
+    No limit of starts in vain: systemd would close the port after it.  A Unix socket stays the
+    proxy's own business.
+    """
+    try:
+        address = ip_address(config.proxy.host)
+    except ValueError:
+        return None
+    return f"""[Unit]
+Description=Flightmode: the port of the proxy
+
+[Socket]
+ListenStream={bracketed(str(address))}:{config.proxy.port}
+Backlog=4096
+TriggerLimitIntervalSec=0
+
+[Install]
+WantedBy=sockets.target
+"""
+
+
+def proxy_unit(user: str, *, has_socket: bool) -> str:
     """Beside the application."""
+    sockets = "Sockets=flightmode-proxy.socket\n" if has_socket else ""
     return f"""[Unit]
 Description=Flightmode: proxy
 {_AFTER_NETWORK}{_ALWAYS}
@@ -167,7 +194,7 @@ Type=simple
 User={user}
 RuntimeDirectory=flightmode
 RuntimeDirectoryMode=0711
-ExecStart={PROGRAM} proxy --take-over
+{sockets}ExecStart={PROGRAM} proxy --take-over
 NotifyAccess=main
 Restart=always
 RestartSec=0.2

@@ -143,9 +143,10 @@ class Rolling:
 
         Raises StepFailed, RequestUnfinished.
         """
-        units = " ".join(host.units)
+        services = tuple(name for name in host.units if name.endswith(".service"))
+        units = " ".join(services)
         all_active = f"for unit in {units}; do systemctl is-active $unit; done"
-        command = f"timeout {self._wait_s:.0f} sh -c {shlex.quote(_each_active(host.units))}"
+        command = f"timeout {self._wait_s:.0f} sh -c {shlex.quote(_each_active(services))}"
         async with remotes_of(self._here, [host]) as remotes:
             link = remotes[host.name]
             if (await link.run(command, within_s=self._wait_s + _ASK_WITHIN_S)).status != 0:

@@ -108,7 +108,7 @@ def test_a_bare_database_host_gets_everything_and_debian_s_services_never_start(
 
 def test_a_witness_has_no_postgres_and_an_application_s_host_only_the_proxy() -> None:
     assert not any("postgres" in title for title in titles("wit", BARE))
-    assert want("web").units == ("flightmode-proxy.service",)
+    assert want("web").units == ("flightmode-proxy.socket", "flightmode-proxy.service")
     assert want("web").masked == ()
 
 
@@ -422,7 +422,48 @@ def test_a_proxy_s_clients_go_over_to_the_new_one_unless_it_listens_elsewhere() 
     (*_, last) = planned("web", old).steps
     assert "USR2" in last.command
     (*_, last) = planned("web", replace(old, listeners={})).steps
+    assert last.title == "restart flightmode-proxy.service, which listens elsewhere"
+    begun = [words for words in last.command.split(" && ") if "start" in words]
+    assert begun[-1] == "systemctl start flightmode-proxy.service", "after its socket"
+    named = parse(f"{TEXT}[proxy]\nhost = 'localhost'\n", name="it")
+    facts = replace(done(want("web", named)), release="0.0.9-old", listeners={})
+    (*_, last) = planned("web", facts, named).steps
     assert last.command == "systemctl restart flightmode-proxy.service"
+
+
+def test_a_proxy_of_before_sockets_keeps_its_port_until_it_ends() -> None:
+    """systemd can't listen where it does; it will at the proxy's next start."""
+    host = want("web")
+    facts = done(host)
+    socket, unit = (
+        f"/etc/systemd/system/flightmode-proxy.{kind}" for kind in ("socket", "service")
+    )
+    held = {path: each for path, each in facts.held.items() if path != socket}
+    held[unit] = replace(held[unit], digest="0")
+    units = {**facts.units, "flightmode-proxy.socket": Unit("", "inactive")}
+    told = titles("web", replace(facts, held=held, units=units))
+    assert told == [
+        f"write {socket}",
+        f"write {unit}",
+        "systemd reads its units",
+        "enable at boot",
+        "flightmode-proxy.service: a new one takes its clients over",
+    ]
+    units["flightmode-proxy.socket"] = Unit("enabled", "inactive")
+    assert titles("web", replace(facts, units=units)) == []
+    units["flightmode-proxy.service"] = Unit("enabled", "failed")
+    assert titles("web", replace(facts, units=units)) == [
+        "start flightmode-proxy.socket",
+        "start flightmode-proxy.service",
+    ]
+
+
+def test_systemd_may_listen_for_the_proxy_and_for_nobody_else_there() -> None:
+    host = want("web")
+    ours = replace(done(host), listeners={6432: "systemd"})
+    assert planned("web", ours) == Plan("web", (), ())
+    theirs = replace(BARE, listeners={6432: "systemd"})
+    assert planned("web", theirs).unfit == ("has another program, systemd, listening on port 6432",)
 
 
 def test_a_clock_is_kept_right_by_whoever_does_it_already() -> None:

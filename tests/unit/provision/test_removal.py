@@ -121,6 +121,14 @@ def test_a_unit_that_does_not_stop_ends_the_removal(systemctl: Path, how: str) -
     assert done.stderr != ""
 
 
+def test_a_socket_is_closed_before_what_it_would_start_again() -> None:
+    text = removal(want("web"), "").steps[0].command
+    assert "for unit in flightmode-proxy.socket flightmode-proxy.service; do" in text
+    text = removal(want("ams"), "").steps[0].command
+    last_first = "agent.service flightmode-fence.service flightmode-etcd.service"
+    assert f"for unit in flightmode-{last_first} flightmode-firewall.service; do" in text
+
+
 NFT = """#!/bin/sh
 case "$1" in
     list) [ -e "$HERE/table" ] ;;

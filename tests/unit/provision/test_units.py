@@ -107,6 +107,26 @@ def test_a_first_firewall_is_judged_after_its_program_has_come() -> None:
 
 
 @pytest.mark.parametrize(
+    ("host", "listens"),
+    [
+        ("127.0.0.1", "127.0.0.1:6432"),
+        ("::1", "[::1]:6432"),
+        ("localhost", None),
+    ],
+)
+def test_systemd_listens_for_a_proxy_whose_address_it_knows(host: str, listens: str | None) -> None:
+    config = parse(f"{TEXT}[proxy]\nhost = '{host}'\n", name="it")
+    files = {file.path: file.content.decode() for file in want("web", config).files}
+    socket = files.get("/etc/systemd/system/flightmode-proxy.socket")
+    service = files["/etc/systemd/system/flightmode-proxy.service"].splitlines()
+    assert ("Sockets=flightmode-proxy.socket" in service) is (listens is not None)
+    if listens is None:
+        assert socket is None
+    else:
+        assert f"ListenStream={listens}" in str(socket).splitlines()
+
+
+@pytest.mark.parametrize(
     ("word", "in_a_unit"),
     [
         ("--name=ams", "--name=ams"),
