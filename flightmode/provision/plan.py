@@ -26,7 +26,7 @@ _POSTGRESQL = "postgresql.service"
 _FENCE = "flightmode-fence.service"
 _FIREWALL = "flightmode-firewall.service"
 _AGENT = "flightmode-agent.service"
-_ETCD = "flightmode-etcd.service"
+ETCD = "flightmode-etcd.service"
 """Of the type `notify`: a restart of it that is waited for ends when it answers again."""
 CLOSE_S = 0.1
 """The start of a process is known to a hundredth of a second; what happens to it is further apart
@@ -193,7 +193,7 @@ def _taking_over(wanted: Wanted, facts: Facts) -> list[Step]:
     disabled = f"/etc/postgresql/{old.major}/{old.name}/start.conf"
     return [
         # A first primary also waits for the others to say that they have no data.
-        Step("etcd answers, and the others are ready", f"systemctl start {_ETCD}", last=True),
+        Step("etcd answers, and the others are ready", f"systemctl start {ETCD}", last=True),
         Step(
             f"{old.unit} stops, for good",
             f"echo disabled > {disabled} && systemctl stop {old.unit}",
@@ -349,7 +349,7 @@ def _restart(wanted: Wanted, facts: Facts, name: str) -> Step:
     if name == _FIREWALL:
         # A restart would leave the ports open in between, and for good if it failed.
         return Step(f"reload {name}", f"systemctl reload {name}")
-    in_turn = name in (_ETCD, _AGENT)
+    in_turn = name in (ETCD, _AGENT)
     return Step(f"restart {name}", f"systemctl restart {name}", in_turn=in_turn, meets=True)
 
 
@@ -383,7 +383,7 @@ def fence_restart(config: Config, wanted: Wanted) -> Step:
 
 def _start(name: str) -> str:
     """etcd waits for its neighbours, which wait for it: nobody waits for its first start."""
-    block = "--no-block " if name == _ETCD else ""
+    block = "--no-block " if name == ETCD else ""
     if name == PROXY_SOCKET:
         # One that fails and is tried again may listen at this very moment.
         return f"systemctl stop {PROXY}; systemctl restart {name}"

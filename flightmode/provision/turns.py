@@ -12,7 +12,7 @@ from typing import Any
 from flightmode.config import Config
 from flightmode.errors import HostRefused, HostUnreachable, RequestUnfinished, StepFailed
 from flightmode.model.member import NodeKind
-from flightmode.provision.plan import Plan
+from flightmode.provision.plan import ETCD, Plan
 
 
 def in_two(plan: Plan) -> tuple[Plan, Plan]:
@@ -32,6 +32,11 @@ def order(config: Config, primary: str | None) -> list[str]:
     witnesses = [name for name, node in nodes if node.kind is NodeKind.WITNESS]
     standbys = [name for name in config.nodes if name != primary and name not in witnesses]
     return [*witnesses, *standbys, *([primary] if primary in config.nodes else [])]
+
+
+def restarts_etcd(plan: Plan) -> bool:
+    """Whether a member of etcd is away for a moment: the others have to be there."""
+    return any(step.in_turn and step.title == f"restart {ETCD}" for step in plan.steps)
 
 
 def worse(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from flightmode.cli.asking import Asking, by_operator, carry
 from flightmode.cli.commands.reaching import remotes_of
-from flightmode.cli.commands.wholeness import answers, as_found, quiet, serving, whole
+from flightmode.cli.commands.wholeness import answers, as_found, etcd_is_well, quiet, serving, whole
 from flightmode.cli.leaving import nothing_is_leaving
 from flightmode.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Place, place
 from flightmode.cli.show import as_json, err, out, status_view
@@ -23,12 +23,15 @@ from flightmode.model.member import NodeKind
 from flightmode.provision.apply import Progress, carry_out, plan_all
 from flightmode.provision.bundle import bundle_of, end_soon
 from flightmode.provision.plan import Plan, reads_again, summary
-from flightmode.provision.turns import in_two, one_by_one, order, worse
+from flightmode.provision.turns import in_two, one_by_one, order, restarts_etcd, worse
 from flightmode.provision.wanted import File, Owned, Wanted, wanted
 from flightmode.provision.wheels import build
 
 _FOUND_WITHIN_S = 15.0
 """Longest to learn who is primary: one that is just being replaced has a successor by then."""
+_ETCD_WITHIN_S = 60.0
+"""Longest that a restart of etcd waits for other members; without them it is done all the same: the
+database nodes hold each other's promise through an outage of etcd, and it may be the remedy."""
 
 
 def provision(
@@ -133,10 +136,18 @@ async def _in_turn(
         return
     found = await as_found(here, _FOUND_WITHIN_S)
     primary = None if found is None else found["writes"]
+    nodes = [each.name for each in plans if each.name in here.config.nodes]
 
     async def ordered() -> list[str]:
         now = await as_found(here, 0.0) or {"writes": None}
         return order(here.config, now["writes"] or primary)
+
+    async def turn(plan: Plan) -> None:
+        # One that has just been started for the first time may still be joining.  Where etcd did
+        # not answer before, this restart may be what mends it.
+        if restarts_etcd(plan) and found is not None and found["store_reachable"]:
+            await etcd_is_well(here, nodes, _ETCD_WITHIN_S)
+        await does([plan])
 
     async def back(name: str) -> None:
         began_s = time.monotonic()
@@ -148,7 +159,7 @@ async def _in_turn(
         took_s = time.monotonic() - began_s
         say(out, Progress(name, of, of, told, ended=True, took_s=took_s), quiet=json)
 
-    await one_by_one(plans, ordered, lambda plan: does([plan]), back)
+    await one_by_one(plans, ordered, turn, back)
 
 
 async def _settled(here: Place, plans: Sequence[Plan], wait_s: float) -> dict[str, Any]:

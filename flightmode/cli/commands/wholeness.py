@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from flightmode.cli.asking import by_operator, freshness
@@ -99,6 +100,15 @@ async def serving(here: Place, hosts: Sequence[Wanted], wait_s: float) -> None:
         return (*told, *await _ailing(here, [h.name for h in hosts if h.name in here.config.nodes]))
 
     await _until(here, look, wait_s)
+
+
+async def etcd_is_well(here: Place, nodes: Sequence[str], wait_s: float) -> bool:
+    """Whether all members of these nodes are, at the end of that time at the latest."""
+    try:
+        await _until(here, partial(_ailing, here, nodes), wait_s)
+    except RequestUnfinished:
+        return False
+    return True
 
 
 async def quiet(here: Place, wait_s: float, lacking: Lacking = lacks) -> dict[str, Any]:

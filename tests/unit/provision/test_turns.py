@@ -12,7 +12,7 @@ import pytest
 from flightmode.config import parse
 from flightmode.errors import FlightmodeError, HostUnreachable, RequestUnfinished, StepFailed
 from flightmode.provision.plan import TAKEN_OVER_S, Plan, proxy_takeover
-from flightmode.provision.turns import in_two, one_by_one, order, worse
+from flightmode.provision.turns import in_two, one_by_one, order, restarts_etcd, worse
 from tests.unit.provision.test_plan import BARE, CONFIG, TEXT, done, planned, want
 from tests.unit.provision.test_serving import node, status, with_node
 
@@ -53,6 +53,16 @@ def test_a_proxy_and_a_firewall_wait_for_nobody() -> None:
     at_once, later = in_two(planned("ams", facts))
     assert [step.title for step in at_once.steps] == ["reload flightmode-firewall.service"]
     assert later.steps == ()
+
+
+def test_a_restart_of_etcd_is_known_as_one() -> None:
+    host = want("fra")
+    copy = "/etc/flightmode/etcd-tls/node.crt"
+    facts = replace(done(host), held={p: h for p, h in done(host).held.items() if p != copy})
+    _, later = in_two(planned("fra", facts))
+    assert restarts_etcd(later)
+    assert not restarts_etcd(in_two(*edited("fra"))[1])
+    assert not restarts_etcd(planned("fra", BARE)), "its first start waits for nobody"
 
 
 def test_the_primary_is_last_and_without_one_the_order_is_that_of_the_file() -> None:
