@@ -23,6 +23,7 @@ from flightmode.model.member import NodeKind
 from flightmode.provision.apply import Progress, carry_out, plan_all
 from flightmode.provision.bundle import bundle_of
 from flightmode.provision.plan import Plan, reads_again, summary
+from flightmode.provision.spent import spent
 from flightmode.provision.wanted import File, Owned, Wanted, wanted
 from flightmode.provision.wheels import build
 
@@ -89,18 +90,32 @@ async def bring(
         if only_plan:
             show_plan(plans, json=json)
             return
-        await carry_out(plans, remotes, release, lambda step: say(out, step, quiet=json))
+        stepped_s, heard = time.monotonic(), list[Progress]()
+
+        def hear(step: Progress) -> None:
+            heard.append(step)
+            say(out, step, quiet=json)
+
+        await carry_out(plans, remotes, release, hear)
+    settled_s = time.monotonic()
     steps = sum(len(each.steps) for each in plans)
     if not json:
         out.print(f"{steps} steps done" if steps else "nothing to do: all is as it should be")
     status = await _settled(here, plans, wait_s)
     await serving(here, hosts, wait_s)
-    took_s = time.monotonic() - began_s
+    went = spent(
+        heard,
+        began_s=began_s,
+        stepped_s=stepped_s,
+        settled_s=settled_s,
+        ended_s=time.monotonic(),
+    )
     if json:
-        as_json({"steps": steps, "took_s": round(took_s, 1), "status": status})
+        took = {"took_s": round(went.all_s, 1), "spent": went.as_json()}
+        as_json({"steps": steps, **took, "status": status})
         return
     out.print(status_view(status))
-    out.print(f"the cluster is whole; this took {took_s:.0f} s")
+    out.print(f"the cluster is whole; this took {went.all_s:.0f} s: {went}", soft_wrap=True)
     if any(node["pending_restart"] for node in status["nodes"]):
         told = f"for what waits for a restart: flightmode config apply --config {here.path}"
         out.print(told, soft_wrap=True)
