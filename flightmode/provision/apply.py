@@ -34,6 +34,10 @@ class Progress:
     took_s: float = 0.0
     said: str = ""
     """What it printed, where that is for whoever typed the command."""
+    debian: bool = False
+    """It installs packages of Debian's."""
+    ended_s: float = 0.0
+    """When it ended, by CLOCK_MONOTONIC."""
 
 
 Say = Callable[[Progress], None]
@@ -132,7 +136,7 @@ async def _one_host(
         if failed.is_set():
             return
         began_s = time.monotonic()
-        begun = Progress(plan.name, number, of, step.title, ended=False)
+        begun = Progress(plan.name, number, of, step.title, ended=False, debian=step.debian)
         telling = asyncio.get_running_loop().call_later(TOLD_AFTER_S, say, begun)
         try:
             async with together.turn if step.in_turn else contextlib.nullcontext():
@@ -145,8 +149,9 @@ async def _one_host(
             telling.cancel()
         if said is None:
             return
-        took_s, told = time.monotonic() - began_s, said if step.tells else ""
-        say(replace(begun, ended=True, took_s=took_s, said=told))
+        ended_s, told = time.monotonic(), said if step.tells else ""
+        took_s = ended_s - began_s
+        say(replace(begun, ended=True, took_s=took_s, said=told, ended_s=ended_s))
     together.ready(plan.name)
 
 

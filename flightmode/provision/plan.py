@@ -57,6 +57,8 @@ class Step:
     """The host is gone soon after it, and comes back."""
     tells: bool = False
     """What it prints is for whoever typed the command."""
+    debian: bool = False
+    """It installs packages of Debian's: how long that takes is not up to us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +213,7 @@ def _packages(wanted: Wanted, facts: Facts) -> list[Step]:
         missing.append(CLOCKS[0])
     if not missing:
         return []
-    return [Step(f"install {' '.join(missing)}", install_command(missing))]
+    return [Step(f"install {' '.join(missing)}", install_command(missing), debian=True)]
 
 
 def install_command(packages: Sequence[str]) -> str:

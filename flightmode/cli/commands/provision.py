@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +13,8 @@ from rich.console import Console
 
 from flightmode.cli.asking import Asking, by_operator, carry
 from flightmode.cli.commands.reaching import remotes_of
-from flightmode.cli.commands.wholeness import answers, as_found, etcd_is_well, quiet, serving, whole
+from flightmode.cli.commands.turning import in_turn
+from flightmode.cli.commands.wholeness import quiet, serving, whole
 from flightmode.cli.leaving import nothing_is_leaving
 from flightmode.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Place, place
 from flightmode.cli.show import as_json, err, out, status_view
@@ -23,15 +24,10 @@ from flightmode.model.member import NodeKind
 from flightmode.provision.apply import Progress, carry_out, plan_all
 from flightmode.provision.bundle import bundle_of, end_soon
 from flightmode.provision.plan import Plan, reads_again, summary
-from flightmode.provision.turns import in_two, one_by_one, order, restarts_etcd, worse
+from flightmode.provision.spent import spent
+from flightmode.provision.turns import in_two
 from flightmode.provision.wanted import File, Owned, Wanted, wanted
 from flightmode.provision.wheels import build
-
-_FOUND_WITHIN_S = 15.0
-"""Longest to learn who is primary: one that is just being replaced has a successor by then."""
-_ETCD_WITHIN_S = 60.0
-"""Longest that a restart of etcd waits for other members; without them it is done all the same: the
-database nodes hold each other's promise through an outage of etcd, and it may be the remedy."""
 
 
 def provision(
@@ -100,66 +96,40 @@ async def bring(
         if only_plan:
             show_plan(plans, json=json)
             return
-        halves = [in_two(each) for each in plans]
+        stepped_s, heard = time.monotonic(), list[Progress]()
+
+        def hear(step: Progress) -> None:
+            heard.append(step)
+            say(out, step, quiet=json)
 
         async def does(some: Sequence[Plan]) -> None:
-            await carry_out(some, remotes, release, lambda step: say(out, step, quiet=json))
+            await carry_out(some, remotes, release, hear)
 
+        halves = [in_two(each) for each in plans]
         await does([at_once for at_once, _ in halves])
-        await _in_turn(here, [later for _, later in halves], does, wait_s=wait_s, json=json)
+        await in_turn(here, [later for _, later in halves], does, hear, wait_s=wait_s)
+    settled_s = time.monotonic()
     steps = sum(len(each.steps) for each in plans)
     if not json:
         out.print(f"{steps} steps done" if steps else "nothing to do: all is as it should be")
     status = await _settled(here, plans, wait_s)
     await serving(here, hosts, wait_s)
-    took_s = time.monotonic() - began_s
+    went = spent(
+        heard,
+        began_s=began_s,
+        stepped_s=stepped_s,
+        settled_s=settled_s,
+        ended_s=time.monotonic(),
+    )
     if json:
-        as_json({"steps": steps, "took_s": round(took_s, 1), "status": status})
+        took = {"took_s": round(went.all_s, 1), "spent": went.as_json()}
+        as_json({"steps": steps, **took, "status": status})
         return
     out.print(status_view(status))
-    out.print(f"the cluster is whole; this took {took_s:.0f} s")
+    out.print(f"the cluster is whole; this took {went.all_s:.0f} s: {went}", soft_wrap=True)
     if any(node["pending_restart"] for node in status["nodes"]):
         told = f"for what waits for a restart: flightmode config apply --config {here.path}"
         out.print(told, soft_wrap=True)
-
-
-async def _in_turn(
-    here: Place,
-    plans: Sequence[Plan],
-    does: Callable[[Sequence[Plan]], Awaitable[None]],
-    *,
-    wait_s: float,
-    json: bool,
-) -> None:
-    """The restarts.  Raises RequestUnfinished, and what `carry_out` does."""
-    if not any(each.steps for each in plans):
-        return
-    found = await as_found(here, _FOUND_WITHIN_S)
-    primary = None if found is None else found["writes"]
-    nodes = [each.name for each in plans if each.name in here.config.nodes]
-
-    async def ordered() -> list[str]:
-        now = await as_found(here, 0.0) or {"writes": None}
-        return order(here.config, now["writes"] or primary)
-
-    async def turn(plan: Plan) -> None:
-        # One that has just been started for the first time may still be joining.  Where etcd did
-        # not answer before, this restart may be what mends it.
-        if restarts_etcd(plan) and found is not None and found["store_reachable"]:
-            await etcd_is_well(here, nodes, _ETCD_WITHIN_S)
-        await does([plan])
-
-    async def back(name: str) -> None:
-        began_s = time.monotonic()
-        await answers(here, name, wait_s)
-        if primary is not None:
-            await quiet(here, wait_s, lambda now: worse(found, now))
-        (of,) = (each.of for each in plans if each.name == name)
-        told = "it answers, and the cluster lacks nothing that it had before"
-        took_s = time.monotonic() - began_s
-        say(out, Progress(name, of, of, told, ended=True, took_s=took_s), quiet=json)
-
-    await one_by_one(plans, ordered, turn, back)
 
 
 async def _settled(here: Place, plans: Sequence[Plan], wait_s: float) -> dict[str, Any]:

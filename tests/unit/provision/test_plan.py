@@ -87,6 +87,14 @@ def test_a_host_that_has_everything_needs_nothing(name: str) -> None:
     assert planned(name, done(want(name))) == Plan(name, (), ())
 
 
+@pytest.mark.parametrize("name", ["ams", "wit", "web"])
+def test_of_all_steps_only_the_packages_are_debian_s(name: str) -> None:
+    debian = [step.title for step in planned(name, BARE).steps if step.debian]
+    (installed,) = debian
+    assert installed.startswith("install ")
+    assert RELEASE not in installed
+
+
 def test_a_bare_database_host_gets_everything_and_debian_s_services_never_start() -> None:
     told = titles("ams", BARE)
     masked = told.index("mask etcd.service postgresql.service")
