@@ -24,7 +24,7 @@ from flightmode.model.member import NodeKind
 from flightmode.provision.apply import Progress, carry_out, plan_all
 from flightmode.provision.bundle import bundle_of, end_soon
 from flightmode.provision.plan import Plan, reads_again, summary
-from flightmode.provision.spent import spent
+from flightmode.provision.spent import Spent, spent
 from flightmode.provision.turns import in_two
 from flightmode.provision.wanted import File, Owned, Wanted, wanted
 from flightmode.provision.wheels import build
@@ -121,6 +121,10 @@ async def bring(
         settled_s=settled_s,
         ended_s=time.monotonic(),
     )
+    _tell_end(here, steps, went, status, json=json)
+
+
+def _tell_end(here: Place, steps: int, went: Spent, status: dict[str, Any], *, json: bool) -> None:
     if json:
         took = {"took_s": round(went.all_s, 1), "spent": went.as_json()}
         as_json({"steps": steps, **took, "status": status})
