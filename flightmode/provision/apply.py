@@ -1,7 +1,6 @@
 """Look at all hosts, say what is to be done, and do it, on all of them at once."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -91,7 +90,6 @@ class _Together:
     """What hosts that are brought along side by side have in common."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        self.turn = asyncio.Lock()
         self.failed = asyncio.Event()
         self._ready = {name: asyncio.Event() for name in names}
 
@@ -139,9 +137,8 @@ async def _one_host(
         begun = Progress(plan.name, number, of, step.title, ended=False, debian=step.debian)
         telling = asyncio.get_running_loop().call_later(TOLD_AFTER_S, say, begun)
         try:
-            async with together.turn if step.in_turn else contextlib.nullcontext():
-                doing = _one_step(plan.name, step, remote, release)
-                said = await (_unless(failed, doing) if step.meets else doing)
+            doing = _one_step(plan.name, step, remote, release)
+            said = await (_unless(failed, doing) if step.meets else doing)
         except BaseException:
             failed.set()
             raise

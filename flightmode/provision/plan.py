@@ -47,8 +47,8 @@ class Step:
     file: File | None = None
     release: bool = False
     in_turn: bool = False
-    """Never on two hosts at once, and on a cluster that serves only when the host before is back:
-    two members of etcd that restart together are no quorum, and agents that do renew no lease."""
+    """On a cluster that serves only when the host before is back (`turns`): two members of etcd
+    that restart together are no quorum, and agents that do renew no lease."""
     meets: bool = False
     """It ends only when enough other hosts are as far: there is no etcd without a quorum."""
     last: bool = False

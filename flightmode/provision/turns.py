@@ -12,18 +12,30 @@ from typing import Any
 from flightmode.config import Config
 from flightmode.errors import HostRefused, HostUnreachable, RequestUnfinished, StepFailed
 from flightmode.model.member import NodeKind
-from flightmode.provision.plan import ETCD, Plan
+from flightmode.provision.plan import ETCD, Plan, Step
 
 
 def in_two(plan: Plan) -> tuple[Plan, Plan]:
     """What may be done everywhere at once, and the restarts that have their turn after it."""
-    at_once = tuple(step for step in plan.steps if not step.in_turn)
-    later = tuple(step for step in plan.steps if step.in_turn)
-    of = len(plan.steps)
-    return (
-        replace(plan, steps=at_once, of=of),
-        replace(plan, steps=later, done=len(at_once), of=of),
-    )
+    return _split(plan, lambda step: not step.in_turn)
+
+
+def etcd_apart(plan: Plan) -> tuple[Plan, Plan]:
+    """The restart of etcd, and the others: where etcd does not answer, a member that restarts waits
+    for two, and so all have to at once.  Nothing is lost by it."""
+    return _split(plan, _is_etcd_s)
+
+
+def _is_etcd_s(step: Step) -> bool:
+    return step.title == f"restart {ETCD}"
+
+
+def _split(plan: Plan, comes_first: Callable[[Step], bool]) -> tuple[Plan, Plan]:
+    first = tuple(step for step in plan.steps if comes_first(step))
+    then = tuple(step for step in plan.steps if not comes_first(step))
+    of = plan.of or len(plan.steps)
+    done = plan.done + len(first)
+    return replace(plan, steps=first, of=of), replace(plan, steps=then, done=done, of=of)
 
 
 def order(config: Config, primary: str | None) -> list[str]:
@@ -36,7 +48,7 @@ def order(config: Config, primary: str | None) -> list[str]:
 
 def restarts_etcd(plan: Plan) -> bool:
     """Whether a member of etcd is away for a moment: the others have to be there."""
-    return any(step.in_turn and step.title == f"restart {ETCD}" for step in plan.steps)
+    return any(map(_is_etcd_s, plan.steps))
 
 
 def worse(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> tuple[str, ...]:

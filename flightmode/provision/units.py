@@ -1,6 +1,7 @@
 """The units of systemd that run Flightmode on a host."""
 
 from ipaddress import ip_address
+from math import ceil
 from pathlib import Path
 
 from flightmode.config import Config
@@ -183,9 +184,10 @@ WantedBy=sockets.target
 """
 
 
-def proxy_unit(user: str, *, has_socket: bool) -> str:
-    """Beside the application."""
-    sockets = "Sockets=flightmode-proxy.socket\n" if has_socket else ""
+def proxy_unit(config: Config, user: str) -> str:
+    """Beside the application.  systemd waits longer for its end than it waits for its clients."""
+    sockets = "" if proxy_socket(config) is None else "Sockets=flightmode-proxy.socket\n"
+    grace_s = ceil(config.proxy.stop_grace_s) + 20
     return f"""[Unit]
 Description=Flightmode: proxy
 {_AFTER_NETWORK}{_ALWAYS}
@@ -198,6 +200,7 @@ RuntimeDirectoryMode=0711
 NotifyAccess=main
 Restart=always
 RestartSec=0.2
+TimeoutStopSec={grace_s}
 LimitNOFILE=65536
 {_HARDENED}
 [Install]

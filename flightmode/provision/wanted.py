@@ -192,7 +192,7 @@ def _app(config: Config, name: str, bundle: Bundle) -> Wanted:
     socket = proxy_socket(config)
     # Its socket first: a proxy that runs already listens itself.
     units = {} if socket is None else {PROXY_SOCKET: socket}
-    units |= {PROXY: proxy_unit(OWN_USER, has_socket=socket is not None)}
+    units |= {PROXY: proxy_unit(config, OWN_USER)}
     files = [
         *_unit_files(units),
         *(File(f"{ETC}/{path}", data, own, (PROXY,)) for path, data in bundle.files.items()),

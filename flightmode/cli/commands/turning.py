@@ -7,7 +7,7 @@ from flightmode.cli.commands.wholeness import answers, as_found, etcd_is_well, q
 from flightmode.cli.options import Place
 from flightmode.provision.apply import Progress, Say
 from flightmode.provision.plan import Plan
-from flightmode.provision.turns import one_by_one, order, restarts_etcd, worse
+from flightmode.provision.turns import etcd_apart, one_by_one, order, restarts_etcd, worse
 
 _FOUND_WITHIN_S = 15.0
 """Longest to learn who is primary: one that is just being replaced has a successor by then."""
@@ -30,15 +30,19 @@ async def in_turn(
     found = await as_found(here, _FOUND_WITHIN_S)
     primary = None if found is None else found["writes"]
     nodes = [each.name for each in plans if each.name in here.config.nodes]
+    if found is None or not found["store_reachable"]:
+        # As after certificates that were over: a member alone would wait for the others' turn.
+        apart = [etcd_apart(each) for each in plans]
+        await does([etcd for etcd, _ in apart])
+        plans = [others for _, others in apart]
 
     async def ordered() -> list[str]:
         now = await as_found(here, 0.0) or {"writes": None}
         return order(here.config, now["writes"] or primary)
 
     async def turn(plan: Plan) -> None:
-        # One that has just been started for the first time may still be joining.  Where etcd did
-        # not answer before, this restart may be what mends it.
-        if restarts_etcd(plan) and found is not None and found["store_reachable"]:
+        # One that has just been started for the first time may still be joining.
+        if restarts_etcd(plan):
             await etcd_is_well(here, nodes, _ETCD_WITHIN_S)
         await does([plan])
 

@@ -56,12 +56,6 @@ async def test_hosts_are_brought_along_side_by_side() -> None:
     assert shared["most"] == 3
 
 
-async def test_a_step_that_is_for_one_host_at_a_time_is_done_so() -> None:
-    shared, hosts = await together(Step("restart", "systemctl restart etcd", in_turn=True))
-    assert shared["most"] == 1
-    assert all(host.ran == ["systemctl restart etcd"] for host in hosts)
-
-
 async def test_a_step_that_fails_says_host_step_and_what_was_printed() -> None:
     with pytest.raises(StepFailed, match="n1: install: status 1: no room"):
         await together(Step("install", "apt-get install"), fails="apt-get install")

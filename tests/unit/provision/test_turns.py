@@ -12,7 +12,7 @@ import pytest
 from flightmode.config import parse
 from flightmode.errors import FlightmodeError, HostUnreachable, RequestUnfinished, StepFailed
 from flightmode.provision.plan import TAKEN_OVER_S, Plan, proxy_takeover
-from flightmode.provision.turns import in_two, one_by_one, order, restarts_etcd, worse
+from flightmode.provision.turns import etcd_apart, in_two, one_by_one, order, restarts_etcd, worse
 from tests.unit.provision.test_plan import BARE, CONFIG, TEXT, done, planned, want
 from tests.unit.provision.test_serving import node, status, with_node
 
@@ -63,6 +63,18 @@ def test_a_restart_of_etcd_is_known_as_one() -> None:
     assert restarts_etcd(later)
     assert not restarts_etcd(in_two(*edited("fra"))[1])
     assert not restarts_etcd(planned("fra", BARE)), "its first start waits for nobody"
+
+
+def test_where_etcd_does_not_answer_its_members_restart_apart_from_the_agents() -> None:
+    host = want("fra")
+    old = ("/etc/flightmode/etcd-tls/node.crt", "/etc/flightmode/tls/node.crt")
+    facts = replace(done(host), held={p: h for p, h in done(host).held.items() if p not in old})
+    at_once, later = in_two(planned("fra", facts))
+    etcd, others = etcd_apart(later)
+    assert [step.title for step in etcd.steps] == ["restart flightmode-etcd.service"]
+    assert [step.title for step in others.steps] == [AGENT]
+    assert (at_once.done, etcd.done, others.done) == (0, 2, 3)
+    assert {at_once.of, etcd.of, others.of} == {4}
 
 
 def test_the_primary_is_last_and_without_one_the_order_is_that_of_the_file() -> None:

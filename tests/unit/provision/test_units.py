@@ -126,6 +126,13 @@ def test_systemd_listens_for_a_proxy_whose_address_it_knows(host: str, listens: 
         assert f"ListenStream={listens}" in str(socket).splitlines()
 
 
+def test_a_proxy_that_ends_is_given_the_time_that_it_gives_its_clients() -> None:
+    config = parse(f"{TEXT}[proxy]\nstop_grace_s = 600.5\n", name="it")
+    files = {file.path: file.content.decode() for file in want("web", config).files}
+    service = files["/etc/systemd/system/flightmode-proxy.service"].splitlines()
+    assert "TimeoutStopSec=621" in service
+
+
 @pytest.mark.parametrize(
     ("word", "in_a_unit"),
     [
