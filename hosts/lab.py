@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
+from flightmode.demo.cgroup import Cgroups, remove_tree
 from flightmode.demo.killing import bearing, kill_until_none
 from flightmode.demo.namespaces import Wiring, carry_out, namespaces_of, pids_in, tear_down
 from flightmode.demo.record import Record
@@ -62,8 +63,10 @@ class Hosts:
         self._record.hosts = self._names
         self._record.save()
         self._wiring = Wiring(self._record.number, self._names)
+        self._cgroups = Cgroups(self._record.run_id, self._names)
         try:
             carry_out(self._wiring)
+            self._cgroups.make()
             self._route()
             keygen = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "flightmode-hosts")
             run(*keygen, "-f", str(self.key))
@@ -96,6 +99,7 @@ class Hosts:
             base,
             self._record.scratch / name,
             self.key.with_suffix(".pub").read_text(),
+            tuple(self._cgroups.prefix(name)),
         )
         made.prepare()
         return made
@@ -189,4 +193,17 @@ def remove(record: Record) -> None:
     kill_until_none(partial(bearing, f"{MARK}={record.scratch}/"))
     for name in record.hosts:
         unmounted(record.scratch / name / "root")
+    for mirror in mirrors(record.run_id):
+        remove_tree(mirror)
     tear_down(record)
+
+
+def mirrors(run_id: str) -> list[Path]:
+    """Where a machine has cgroups of both versions, systemd-nspawn makes a second cgroup of the
+    same path in the hierarchy `name=systemd`, and leaves it there."""
+    found = []
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, where, kind, options, *_ = line.split()
+        if kind == "cgroup" and "name=systemd" in options.split(","):
+            found.append(Path(where) / f"flightmode-{run_id}")
+    return [each for each in found if each.exists()]

@@ -22,7 +22,9 @@ _POLL_S = 0.1
 class Machine:
     """A container on an overlay of the image.
 
-    `home` holds its disk; `namespace` is the network that it finds when it boots.
+    `home` holds its disk; `namespace` is the network that it finds when it boots.  `into` is the
+    argv that moves a command into the host's own cgroup: two systemds in one would take each
+    other's units for their own.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Machine:
     base: Path
     home: Path
     public_key: str
+    into: tuple[str, ...]
     supervisor: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -57,6 +60,7 @@ class Machine:
         """Power on; returns at once."""
         log = (self.home / "console.log").open("ab")
         argv = [
+            *self.into,
             *("systemd-nspawn", "--quiet", f"--directory={self.root}", f"--machine={self.name}"),
             f"--network-namespace-path=/run/netns/{self.namespace}",
             *("--keep-unit", "--register=no", "--boot", "--resolv-conf=copy-host"),

@@ -66,10 +66,15 @@ class Cgroups:
         for host in self.hosts:
             self.kill(host)
         kill_until_none(partial(self.pids, root))
-        below = [path for path in root.rglob("*") if path.is_dir()]
-        for directory in sorted(below, key=lambda path: -len(path.parts)):
-            _remove_when_empty(directory)
-        _remove_when_empty(root)
+        remove_tree(root)
+
+
+def remove_tree(root: Path) -> None:
+    """Remove a cgroup that nobody lives in any more, after those below it, the deepest first."""
+    below = [path for path in root.rglob("*") if path.is_dir()]
+    for directory in sorted(below, key=lambda path: -len(path.parts)):
+        _remove_when_empty(directory)
+    _remove_when_empty(root)
 
 
 def _remove_when_empty(directory: Path, *, within_s: float = 5.0) -> None:

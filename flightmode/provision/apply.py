@@ -1,7 +1,6 @@
 """Look at all hosts, say what is to be done, and do it, on all of them at once."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +33,10 @@ class Progress:
     took_s: float = 0.0
     said: str = ""
     """What it printed, where that is for whoever typed the command."""
+    debian: bool = False
+    """It installs packages of Debian's."""
+    ended_s: float = 0.0
+    """When it ended, by CLOCK_MONOTONIC."""
 
 
 Say = Callable[[Progress], None]
@@ -87,7 +90,6 @@ class _Together:
     """What hosts that are brought along side by side have in common."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        self.turn = asyncio.Lock()
         self.failed = asyncio.Event()
         self._ready = {name: asyncio.Event() for name in names}
 
@@ -124,19 +126,19 @@ async def _one_host(
     plan: Plan, remote: Remote, release: Release, say: Say, together: _Together
 ) -> None:
     failed = together.failed
-    for number, step in enumerate(plan.steps, start=1):
+    of = plan.of or len(plan.steps)
+    for number, step in enumerate(plan.steps, start=plan.done + 1):
         if step.last:
             together.ready(plan.name)
             await _unless(failed, together.all_ready())
         if failed.is_set():
             return
         began_s = time.monotonic()
-        begun = Progress(plan.name, number, len(plan.steps), step.title, ended=False)
+        begun = Progress(plan.name, number, of, step.title, ended=False, debian=step.debian)
         telling = asyncio.get_running_loop().call_later(TOLD_AFTER_S, say, begun)
         try:
-            async with together.turn if step.alone else contextlib.nullcontext():
-                doing = _one_step(plan.name, step, remote, release)
-                said = await (_unless(failed, doing) if step.meets else doing)
+            doing = _one_step(plan.name, step, remote, release)
+            said = await (_unless(failed, doing) if step.meets else doing)
         except BaseException:
             failed.set()
             raise
@@ -144,8 +146,9 @@ async def _one_host(
             telling.cancel()
         if said is None:
             return
-        took_s, told = time.monotonic() - began_s, said if step.tells else ""
-        say(replace(begun, ended=True, took_s=took_s, said=told))
+        ended_s, told = time.monotonic(), said if step.tells else ""
+        took_s = ended_s - began_s
+        say(replace(begun, ended=True, took_s=took_s, said=told, ended_s=ended_s))
     together.ready(plan.name)
 
 

@@ -1,10 +1,11 @@
 """What `flightmode init` made, read from the operator's directory; and what it did not make yet."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from flightmode.config import Config
 from flightmode.errors import BundleMissing
-from flightmode.pki import Authority
+from flightmode.pki import Authority, check_certificate
 from flightmode.provision.wanted import Bundle
 
 APP_SECRET = "app"
@@ -26,6 +27,20 @@ def bundle_of(config: Config, toml: Path, name: str) -> Bundle:
     secrets = mine / "secrets"
     files |= {f"secrets/{path.name}": path.read_bytes() for path in sorted(secrets.glob("*"))}
     return Bundle({"flightmode.toml": toml.read_bytes(), **files})
+
+
+def end_soon(config: Config, toml: Path, names: Iterable[str]) -> list[str]:
+    """Which of their certificates end soon, in words.  Call it after `bundle_of`.
+
+    Raises CertificateInvalid, FileUnsafe: one is over, or was never good: no host is to get it.
+    """
+    told = []
+    for name in names:
+        kind, stem = ("apps", "client") if name in config.provision.apps else ("nodes", "node")
+        standing = check_certificate(toml.parent / kind / name / "tls", stem)
+        if standing.ends_soon:
+            told.append(f"the certificate of {name} ends in {standing.days_left:.0f} days")
+    return told
 
 
 def _app(home: Path, toml: Path, name: str) -> Bundle:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from flightmode.provision.wanted import Wanted
 
 RELEASES = "/opt/flightmode"
+CURRENT = f"{RELEASES}/current"
+"""Leads to the release that is started next."""
 CLOCKS = ("systemd-timesyncd", "chrony", "ntpsec", "ntp", "openntpd")
 """Packages that keep a clock right; the first is ours to install where there is none."""
 
@@ -67,6 +69,13 @@ class Facts:
     users: frozenset[str] = frozenset()
     held: Mapping[str, Held] = field(default_factory=dict)
     units: Mapping[str, Unit] = field(default_factory=dict)
+    unread: frozenset[str] = frozenset()
+    """Units of which systemd still goes by an older file."""
+    began_s: Mapping[str, float] = field(default_factory=dict)
+    """Since when each unit that runs does, unix time; of one without a process, since when it has
+    not been started or reloaded."""
+    written_s: Mapping[str, float] = field(default_factory=dict)
+    """When each file was written, and `CURRENT` made, unix time."""
     listeners: Mapping[int, str] = field(default_factory=dict)
     """Port to what listens on it."""
     clusters: tuple[DebianCluster, ...] = ()
@@ -80,7 +89,6 @@ def script(wanted: Wanted) -> str:
     It leaves nothing behind: the file by which fsync is measured is removed.
     """
     paths = [*wanted.directories, *(file.path for file in wanted.files)]
-    units = [*wanted.units, *wanted.masked]
     return f"""
 . /etc/os-release
 echo "os ${{ID:-?}} ${{VERSION_ID:-?}}"
@@ -88,7 +96,7 @@ echo "machine $(uname -m)"
 echo "clock $(date +%s.%N)"
 python3 -c 'import sys; print("python %d.%d" % sys.version_info[:2])' 2>/dev/null
 echo "free $(df -Pm /var/lib | awk 'NR==2 {{ print $4 }}')"
-echo "release $(readlink {RELEASES}/current 2>/dev/null)"
+echo "release $(readlink {CURRENT} 2>/dev/null)"
 pid=$(systemctl show --property=MainPID --value flightmode-fence.service 2>/dev/null)
 echo "fence $(readlink "/proc/${{pid:-0}}/exe" 2>/dev/null)"
 probe=$(mktemp /var/lib/.flightmode-fsync.XXXXXX)
@@ -107,11 +115,10 @@ for path in {_listed(paths)}; do
     digest=-
     [ ! -f "$path" ] || digest=$(sha256sum "$path" | cut -d' ' -f1)
     echo "held $(stat -c '%a %U:%G' "$path") $digest $path"
+    [ ! -f "$path" ] || echo "written $(stat -c %.Y "$path") $path"
 done
-for name in {_listed(units)}; do
-    enabled=$(systemctl is-enabled "$name" 2>/dev/null || true)
-    echo "unit $name $enabled $(systemctl is-active "$name" 2>/dev/null || true)"
-done
+[ ! -L {CURRENT} ] || echo "written $(stat -c %.Y {CURRENT}) {CURRENT}"
+{_states([*wanted.units, *wanted.masked])}
 for port in {_listed(str(port) for port in wanted.ports)}; do
     ss -Hltnp "sport = :$port" 2>/dev/null |
         sed -n "s/.*users:((\\"\\([^\\"]*\\)\\".*/listener $port \\1/p" | head -n 1
@@ -129,6 +136,32 @@ for home in /etc/postgresql/*/*/; do
 done
 echo "end"
 """
+
+
+def _states(units: Iterable[str]) -> str:
+    """How each unit is; whether systemd has read its file; since when it runs.
+
+    That of a process is asked of the kernel: a proxy that takes over from another is a new one of
+    the same unit.
+    """
+    return f"""now=$(date +%s.%N)
+up=$(cut -d' ' -f1 /proc/uptime)
+ticks=$(getconf CLK_TCK)
+for name in {_listed(units)}; do
+    enabled=$(systemctl is-enabled "$name" 2>/dev/null || true)
+    echo "unit $name $enabled $(systemctl is-active "$name" 2>/dev/null || true)"
+    shown=$(systemctl show --timestamp=us+utc \
+        --property=NeedDaemonReload,MainPID,StateChangeTimestamp "$name" 2>/dev/null)
+    ! echo "$shown" | grep -qx NeedDaemonReload=yes || echo "unread $name"
+    pid=$(echo "$shown" | sed -n 's/^MainPID=//p')
+    since=$(echo "$shown" | sed -n 's/^StateChangeTimestamp=//p')
+    if [ -e "/proc/${{pid:-0}}/stat" ]; then
+        sed 's/.*) //' "/proc/$pid/stat" | awk -v now="$now" -v up="$up" -v unit="$name" \
+            -v ticks="$ticks" '{{ printf "began %.3f %s\\n", now - up + $20 / ticks, unit }}'
+    elif [ -n "$since" ]; then
+        echo "began $(date -d "$since" +%s.%N) $name"
+    fi
+done"""
 
 
 def _listed(words: Iterable[str]) -> str:
@@ -171,6 +204,9 @@ def read(answer: str) -> Facts | None:
             for mode, owner, digest, path in rows("held", 4)
         },
         units={name: _unit(states.split()) for name, states in rows("unit", 2)},
+        unread=frozenset(found.get("unread", [])),
+        began_s={name: float(at_s) for at_s, name in rows("began", 2)},
+        written_s={path: float(at_s) for at_s, path in rows("written", 2)},
         listeners={int(port): name for port, name in rows("listener", 2)},
         clusters=tuple(
             DebianCluster(major, name, start, active == "active", data_dir)

@@ -7,8 +7,17 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from flightmode.config import Config
-from flightmode.provision.facts import CLOCKS, RELEASES, DebianCluster, Facts
-from flightmode.provision.wanted import ETC, KERNEL, OWN_USER, File, Role, Wanted
+from flightmode.provision.facts import CLOCKS, CURRENT, RELEASES, DebianCluster, Facts
+from flightmode.provision.wanted import (
+    ETC,
+    KERNEL,
+    OWN_USER,
+    PROXY,
+    PROXY_SOCKET,
+    File,
+    Role,
+    Wanted,
+)
 
 SUPPORTED = (("debian", "12"), ("debian", "13"))
 MACHINES = ("x86_64", "aarch64")
@@ -16,9 +25,14 @@ FREE_MB = 2048
 _POSTGRESQL = "postgresql.service"
 _FENCE = "flightmode-fence.service"
 _FIREWALL = "flightmode-firewall.service"
-_PROXY = "flightmode-proxy.service"
-_ETCD = "flightmode-etcd.service"
+_AGENT = "flightmode-agent.service"
+ETCD = "flightmode-etcd.service"
 """Of the type `notify`: a restart of it that is waited for ends when it answers again."""
+CLOSE_S = 0.1
+"""The start of a process is known to a hundredth of a second; what happens to it is further apart
+than this from what was written before."""
+TAKEN_OVER_S = 60
+"""A proxy that is to take over learns who is primary first, which may take 15 s."""
 CLOCK_OFF_S = 2.0
 """Certificates and people go by wall clocks; leases do not."""
 
@@ -32,8 +46,9 @@ class Step:
     """A shell command; empty for a step that writes `file` or brings the release."""
     file: File | None = None
     release: bool = False
-    alone: bool = False
-    """Never on two hosts at once: two members of etcd that restart together are no quorum."""
+    in_turn: bool = False
+    """On a cluster that serves only when the host before is back (`turns`): two members of etcd
+    that restart together are no quorum, and agents that do renew no lease."""
     meets: bool = False
     """It ends only when enough other hosts are as far: there is no etcd without a quorum."""
     last: bool = False
@@ -42,6 +57,8 @@ class Step:
     """The host is gone soon after it, and comes back."""
     tells: bool = False
     """What it prints is for whoever typed the command."""
+    debian: bool = False
+    """It installs packages of Debian's: how long that takes is not up to us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +69,10 @@ class Plan:
     unfit: tuple[str, ...]
     """Why nothing may be done here; then there are no steps."""
     steps: tuple[Step, ...]
+    done: int = 0
+    """So many of its steps were done before these."""
+    of: int = 0
+    """So many there are with those before and after; 0: these are all."""
 
 
 def plan(
@@ -105,6 +126,8 @@ def _unfit(config: Config, wanted: Wanted, facts: Facts, now_s: float) -> tuple[
         off = facts.clock_s - now_s
         problems.append(f"has a clock that is off by {off:+.1f} s: certificates will not hold")
     ours = {"etcd", "postgres", "flightmode", "python", "python3"}
+    if _is_active(PROXY_SOCKET, facts):
+        ours.add("systemd")
     taken_over = _taken_over(wanted, facts) is not None
     for port, name in facts.listeners.items():
         if not (_is_ours(facts, name, ours) or (taken_over and name == "postgres")):
@@ -172,7 +195,7 @@ def _taking_over(wanted: Wanted, facts: Facts) -> list[Step]:
     disabled = f"/etc/postgresql/{old.major}/{old.name}/start.conf"
     return [
         # A first primary also waits for the others to say that they have no data.
-        Step("etcd answers, and the others are ready", f"systemctl start {_ETCD}", last=True),
+        Step("etcd answers, and the others are ready", f"systemctl start {ETCD}", last=True),
         Step(
             f"{old.unit} stops, for good",
             f"echo disabled > {disabled} && systemctl stop {old.unit}",
@@ -190,7 +213,7 @@ def _packages(wanted: Wanted, facts: Facts) -> list[Step]:
         missing.append(CLOCKS[0])
     if not missing:
         return []
-    return [Step(f"install {' '.join(missing)}", install_command(missing))]
+    return [Step(f"install {' '.join(missing)}", install_command(missing), debian=True)]
 
 
 def install_command(packages: Sequence[str]) -> str:
@@ -290,9 +313,13 @@ def _release(facts: Facts, release: str) -> list[Step]:
 def _units(wanted: Wanted, facts: Facts, release: str) -> list[Step]:
     changed = {file.path for file in wanted.files if _differs(file, facts)}
     steps = []
-    if any(path.startswith("/etc/systemd/") for path in changed):
+    if facts.unread or any(path.startswith("/etc/systemd/") for path in changed):
         steps.append(Step("systemd reads its units", "systemctl daemon-reload"))
-    stopped = [n for n in wanted.units if n not in facts.units or facts.units[n].active != "active"]
+    stopped = [
+        name
+        for name in wanted.units
+        if not _is_active(name, facts) and not (name == PROXY_SOCKET and _is_active(PROXY, facts))
+    ]
     disabled = [
         n for n in wanted.units if n not in facts.units or facts.units[n].enabled != "enabled"
     ]
@@ -307,20 +334,38 @@ def _units(wanted: Wanted, facts: Facts, release: str) -> list[Step]:
     return steps
 
 
+def _is_active(name: str, facts: Facts) -> bool:
+    return name in facts.units and facts.units[name].active == "active"
+
+
 def _restart(wanted: Wanted, facts: Facts, name: str) -> Step:
     """A proxy is not restarted: a new one takes its clients over, unless it listens elsewhere."""
-    if name == _PROXY and all(port in facts.listeners for port in wanted.ports):
+    if name == PROXY and all(port in facts.listeners for port in wanted.ports):
         return proxy_takeover()
+    if name == PROXY and PROXY_SOCKET in wanted.units:
+        both = f"{PROXY_SOCKET} {PROXY}"
+        command = (
+            f"systemctl stop {both}; systemctl start {PROXY_SOCKET} && systemctl start {PROXY}"
+        )
+        return Step(f"restart {PROXY}, which listens elsewhere", command)
     if name == _FIREWALL:
         # A restart would leave the ports open in between, and for good if it failed.
         return Step(f"reload {name}", f"systemctl reload {name}")
-    return Step(f"restart {name}", f"systemctl restart {name}", alone=name == _ETCD, meets=True)
+    in_turn = name in (ETCD, _AGENT)
+    return Step(f"restart {name}", f"systemctl restart {name}", in_turn=in_turn, meets=True)
 
 
 def proxy_takeover() -> Step:
-    """Nobody is disconnected."""
-    command = f"systemctl kill --kill-whom=main --signal=USR2 {_PROXY}"
-    return Step(f"{_PROXY}: a new one takes its clients over", command)
+    """Nobody is disconnected.  Ended when the new one is the service, and not before."""
+    main = f"$(systemctl show --property=MainPID --value {PROXY})"
+    begin = f"systemctl kill --kill-whom=main --signal=USR2 {PROXY}"
+    wait = f'until [ "{main}" != "$0" ]; do sleep 0.1; done'
+    told = f"no other took over, and the one that runs goes on: journalctl -u {PROXY}"
+    command = (
+        f'old="{main}" && {begin} && timeout {TAKEN_OVER_S} sh -c {shlex.quote(wait)} "$old" || '
+        f"{{ echo '{told}' >&2; false; }}"
+    )
+    return Step(f"{PROXY}: a new one takes its clients over", command)
 
 
 def _fence(config: Config, wanted: Wanted, facts: Facts, release: str) -> list[Step]:
@@ -340,16 +385,33 @@ def fence_restart(config: Config, wanted: Wanted) -> Step:
 
 def _start(name: str) -> str:
     """etcd waits for its neighbours, which wait for it: nobody waits for its first start."""
-    block = "--no-block " if name == _ETCD else ""
+    block = "--no-block " if name == ETCD else ""
+    if name == PROXY_SOCKET:
+        # One that fails and is tried again may listen at this very moment.
+        return f"systemctl stop {PROXY}; systemctl restart {name}"
     return f"systemctl reset-failed {name} 2>/dev/null; systemctl restart {block}{name}"
 
 
 def _restarted(wanted: Wanted, facts: Facts, changed: set[str], release: str) -> list[str]:
     """What has to begin anew.  Never the fence: a new one comes with the next start of Postgres."""
-    names = {name for file in wanted.files if file.path in changed for name in file.restarts}
-    if facts.release != release:
-        names |= {"flightmode-agent.service", "flightmode-proxy.service"}
+    names = {
+        name
+        for file in wanted.files
+        for name in file.restarts
+        if file.path in changed or _is_older(name, file.path, facts)
+    }
+    names |= {
+        name
+        for name in (_AGENT, PROXY)
+        if facts.release != release or _is_older(name, CURRENT, facts)
+    }
     return [name for name in wanted.units if name in names and "fence" not in name]
+
+
+def _is_older(name: str, path: str, facts: Facts) -> bool:
+    """Whether the unit runs since before the file was written: a run was cut off in between."""
+    began_s, written_s = facts.began_s.get(name), facts.written_s.get(path)
+    return began_s is not None and written_s is not None and written_s > began_s + CLOSE_S
 
 
 def unpack_command(release: str) -> str:
@@ -377,13 +439,20 @@ def reads_again(plan: Plan) -> bool:
     texts = (f"{ETC}/flightmode.toml", f"{ETC}/tls/", f"{ETC}/secrets/")
     written = [step.file.path for step in plan.steps if step.file is not None]
     begins = any(step.title == f"start {_FENCE}" for step in plan.steps)
-    return not begins and any(path.startswith(texts) for path in written)
+    # A run that was cut off may have written them; the agent is older than they are then.
+    restarts = any(step.title == f"restart {_AGENT}" for step in plan.steps)
+    return not begins and (restarts or any(path.startswith(texts) for path in written))
+
+
+def _told(step: Step) -> str:
+    return f"{step.title}, one host after the other" if step.in_turn else step.title
 
 
 def summary(plans: list[Plan]) -> list[str]:
     """A line for each thing to do, with the hosts it concerns."""
     pairs = sorted(
-        ((step.title, plan.name) for plan in plans for step in plan.steps), key=lambda pair: pair[0]
+        ((_told(step), plan.name) for plan in plans for step in plan.steps),
+        key=lambda pair: pair[0],
     )
     return [
         f"{title}: {', '.join(name for _, name in group)}"

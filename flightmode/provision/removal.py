@@ -8,7 +8,17 @@ from shlex import quote
 
 from flightmode.provision.facts import RELEASES
 from flightmode.provision.plan import Plan, Step
-from flightmode.provision.wanted import ETC, ETCD_DROP_INS, KERNEL, LOGROTATE, STATE, UNITS, Wanted
+from flightmode.provision.units import FIREWALL_OFF
+from flightmode.provision.wanted import (
+    ETC,
+    ETCD_DROP_INS,
+    KERNEL,
+    LOGROTATE,
+    STATE,
+    UNITS,
+    Role,
+    Wanted,
+)
 
 KEPT = "what is kept"
 """The title of the step that prints the path of everything that stays."""
@@ -23,12 +33,27 @@ def removal(wanted: Wanted, data_dir: str) -> Plan:
     ours = [*files, ETCD_DROP_INS, KERNEL, LOGROTATE, ETC, f"{STATE}-etcd", RELEASES]
     ours += ["/run/flightmode", "/usr/local/bin/flightmode"]
     steps = [
-        Step("stop everything", stop_command(tuple(reversed(wanted.units)))),
+        Step("stop everything", stop_command(_last_first(wanted.units))),
+        *_opening(wanted),
         Step("keep the data aside", aside_command(data_dir)),
         Step("forget the rest", f"rm -rf {' '.join(map(quote, ours))} && systemctl daemon-reload"),
         Step(KEPT, kept_command(data_dir), tells=True),
     ]
     return Plan(wanted.name, (), tuple(steps))
+
+
+def _last_first(units: tuple[str, ...]) -> tuple[str, ...]:
+    """Sockets before all: who knocks at one starts its service again."""
+    sockets = [name for name in units if name.endswith(".socket")]
+    return (*sockets, *(name for name in reversed(units) if name not in sockets))
+
+
+def _opening(wanted: Wanted) -> list[Step]:
+    """After everything has stopped: the firewall's unit leaves its rules in force when it stops."""
+    if wanted.role is Role.APP:
+        return []
+    there = "nft list table inet flightmode_firewall >/dev/null 2>&1"
+    return [Step("take the firewall away", f"! {there} || {FIREWALL_OFF}")]
 
 
 def stop_command(units: tuple[str, ...]) -> str:

@@ -24,8 +24,10 @@ _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "*": "127.0.0.1"}
 
 def script(config: Config, wanted: Wanted) -> str:
     """A shell command that prints a line for each thing that does not serve, and then `end`."""
+    # A socket may wait until the proxy of before it has ended; that one is asked itself.
+    units = [name for name in wanted.units if not name.endswith(".socket")]
     lines = [
-        f"for unit in {' '.join(map(shlex.quote, wanted.units))}; do",
+        f"for unit in {' '.join(map(shlex.quote, units))}; do",
         '    state=$(systemctl show --property=ActiveState --value "$unit")',
         '    [ "$state" = active ] || echo "$unit is ${state:-unknown}"',
         "done",

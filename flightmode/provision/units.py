@@ -1,8 +1,11 @@
 """The units of systemd that run Flightmode on a host."""
 
+from ipaddress import ip_address
+from math import ceil
 from pathlib import Path
 
 from flightmode.config import Config
+from flightmode.config.derive import bracketed
 from flightmode.config.etcd import etcd_argv, initial_cluster
 
 PROGRAM = "/opt/flightmode/current/bin/flightmode"
@@ -124,10 +127,20 @@ WantedBy=multi-user.target
 """
 
 
+FIREWALL_OFF = "nft delete table inet flightmode_firewall"
+"""What takes the rules away: nothing but this does, and a reboot without the unit."""
+
+
 def firewall_unit() -> str:
     """Before anything of ours listens: etcd and the agent do not start without it, and without an
-    agent no Postgres does.  New rules replace the old ones in one transaction, or do not."""
-    return f"""[Unit]
+    agent no Postgres does.  New rules replace the old ones in one transaction, or do not.
+
+    There is no `ExecStop=`: systemd runs it for a restart as well, and nothing tells it which of
+    the two it is, so that the ports of what goes on running would be open in between.
+    """
+    return f"""# Stopping this leaves the rules in force: no restart opens a port.  They go by:
+# {FIREWALL_OFF}
+[Unit]
 Description=Flightmode: firewall
 DefaultDependencies=no
 After=local-fs.target
@@ -141,15 +154,40 @@ Restart=on-failure
 RestartSec=2
 ExecStart=/usr/sbin/nft -f /etc/flightmode/firewall.nft
 ExecReload=/usr/sbin/nft -f /etc/flightmode/firewall.nft
-ExecStop=/usr/sbin/nft delete table inet flightmode_firewall
 
 [Install]
 WantedBy=multi-user.target
 """
 
 
-def proxy_unit(user: str) -> str:
-    """Beside the application."""
+def proxy_socket(config: Config) -> str | None:
+    """systemd listens for the proxy, so that its port is open also while it restarts or a machine
+    boots; who comes in between waits.  None where it listens at a name: systemd knows addresses.
+
+    No limit of starts in vain: systemd would close the port after it.  A Unix socket stays the
+    proxy's own business.
+    """
+    try:
+        address = ip_address(config.proxy.host)
+    except ValueError:
+        return None
+    return f"""[Unit]
+Description=Flightmode: the port of the proxy
+
+[Socket]
+ListenStream={bracketed(str(address))}:{config.proxy.port}
+Backlog=4096
+TriggerLimitIntervalSec=0
+
+[Install]
+WantedBy=sockets.target
+"""
+
+
+def proxy_unit(config: Config, user: str) -> str:
+    """Beside the application.  systemd waits longer for its end than it waits for its clients."""
+    sockets = "" if proxy_socket(config) is None else "Sockets=flightmode-proxy.socket\n"
+    grace_s = ceil(config.proxy.stop_grace_s) + 20
     return f"""[Unit]
 Description=Flightmode: proxy
 {_AFTER_NETWORK}{_ALWAYS}
@@ -158,10 +196,11 @@ Type=simple
 User={user}
 RuntimeDirectory=flightmode
 RuntimeDirectoryMode=0711
-ExecStart={PROGRAM} proxy --take-over
+{sockets}ExecStart={PROGRAM} proxy --take-over
 NotifyAccess=main
 Restart=always
 RestartSec=0.2
+TimeoutStopSec={grace_s}
 LimitNOFILE=65536
 {_HARDENED}
 [Install]

@@ -12,11 +12,14 @@ from flightmode.provision.units import (
     etcd_unit,
     fence_unit,
     firewall_unit,
+    proxy_socket,
     proxy_unit,
 )
 
 OWN_USER = "flightmode"
 """Runs etcd, the witness' agent and the proxy: a system user that owns nothing else."""
+PROXY = "flightmode-proxy.service"
+PROXY_SOCKET = "flightmode-proxy.socket"
 ETC = "/etc/flightmode"
 STATE = "/var/lib/flightmode"
 UNITS = "/etc/systemd/system"
@@ -66,7 +69,8 @@ class Wanted:
     directories: Mapping[str, Owned]
     files: tuple[File, ...]
     units: tuple[str, ...]
-    """To be enabled and running, in the order of their start."""
+    """To be enabled and running, in the order of their start.  A socket may wait: it can't listen
+    where a proxy of before it does, and does so when that one ends."""
     ports: tuple[int, ...]
     """Where ours will listen: nobody else may."""
     kernel: Mapping[str, str] = field(default_factory=dict)
@@ -185,10 +189,13 @@ def _units_of_a_node(config: Config, name: str, user: str, *, database: bool) ->
 
 def _app(config: Config, name: str, bundle: Bundle) -> Wanted:
     own = Owned(0o600, f"{OWN_USER}:{OWN_USER}")
-    units = {"flightmode-proxy.service": proxy_unit(OWN_USER)}
+    socket = proxy_socket(config)
+    # Its socket first: a proxy that runs already listens itself.
+    units = {} if socket is None else {PROXY_SOCKET: socket}
+    units |= {PROXY: proxy_unit(config, OWN_USER)}
     files = [
         *_unit_files(units),
-        *(File(f"{ETC}/{path}", data, own, tuple(units)) for path, data in bundle.files.items()),
+        *(File(f"{ETC}/{path}", data, own, (PROXY,)) for path, data in bundle.files.items()),
     ]
     directories = {
         ETC: Owned(0o755, "root:root"),
@@ -213,13 +220,15 @@ _PUBLIC = Owned(0o644, "root:root")
 
 def _unit_files(units: Mapping[str, str]) -> list[File]:
     """A fence is never restarted for a new unit file: Postgres would stop with it.  A firewall has
-    nothing to gain from it."""
+    nothing to gain from it, and a socket that listens elsewhere comes with other settings of the
+    proxy, which is restarted then."""
+    never = ("flightmode-fence.service", "flightmode-firewall.service", PROXY_SOCKET)
     return [
         File(
             f"{UNITS}/{name}",
             text.encode(),
             _PUBLIC,
-            () if name in ("flightmode-fence.service", "flightmode-firewall.service") else (name,),
+            () if name in never else (name,),
         )
         for name, text in units.items()
     ]

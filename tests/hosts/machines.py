@@ -21,6 +21,7 @@ from hosts.lab import Hosts
 
 NODES = ("ams", "fra", "wit")
 APP = "web"
+JOURNALS = Path(__file__).parents[2] / ".flightmode" / "journals"
 _POLL_S = 0.2
 ALL_RUN = """
 units=$(systemctl list-unit-files --no-legend --state=enabled 'flightmode-*.service' |
@@ -187,7 +188,23 @@ def founder(suite: str = SUITE, more: tuple[str, ...] = ()) -> Iterator[Founder]
     """Bare hosts of that Debian that have booted; `more`: others than the cluster begins with."""
     with Hosts((*NODES, APP, *more), suite=suite) as hosts:
         hosts.boot()
-        yield Founder(hosts, hosts.scratch / "cluster")
+        try:
+            yield Founder(hosts, hosts.scratch / "cluster")
+        except BaseException:
+            print(f"what the hosts wrote down: {journals_kept(hosts)}")
+            raise
+
+
+def journals_kept(hosts: Hosts, home: Path = JOURNALS) -> Path:
+    """Where the journals of all hosts are, as text: they go with the hosts otherwise."""
+    house = home / time.strftime("%Y%m%dT%H%M%S")
+    house.mkdir(parents=True)
+    for name, machine in hosts.machines.items():
+        argv = ["journalctl", "-q", "--no-pager", "-o", "short-iso-precise"]
+        argv += ["-D", str(machine.root / "var" / "log" / "journal")]
+        with (house / f"{name}.log").open("wb") as log:
+            subprocess.run(argv, stdout=log, stderr=log, check=False)
+    return house
 
 
 @asynccontextmanager

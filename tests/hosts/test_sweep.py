@@ -4,13 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from flightmode.demo.namespaces import namespaces_of
 from flightmode.demo.record import records
 from flightmode.demo.sweep import sweep
-from hosts.lab import KIND, remove
+from hosts.lab import KIND, Hosts, remove
 from tests.hosts.machines import missing
 
 pytestmark = [
@@ -44,3 +45,23 @@ def test_hosts_whose_maker_was_killed_are_removed_with_their_disks() -> None:
     nft = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True)
     assert left.run_id not in nft.stdout
     assert not os.path.exists(f"/sys/class/net/{left.run_id}")
+    assert cgroups_of(left.run_id) == []
+
+
+def cgroups_of(run_id: str) -> list[Path]:
+    top = Path("/sys/fs/cgroup")
+    return [path for depth in ("*", "*/*") for path in top.glob(depth) if run_id in path.name]
+
+
+def test_each_host_has_its_cgroups_for_itself_and_they_go_with_it() -> None:
+    """In shared ones systemd keeps a unit that it has forgotten, for another host's processes."""
+    with Hosts(["ams", "fra"]) as hosts:
+        hosts.boot()
+        run_id = hosts.scratch.name.split("-")[1]
+        for name, machine in hosts.machines.items():
+            for line in Path(f"/proc/{machine.init}/cgroup").read_text().splitlines():
+                hierarchy, controllers, path = line.split(":", 2)
+                if hierarchy == "0" or controllers == "name=systemd":
+                    assert path.startswith(f"/flightmode-{run_id}/{name}/"), line
+        assert cgroups_of(run_id) != []
+    assert cgroups_of(run_id) == []

@@ -1,10 +1,10 @@
 """From three bare servers to a cluster that gets over the death of each, in the order of a life.
 
-One story, told once: each chapter begins with what the one before has left.
+One story, told once: each chapter begins with what the one before has left.  The commands are those
+of docs/tutorial/three-servers.md, all of them (`Page`).
 """
 
 import asyncio
-import json
 import time
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from flightmode.demo.ledger import check
 from flightmode.demo.proxied import Application, seen
 from tests.hosts.machines import APP, NODES, Founder, acknowledged, founder, missing, writing
+from tests.hosts.tutorial import Page
 
 pytestmark = [
     pytest.mark.hosts,
@@ -33,13 +34,37 @@ true
 """What Flightmode could leave on a host; of which nothing is to be left."""
 
 
-async def the_primary_loses_its_power(me: Founder, application: Application) -> str:
+def they_become_a_cluster(me: Founder, page: Page) -> str:
+    page.types(
+        "flightmode init cluster --database ams=10.0.0.1 --database fra=10.0.0.2 "
+        "--witness wit=10.0.0.3"
+    )
+    page.describes()
+    planned = page.types("flightmode provision --plan --config cluster/flightmode.toml")
+    assert "things to do" in planned.out
+    for name in (*NODES, APP):
+        assert me.hosts.ssh(name, LEFT) == "", "it only says so"
+    made = page.types("flightmode provision --config cluster/flightmode.toml")
+    assert "the cluster is whole" in made.out
+    assert "nothing to do" in me.does("provision").out
+    assert "nothing had to restart" in page.types("flightmode config apply").out
+    page.on_primary(
+        "runuser -u postgres -- psql -h /run/flightmode/postgres -c "
+        "'CREATE DATABASE shop OWNER app'"
+    )
+    return f"provisioned in {made.took_s:.0f} s"
+
+
+async def the_primary_loses_its_power(me: Founder, page: Page, application: Application) -> str:
     first = me.primary
     began_s = time.monotonic()
     await asyncio.to_thread(me.hosts.machines[first].kill)
     await acknowledged(application, 20)
     gap_s = time.monotonic() - began_s
     assert me.primary != first
+    told = page.types("flightmode status --config cluster/flightmode.toml")
+    assert f"{me.primary} is primary" in told.out
+    assert page.types("flightmode why --config cluster/flightmode.toml").out != ""
     await asyncio.to_thread(me.hosts.boot, first)
     back_s = await asyncio.to_thread(me.until_whole)
     return f"writes again {gap_s:.1f} s after the power loss, whole {back_s:.1f} s after the boot"
@@ -53,8 +78,8 @@ async def somebody_reboots_the_primary(me: Founder, application: Application) ->
     await asyncio.to_thread(me.until_whole)
 
 
-async def the_standby_burns_down(me: Founder, application: Application) -> str:
-    """A bare machine takes its place, at its address."""
+async def the_standby_burns_down(me: Founder, page: Page, application: Application) -> str:
+    """A bare machine takes its place, at its address, and all get new certificates with it."""
     lost = standby(me)
     alive = await asyncio.to_thread(me.types, "node", "replace", lost, "--config", str(me.toml))
     assert alive.status == 64, alive.out
@@ -66,7 +91,10 @@ async def the_standby_burns_down(me: Founder, application: Application) -> str:
     assert wrong_key.status == 77
     assert "FM803" in wrong_key.out
     await silence_of(me, lost)
-    replaced = await asyncio.to_thread(me.does, "node", "replace", lost)
+    await asyncio.to_thread(page.types, "flightmode init cluster --renew")
+    replaced = await asyncio.to_thread(
+        page.types, "flightmode node replace fra --config cluster/flightmode.toml", {"fra": lost}
+    )
     assert "the cluster is whole" in replaced.out
     await acknowledged(application, 20)
     return f"replaced in {replaced.took_s:.0f} s"
@@ -109,14 +137,16 @@ async def all_lose_their_power_at_once(me: Founder, application: Application) ->
     return f"cold start {cold_s:.1f} s"
 
 
-def it_is_taken_down(me: Founder) -> None:
+def it_is_taken_down(me: Founder, page: Page) -> None:
     """Everywhere; and of the data, also of older copies, everything is still there and is named."""
-    refused = me.types("destroy", "--name", "another", "--config", str(me.toml))
-    assert refused.status == 1
+    assert (
+        page.answers("flightmode destroy --config cluster/flightmode.toml", "another").status == 1
+    )
     older = "/var/lib/flightmode/postgres.old-20260102T030405"
     for name in ("ams", "fra"):
         me.hosts.ssh(name, f"mkdir {older} && echo 15 > {older}/PG_VERSION")
-    told = json.loads(me.does("destroy", "--name", "main", "--json").out)
+    told = page.answers("flightmode destroy --config cluster/flightmode.toml", "main")
+    assert told.status == 0, told.out
     for name in (*NODES, APP):
         assert me.hosts.ssh(name, LEFT) == "", name
     for name in ("ams", "fra"):
@@ -124,23 +154,22 @@ def it_is_taken_down(me: Founder) -> None:
         assert older in kept
         (aside,) = (path for path in kept if "/postgres.of-" in path)
         me.hosts.ssh(name, f"test -s {aside}/global/pg_control && test -s {older}/PG_VERSION")
-        assert told["kept"][name] == kept
+        named = [
+            words[-1] for line in told.out.splitlines() if (words := line.split())[:1] == [name]
+        ]
+        assert [path for path in named if path.startswith("/")] == kept
 
 
 async def test_the_life_of_a_cluster_of_three_servers() -> None:
     with founder() as me:
-        me.begins()
-        made = me.does("provision")
-        assert "the cluster is whole" in made.out
-        assert "nothing to do" in me.does("provision").out
-        me.make_database()
+        page = Page(me)
+        told = [they_become_a_cluster(me, page)]
         with me.tunnel() as conninfo:
             async with writing(conninfo) as application:
                 await acknowledged(application, 50)
-                told = [f"provisioned in {made.took_s:.0f} s"]
-                told.append(await the_primary_loses_its_power(me, application))
+                told.append(await the_primary_loses_its_power(me, page, application))
                 await somebody_reboots_the_primary(me, application)
-                told.append(await the_standby_burns_down(me, application))
+                told.append(await the_standby_burns_down(me, page, application))
                 await it_comes_back_with_an_old_disk(me, application)
                 told.append(await all_lose_their_power_at_once(me, application))
                 await application.stop()
@@ -152,4 +181,5 @@ async def test_the_life_of_a_cluster_of_three_servers() -> None:
         assert verdict.sound, verdict
         assert errors.as_promised, errors
         assert me.hosts.machines[APP].running
-        it_is_taken_down(me)
+        it_is_taken_down(me, page)
+        assert page.left == [], "the page has more commands"

@@ -143,7 +143,7 @@ def _begin(
 
 
 def _certificates(directory: Path, config: Config, *, renew: bool) -> None:
-    """The authority is made once; every node's and the operator's certificate is issued by it."""
+    """The authority is made once; it issues those of nodes, applications' hosts and operator."""
     home = directory / "ca"
     if renew or (home / "ca.key").exists():
         authority = Authority.load(home)
@@ -152,6 +152,8 @@ def _certificates(directory: Path, config: Config, *, renew: bool) -> None:
         authority.save(home)
     for name, node in config.nodes.items():
         authority.issue_node(name, [node.host]).save(directory / "nodes" / name / "tls", "node")
+    for name in config.provision.apps:
+        authority.issue_client(name).save(directory / "apps" / name / "tls", "client")
     authority.issue_client(OPERATOR).save(directory / "operator", "client")
 
 

@@ -13,16 +13,19 @@ from rich.console import Console
 
 from flightmode.cli.asking import Asking, by_operator, carry
 from flightmode.cli.commands.reaching import remotes_of
+from flightmode.cli.commands.turning import in_turn
 from flightmode.cli.commands.wholeness import quiet, serving, whole
 from flightmode.cli.leaving import nothing_is_leaving
 from flightmode.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Place, place
-from flightmode.cli.show import as_json, out, status_view
+from flightmode.cli.show import as_json, err, out, status_view
 from flightmode.config import Config
 from flightmode.errors import RequestWrong
 from flightmode.model.member import NodeKind
 from flightmode.provision.apply import Progress, carry_out, plan_all
-from flightmode.provision.bundle import bundle_of
+from flightmode.provision.bundle import bundle_of, end_soon
 from flightmode.provision.plan import Plan, reads_again, summary
+from flightmode.provision.spent import Spent, spent
+from flightmode.provision.turns import in_two
 from flightmode.provision.wanted import File, Owned, Wanted, wanted
 from flightmode.provision.wheels import build
 
@@ -45,8 +48,9 @@ def provision(
 
     They need Debian 12 or 13, sshd, and your key. What is right already is left alone, so run it
     again after an edit, or after it was cut off: it goes on where it stopped. A host that shows
-    another key than at first contact is refused. PostgreSQL reads changed settings again; those
-    that wait for a restart are named, and `flightmode config apply` sees to it.
+    another key than at first contact is refused. What runs and has to restart does so node by
+    node, the primary last, each when the one before is back. PostgreSQL reads changed settings
+    again; those that wait for a restart are named, and `flightmode config apply` sees to it.
     Exit status: 0 done; 69 a host can't be reached; 75 a step failed; 78 a host does not fit.
     """
     here = place(config)
@@ -79,6 +83,9 @@ async def bring(
     began_s = time.monotonic()
     config, toml = here.config, here.path.absolute()
     hosts = [_with(wanted(config, n, bundle_of(config, toml, n)), extra.get(n, ())) for n in names]
+    for words in end_soon(config, toml, names):
+        # Also with --json, which is on the other stream.
+        err.print(f"{words}: flightmode certs renew --config {here.path}", soft_wrap=True)
     async with remotes_of(here, hosts) as remotes:
         if not json:
             out.print(f"looking at {', '.join(names)}, and making the wheels of Flightmode")
@@ -89,18 +96,41 @@ async def bring(
         if only_plan:
             show_plan(plans, json=json)
             return
-        await carry_out(plans, remotes, release, lambda step: say(out, step, quiet=json))
+        stepped_s, heard = time.monotonic(), list[Progress]()
+
+        def hear(step: Progress) -> None:
+            heard.append(step)
+            say(out, step, quiet=json)
+
+        async def does(some: Sequence[Plan]) -> None:
+            await carry_out(some, remotes, release, hear)
+
+        halves = [in_two(each) for each in plans]
+        await does([at_once for at_once, _ in halves])
+        await in_turn(here, [later for _, later in halves], does, hear, wait_s=wait_s)
+    settled_s = time.monotonic()
     steps = sum(len(each.steps) for each in plans)
     if not json:
         out.print(f"{steps} steps done" if steps else "nothing to do: all is as it should be")
     status = await _settled(here, plans, wait_s)
     await serving(here, hosts, wait_s)
-    took_s = time.monotonic() - began_s
+    went = spent(
+        heard,
+        began_s=began_s,
+        stepped_s=stepped_s,
+        settled_s=settled_s,
+        ended_s=time.monotonic(),
+    )
+    _tell_end(here, steps, went, status, json=json)
+
+
+def _tell_end(here: Place, steps: int, went: Spent, status: dict[str, Any], *, json: bool) -> None:
     if json:
-        as_json({"steps": steps, "took_s": round(took_s, 1), "status": status})
+        took = {"took_s": round(went.all_s, 1), "spent": went.as_json()}
+        as_json({"steps": steps, **took, "status": status})
         return
     out.print(status_view(status))
-    out.print(f"the cluster is whole; this took {took_s:.0f} s")
+    out.print(f"the cluster is whole; this took {went.all_s:.0f} s: {went}", soft_wrap=True)
     if any(node["pending_restart"] for node in status["nodes"]):
         told = f"for what waits for a restart: flightmode config apply --config {here.path}"
         out.print(told, soft_wrap=True)

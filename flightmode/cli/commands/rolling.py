@@ -9,7 +9,7 @@ from typing import Any
 from flightmode.cli.asking import Asking, by_operator, carry
 from flightmode.cli.commands.provision import say
 from flightmode.cli.commands.reaching import remotes_of
-from flightmode.cli.commands.wholeness import lacks, quiet, status_of
+from flightmode.cli.commands.wholeness import answers, lacks, quiet, status_of
 from flightmode.cli.leaving import nothing_is_leaving
 from flightmode.cli.options import Place
 from flightmode.cli.show import err, out
@@ -21,7 +21,7 @@ from flightmode.errors import (
     RequestWrong,
     StepFailed,
 )
-from flightmode.model.member import NodeKind
+from flightmode.provision import turns
 from flightmode.provision.apply import carry_out
 from flightmode.provision.bundle import bundle_of
 from flightmode.provision.plan import Plan
@@ -88,10 +88,8 @@ class Rolling:
 
     def order(self, primary: str) -> list[str]:
         """Witnesses, standbys, the primary, and then the applications' machines."""
-        nodes = self._here.config.nodes.items()
-        witnesses = [name for name, node in nodes if node.kind is NodeKind.WITNESS]
-        standbys = [n for n, node in nodes if n != primary and n not in witnesses]
-        return [*witnesses, *standbys, primary, *self._here.config.provision.apps]
+        config = self._here.config
+        return [*turns.order(config, primary), *config.provision.apps]
 
     async def plans(self, names: list[str]) -> list[Plan]:
         """What is left to be done there.  Changes nothing."""
@@ -140,19 +138,23 @@ class Rolling:
         )
 
     async def _runs(self, host: Wanted) -> None:
-        """Until all of its units do: the next machine's etcd must not stop before this one serves.
+        """Until all of its units do, and its agent answers: the next machine's etcd must not stop
+        before this one serves.
 
-        Raises StepFailed.
+        Raises StepFailed, RequestUnfinished.
         """
-        units = " ".join(host.units)
+        services = tuple(name for name in host.units if name.endswith(".service"))
+        units = " ".join(services)
         all_active = f"for unit in {units}; do systemctl is-active $unit; done"
-        command = f"timeout {self._wait_s:.0f} sh -c {shlex.quote(_each_active(host.units))}"
+        command = f"timeout {self._wait_s:.0f} sh -c {shlex.quote(_each_active(services))}"
         async with remotes_of(self._here, [host]) as remotes:
             link = remotes[host.name]
             if (await link.run(command, within_s=self._wait_s + _ASK_WITHIN_S)).status != 0:
                 said = (await link.run(all_active)).out
                 text = f"{host.name}: not all of its units run: {units}: {said.split()}"
                 raise StepFailed(text, hint="flightmode logs")
+        if host.name in self._here.config.nodes:
+            await answers(self._here, host.name, self._wait_s)
 
     def wanted(self, name: str) -> Wanted:
         """What this machine shall have."""

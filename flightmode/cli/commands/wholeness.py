@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from flightmode.cli.asking import by_operator, freshness
@@ -41,6 +42,10 @@ def is_whole(status: dict[str, Any]) -> bool:
     return not lacks(status)
 
 
+Lacking = Callable[[dict[str, Any]], tuple[str, ...]]
+"""What a cluster of that status lacks, in words."""
+
+
 async def status_of(here: Place) -> dict[str, Any]:
     """As the node that knows best has it.  Raises NodeUnreachable and its like."""
     async with by_operator(here, here.tls(None, None)) as cluster:
@@ -48,16 +53,29 @@ async def status_of(here: Place) -> dict[str, Any]:
     return status
 
 
-async def whole(here: Place, wait_s: float) -> dict[str, Any]:
-    """Wait until its nodes are whole.  Raises RequestUnfinished."""
+async def whole(here: Place, wait_s: float, lacking: Lacking = lacks) -> dict[str, Any]:
+    """Wait until its nodes are whole, or as `lacking` has it.  Raises RequestUnfinished."""
     found: dict[str, Any] = {}
 
     async def look() -> tuple[str, ...]:
         found.update(await status_of(here))
-        return lacks(found)
+        return lacking(found)
 
     await _until(here, look, wait_s)
     return found
+
+
+async def answers(here: Place, name: str, wait_s: float) -> None:
+    """Until that node's agent answers for itself: what others have heard of it is older than its
+    restart, and systemd knows only that a process is there.  Raises RequestUnfinished."""
+    async with by_operator(here, here.tls(None, None), name) as cluster:
+
+        async def look() -> tuple[str, ...]:
+            # Any answer: that it knows of no state is for others to judge.
+            await cluster.get(name, "/status")
+            return ()
+
+        await _until(here, look, wait_s)
 
 
 async def serving(here: Place, hosts: Sequence[Wanted], wait_s: float) -> None:
@@ -84,17 +102,53 @@ async def serving(here: Place, hosts: Sequence[Wanted], wait_s: float) -> None:
     await _until(here, look, wait_s)
 
 
-async def quiet(here: Place, wait_s: float) -> dict[str, Any]:
-    """Wait until the nodes have been whole for a while.  Raises RequestUnfinished."""
-    since_s = began_s = time.monotonic()
-    status = await whole(here, wait_s)
+async def etcd_is_well(here: Place, nodes: Sequence[str], wait_s: float) -> bool:
+    """Whether all members of these nodes are, at the end of that time at the latest."""
+    try:
+        await _until(here, partial(_ailing, here, nodes), wait_s)
+    except RequestUnfinished:
+        return False
+    return True
+
+
+async def quiet(here: Place, wait_s: float, lacking: Lacking = lacks) -> dict[str, Any]:
+    """Wait until the nodes have been whole for a while, or as `lacking` has it.
+
+    Raises RequestUnfinished.
+    """
+    began_s = time.monotonic()
+    status = await whole(here, wait_s, lacking)
+    since_s = time.monotonic()
     while time.monotonic() - since_s < QUIET_S:
         await asyncio.sleep(_POLL_S)
-        status = await status_of(here)
-        if lacks(status):
-            status = await whole(here, max(wait_s - (time.monotonic() - began_s), 0.0))
+        try:
+            status = await status_of(here)
+            is_so = not lacking(status)
+        except FlightmodeError:
+            # The next look tells, or that there was none in time.
+            is_so = False
+        if not is_so:
+            left_s = max(wait_s - (time.monotonic() - began_s), 0.0)
+            status = await whole(here, left_s, lacking)
             since_s = time.monotonic()
     return status
+
+
+async def as_found(here: Place, wait_s: float) -> dict[str, Any] | None:
+    """The status, as soon as there is one that names who takes writes; else the last one.
+
+    None: nobody said anything in that time.
+    """
+    found: dict[str, Any] | None = None
+    until_s = time.monotonic() + wait_s
+    while True:
+        try:
+            found = await status_of(here)
+        except FlightmodeError:
+            found = None
+        if (found is not None and found["writes"] is not None) or time.monotonic() > until_s:
+            return found
+        await asyncio.sleep(_POLL_S)
 
 
 async def _ailing(here: Place, nodes: Sequence[str]) -> tuple[str, ...]:

@@ -87,6 +87,14 @@ def test_a_host_that_has_everything_needs_nothing(name: str) -> None:
     assert planned(name, done(want(name))) == Plan(name, (), ())
 
 
+@pytest.mark.parametrize("name", ["ams", "wit", "web"])
+def test_of_all_steps_only_the_packages_are_debian_s(name: str) -> None:
+    debian = [step.title for step in planned(name, BARE).steps if step.debian]
+    (installed,) = debian
+    assert installed.startswith("install ")
+    assert RELEASE not in installed
+
+
 def test_a_bare_database_host_gets_everything_and_debian_s_services_never_start() -> None:
     told = titles("ams", BARE)
     masked = told.index("mask etcd.service postgresql.service")
@@ -108,7 +116,7 @@ def test_a_bare_database_host_gets_everything_and_debian_s_services_never_start(
 
 def test_a_witness_has_no_postgres_and_an_application_s_host_only_the_proxy() -> None:
     assert not any("postgres" in title for title in titles("wit", BARE))
-    assert want("web").units == ("flightmode-proxy.service",)
+    assert want("web").units == ("flightmode-proxy.socket", "flightmode-proxy.service")
     assert want("web").masked == ()
 
 
@@ -134,12 +142,55 @@ def test_members_of_etcd_restart_one_after_the_other_and_are_waited_for() -> Non
     facts = done(want("ams"))
     copy = "/etc/flightmode/etcd-tls/node.crt"
     old = {**facts.held, copy: replace(facts.held[copy], digest="0")}
-    (restart,) = (step for step in planned("ams", replace(facts, held=old)).steps if step.alone)
+    (restart,) = (step for step in planned("ams", replace(facts, held=old)).steps if step.in_turn)
     assert restart.command == "systemctl restart flightmode-etcd.service"
     # The first start waits for neighbours that are not there yet.
     (first,) = (s for s in planned("ams", BARE).steps if s.title == "start flightmode-etcd.service")
     assert "--no-block" in first.command
-    assert not first.alone
+    assert not first.in_turn
+
+
+WRITTEN_S = 1_764_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("path", "restarted"),
+    [
+        ("/etc/flightmode/flightmode.toml", "restart flightmode-agent.service"),
+        ("/etc/flightmode/tls/node.crt", "restart flightmode-agent.service"),
+        ("/etc/flightmode/etcd-tls/node.crt", "restart flightmode-etcd.service"),
+        ("/opt/flightmode/current", "restart flightmode-agent.service"),
+        ("/etc/flightmode/firewall.nft", "reload flightmode-firewall.service"),
+    ],
+)
+def test_what_runs_since_before_its_file_was_written_begins_anew_in_the_next_run(
+    path: str, restarted: str
+) -> None:
+    """The run that wrote it was cut off, or stopped because another node did not come back."""
+    host = want("ams")
+    began_s = dict.fromkeys(host.units, WRITTEN_S - 60)
+    facts = replace(done(host), written_s={path: WRITTEN_S}, began_s=began_s)
+    assert titles("ams", facts) == [restarted]
+    # It began after that; and what is written and started at once counts as begun after.
+    for later_s in (WRITTEN_S + 60, WRITTEN_S - 0.05):
+        assert titles("ams", replace(facts, began_s=dict.fromkeys(host.units, later_s))) == []
+
+
+def test_no_file_makes_a_fence_begin_anew() -> None:
+    host = want("ams")
+    written_s = dict.fromkeys((file.path for file in host.files), WRITTEN_S)
+    began_s = dict.fromkeys(host.units, WRITTEN_S - 60)
+    told = titles("ams", replace(done(host), written_s=written_s, began_s=began_s))
+    assert told == [
+        "reload flightmode-firewall.service",
+        "restart flightmode-etcd.service",
+        "restart flightmode-agent.service",
+    ]
+
+
+def test_a_unit_that_was_written_and_not_read_by_systemd_is_read_by_the_next_run() -> None:
+    facts = replace(done(want("ams")), unread=frozenset({"flightmode-fence.service"}))
+    assert titles("ams", facts) == ["systemd reads its units"]
 
 
 def test_a_key_that_others_may_read_is_put_right() -> None:
@@ -207,6 +258,10 @@ def test_what_is_to_be_done_is_told_once_for_all_hosts() -> None:
     lines = summary([planned("ams", BARE), planned("wit", BARE)])
     assert "start flightmode-etcd.service: ams, wit" in lines
     assert "start flightmode-fence.service: ams" in lines
+    older = replace(done(want("ams")), release="0.0.9-old")
+    assert summary([planned("ams", older)])[-1] == (
+        "restart flightmode-agent.service, one host after the other: ams"
+    )
 
 
 # ------------------------------------------------------------------------------ the script
@@ -226,7 +281,11 @@ user postgres
 held 755 root:root - /etc/flightmode
 held 600 postgres:postgres abcdef /etc/flightmode/flightmode.toml
 held 700 postgres:postgres - /srv/two words
+written 1764000000.1234567890 /etc/flightmode/flightmode.toml
+written 1764000001.5 /srv/two words/it
 unit flightmode-agent.service enabled active
+unread flightmode-agent.service
+began 1763999999.250 flightmode-agent.service
 unit flightmode-etcd.service not-found inactive
 unit flightmode-fence.service inactive
 listener 5432 postgres
@@ -259,6 +318,12 @@ def test_the_answer_of_a_host_is_read() -> None:
     )
     assert facts.kernel == {"vm.dirty_bytes": "0", "vm.silent": ""}
     assert facts.fence == "0.0.9-old"
+    assert facts.unread == {"flightmode-agent.service"}
+    assert facts.began_s == {"flightmode-agent.service": 1763999999.25}
+    assert facts.written_s == {
+        "/etc/flightmode/flightmode.toml": 1764000000.123456789,
+        "/srv/two words/it": 1764000001.5,
+    }
 
 
 def test_an_answer_that_was_cut_off_is_none() -> None:
@@ -365,7 +430,48 @@ def test_a_proxy_s_clients_go_over_to_the_new_one_unless_it_listens_elsewhere() 
     (*_, last) = planned("web", old).steps
     assert "USR2" in last.command
     (*_, last) = planned("web", replace(old, listeners={})).steps
+    assert last.title == "restart flightmode-proxy.service, which listens elsewhere"
+    begun = [words for words in last.command.split(" && ") if "start" in words]
+    assert begun[-1] == "systemctl start flightmode-proxy.service", "after its socket"
+    named = parse(f"{TEXT}[proxy]\nhost = 'localhost'\n", name="it")
+    facts = replace(done(want("web", named)), release="0.0.9-old", listeners={})
+    (*_, last) = planned("web", facts, named).steps
     assert last.command == "systemctl restart flightmode-proxy.service"
+
+
+def test_a_proxy_of_before_sockets_keeps_its_port_until_it_ends() -> None:
+    """systemd can't listen where it does; it will at the proxy's next start."""
+    host = want("web")
+    facts = done(host)
+    socket, unit = (
+        f"/etc/systemd/system/flightmode-proxy.{kind}" for kind in ("socket", "service")
+    )
+    held = {path: each for path, each in facts.held.items() if path != socket}
+    held[unit] = replace(held[unit], digest="0")
+    units = {**facts.units, "flightmode-proxy.socket": Unit("", "inactive")}
+    told = titles("web", replace(facts, held=held, units=units))
+    assert told == [
+        f"write {socket}",
+        f"write {unit}",
+        "systemd reads its units",
+        "enable at boot",
+        "flightmode-proxy.service: a new one takes its clients over",
+    ]
+    units["flightmode-proxy.socket"] = Unit("enabled", "inactive")
+    assert titles("web", replace(facts, units=units)) == []
+    units["flightmode-proxy.service"] = Unit("enabled", "failed")
+    assert titles("web", replace(facts, units=units)) == [
+        "start flightmode-proxy.socket",
+        "start flightmode-proxy.service",
+    ]
+
+
+def test_systemd_may_listen_for_the_proxy_and_for_nobody_else_there() -> None:
+    host = want("web")
+    ours = replace(done(host), listeners={6432: "systemd"})
+    assert planned("web", ours) == Plan("web", (), ())
+    theirs = replace(BARE, listeners={6432: "systemd"})
+    assert planned("web", theirs).unfit == ("has another program, systemd, listening on port 6432",)
 
 
 def test_a_clock_is_kept_right_by_whoever_does_it_already() -> None:

@@ -119,3 +119,35 @@ def test_a_unit_that_does_not_stop_ends_the_removal(systemctl: Path, how: str) -
     done = sh(stop_command(("a.service",)), systemctl, systemctl)
     assert done.returncode != 0
     assert done.stderr != ""
+
+
+def test_a_socket_is_closed_before_what_it_would_start_again() -> None:
+    text = removal(want("web"), "").steps[0].command
+    assert "for unit in flightmode-proxy.socket flightmode-proxy.service; do" in text
+    text = removal(want("ams"), "").steps[0].command
+    last_first = "agent.service flightmode-fence.service flightmode-etcd.service"
+    assert f"for unit in flightmode-{last_first} flightmode-firewall.service; do" in text
+
+
+NFT = """#!/bin/sh
+case "$1" in
+    list) [ -e "$HERE/table" ] ;;
+    delete) rm "$HERE/table" ;;
+esac
+"""
+
+
+def test_the_rules_of_the_firewall_go_once_everything_has_stopped(tmp_path: Path) -> None:
+    """Its unit leaves them where they are."""
+    told = [step.title for step in removal(want("wit"), "").steps]
+    assert told[:2] == ["stop everything", "take the firewall away"]
+    assert "take the firewall away" not in [s.title for s in removal(want("web"), "").steps]
+    command = removal(want("ams"), "").steps[1].command
+    (tmp_path / "nft").write_text(NFT)
+    (tmp_path / "nft").chmod(0o755)
+    (tmp_path / "table").touch()
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HERE": str(tmp_path)}
+    for _ in ("once", "again"):
+        done = subprocess.run(["sh", "-c", command], capture_output=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        assert not (tmp_path / "table").exists()

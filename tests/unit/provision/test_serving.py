@@ -128,7 +128,8 @@ def written(path: str) -> Step:
         ((written("/etc/flightmode/tls/node.crt"),), True),
         ((written("/etc/flightmode/firewall.nft"),), False),
         ((written("/etc/flightmode/etcd-tls/node.crt"),), False),
-        ((Step("restart flightmode-agent.service", "systemctl"),), False),
+        ((Step("restart flightmode-agent.service", "systemctl"),), True),
+        ((Step("restart flightmode-etcd.service", "systemctl"),), False),
         ((), False),
     ],
 )

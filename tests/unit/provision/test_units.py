@@ -7,7 +7,14 @@ import pytest
 from flightmode.config import parse
 from flightmode.provision.facts import Unit
 from flightmode.provision.plan import plan
-from flightmode.provision.units import agent_unit, etcd_unit, fence_unit, firewall_unit, quoted
+from flightmode.provision.units import (
+    FIREWALL_OFF,
+    agent_unit,
+    etcd_unit,
+    fence_unit,
+    firewall_unit,
+    quoted,
+)
 from tests.unit.provision.test_plan import BARE, CONFIG, NOW_S, RELEASE, TEXT, done, planned, want
 
 
@@ -71,6 +78,17 @@ def test_new_rules_are_judged_before_they_are_written_and_replace_the_old_ones_a
     assert text.index(b"delete table") < text.index(b"chain input")
 
 
+def test_a_firewall_that_restarts_has_no_moment_without_rules() -> None:
+    """systemd runs what stops a unit for its restart too (systemd.service(5), ExecStop=)."""
+    lines = firewall_unit().splitlines()
+    assert not [line for line in lines if line.startswith(("ExecStop", "ExecStopPost"))]
+    assert f"# {FIREWALL_OFF}" in lines, "whoever stops it and wonders finds what to do"
+    started = [line for line in lines if line.startswith(("ExecStart=", "ExecReload="))]
+    assert {line.partition("=")[2] for line in started} == {
+        "/usr/sbin/nft -f /etc/flightmode/firewall.nft"
+    }
+
+
 def test_another_unit_of_the_firewall_s_takes_no_rule_away() -> None:
     facts = done(want("ams"))
     unit = "/etc/systemd/system/flightmode-firewall.service"
@@ -86,6 +104,33 @@ def test_a_first_firewall_is_judged_after_its_program_has_come() -> None:
     installed = next(number for number, title in enumerate(told) if title.startswith("install etc"))
     assert installed < told.index("judge /etc/flightmode/firewall.nft")
     assert Unit("enabled", "active") == done(want("ams")).units["flightmode-firewall.service"]
+
+
+@pytest.mark.parametrize(
+    ("host", "listens"),
+    [
+        ("127.0.0.1", "127.0.0.1:6432"),
+        ("::1", "[::1]:6432"),
+        ("localhost", None),
+    ],
+)
+def test_systemd_listens_for_a_proxy_whose_address_it_knows(host: str, listens: str | None) -> None:
+    config = parse(f"{TEXT}[proxy]\nhost = '{host}'\n", name="it")
+    files = {file.path: file.content.decode() for file in want("web", config).files}
+    socket = files.get("/etc/systemd/system/flightmode-proxy.socket")
+    service = files["/etc/systemd/system/flightmode-proxy.service"].splitlines()
+    assert ("Sockets=flightmode-proxy.socket" in service) is (listens is not None)
+    if listens is None:
+        assert socket is None
+    else:
+        assert f"ListenStream={listens}" in str(socket).splitlines()
+
+
+def test_a_proxy_that_ends_is_given_the_time_that_it_gives_its_clients() -> None:
+    config = parse(f"{TEXT}[proxy]\nstop_grace_s = 600.5\n", name="it")
+    files = {file.path: file.content.decode() for file in want("web", config).files}
+    service = files["/etc/systemd/system/flightmode-proxy.service"].splitlines()
+    assert "TimeoutStopSec=621" in service
 
 
 @pytest.mark.parametrize(
