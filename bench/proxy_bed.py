@@ -157,9 +157,12 @@ class Server:
             row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
         return row is None or bool(row[0])
 
-    def stop(self) -> None:
-        """As a planned switchover does: sessions are ended, the standby gets everything."""
-        self._end(signal.SIGINT)
+    def stop(self, *, immediate: bool = False) -> None:
+        """As a planned switchover does: sessions are ended, the standby gets everything.
+
+        `immediate`: as a fence does, which waits for nobody.
+        """
+        self._end(signal.SIGQUIT if immediate else signal.SIGINT)
 
     def kill(self) -> None:
         """The postmaster and all its children at once, as when power fails."""
