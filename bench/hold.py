@@ -38,6 +38,11 @@ TITLES = {
     "vanished": "the primary's host vanishes",
     "switchover": "planned switchover",
 }
+CAPTIONS = {
+    "switchover": "PgBouncer has no switchover of its own: RELOAD once the new primary takes "
+    "writes, and when tuned PAUSE and RESUME around that. HAProxy has none at all: it goes by its "
+    "health checks.",
+}
 
 
 @dataclass(frozen=True)
@@ -168,7 +173,8 @@ def _pause_and_forget(peer: PgBouncer) -> None:
 
 def _table(fault: str, rows: dict[str, Row]) -> Table:
     title = f"{TITLES[fault]}: what clients saw, and when after it"
-    table = Table(title=title, title_justify="left")
+    caption = CAPTIONS.get(fault)
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
     order = ("idle", "new", "waiting", "read in flight", *list(STATES)[2:4], "COMMIT in flight")
     for heading in ("", "new primary", *order):
         table.add_column(heading)
