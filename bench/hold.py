@@ -26,13 +26,15 @@ import hold_resume
 import psycopg
 import typer
 from hold_stage import Checks, Maker, dropping, move, stage
-from hold_states import POOL, STATES, TABLES, Outcome, Scene, observe
+from hold_states import LATER_S, POOL, STATES, TABLES, Outcome, Scene, observe
 from proxy_bed import Server
 from proxy_peers import PGBOUNCER, TUNED, Flightmode, HAProxy, Peer, PgBouncer
 from rich.console import Console
 from rich.table import Table
 
 FAULTS = ("kill", "vanished", "switchover")
+PAUSE_S = 2 * LATER_S
+"""How long a planned switchover waits for transactions: the bench's own are over by then."""
 TITLES = {
     "kill": "the primary is killed (kill -9)",
     "vanished": "the primary's host vanishes",
@@ -160,10 +162,10 @@ def _fault(
 
 
 def _pause(peer: Peer) -> None:
-    """As long as a tool would wait for it: transactions that are open may go on for hours."""
+    """As long as a tool would wait for it: statements that run may go on for hours."""
     assert isinstance(peer, PgBouncer)
     threading.Thread(target=_pause_and_forget, args=(peer,), daemon=True).start()
-    time.sleep(1.0)
+    time.sleep(PAUSE_S)
 
 
 def _pause_and_forget(peer: PgBouncer) -> None:

@@ -24,7 +24,7 @@ pub(super) enum Opening {
     Void,
 }
 
-/// ParseComplete, BindComplete, ParameterDescription, RowDescription, NoData.
+/// `ParseComplete`, `BindComplete`, `ParameterDescription`, `RowDescription` and `NoData`.
 pub(super) fn opens(tag: u8) -> bool {
     matches!(tag, b'1' | b'2' | b't' | b'T' | b'n')
 }
