@@ -26,17 +26,24 @@ import hold_resume
 import psycopg
 import typer
 from hold_stage import Checks, Maker, dropping, move, stage
-from hold_states import POOL, STATES, TABLES, Outcome, Scene, observe
+from hold_states import LATER_S, POOL, STATES, TABLES, Outcome, Scene, observe
 from proxy_bed import Server
 from proxy_peers import PGBOUNCER, TUNED, Flightmode, HAProxy, Peer, PgBouncer
 from rich.console import Console
 from rich.table import Table
 
 FAULTS = ("kill", "vanished", "switchover")
+PAUSE_S = 2 * LATER_S
+"""How long a planned switchover waits for transactions: the bench's own are over by then."""
 TITLES = {
     "kill": "the primary is killed (kill -9)",
     "vanished": "the primary's host vanishes",
     "switchover": "planned switchover",
+}
+CAPTIONS = {
+    "switchover": "PgBouncer has no switchover of its own: RELOAD once the new primary takes "
+    "writes, and when tuned PAUSE and RESUME around that. HAProxy has none at all: it goes by its "
+    "health checks.",
 }
 
 
@@ -155,10 +162,10 @@ def _fault(
 
 
 def _pause(peer: Peer) -> None:
-    """As long as a tool would wait for it: transactions that are open may go on for hours."""
+    """As long as a tool would wait for it: statements that run may go on for hours."""
     assert isinstance(peer, PgBouncer)
     threading.Thread(target=_pause_and_forget, args=(peer,), daemon=True).start()
-    time.sleep(1.0)
+    time.sleep(PAUSE_S)
 
 
 def _pause_and_forget(peer: PgBouncer) -> None:
@@ -168,7 +175,8 @@ def _pause_and_forget(peer: PgBouncer) -> None:
 
 def _table(fault: str, rows: dict[str, Row]) -> Table:
     title = f"{TITLES[fault]}: what clients saw, and when after it"
-    table = Table(title=title, title_justify="left")
+    caption = CAPTIONS.get(fault)
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
     order = ("idle", "new", "waiting", "read in flight", *list(STATES)[2:4], "COMMIT in flight")
     for heading in ("", "new primary", *order):
         table.add_column(heading)

@@ -155,6 +155,7 @@ async def _transaction(scene: Scene, connection: Connection | None) -> None:
     await connection.execute("INSERT INTO hold VALUES (4)")
     await scene.later()
     await connection.execute("INSERT INTO hold VALUES (4)")
+    await connection.execute("COMMIT")
 
 
 async def _write(scene: Scene, connection: Connection | None) -> None:

@@ -157,9 +157,12 @@ class Server:
             row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
         return row is None or bool(row[0])
 
-    def stop(self) -> None:
-        """As a planned switchover does: sessions are ended, the standby gets everything."""
-        self._end(signal.SIGINT)
+    def stop(self, *, immediate: bool = False) -> None:
+        """As a planned switchover does: sessions are ended, the standby gets everything.
+
+        `immediate`: as a fence does, which waits for nobody.
+        """
+        self._end(signal.SIGQUIT if immediate else signal.SIGINT)
 
     def kill(self) -> None:
         """The postmaster and all its children at once, as when power fails."""
@@ -169,17 +172,33 @@ class Server:
         if self._process is None:
             return
         if how is signal.SIGKILL:
-            for pid in (*_children(self._process.pid), self._process.pid):
-                _signal(pid, how)
+            self._kill_all(self._process.pid)
         else:
             self._process.send_signal(how)
         self._process.wait(timeout=30)
         self._process = None
 
+    def _kill_all(self, postmaster: int) -> None:
+        """Nobody of them sees another one die, and when this returns none has a socket any more."""
+        _signal(postmaster, signal.SIGSTOP)
+        children = _children(postmaster)
+        for pid in (*children, postmaster):
+            _signal(pid, signal.SIGKILL)
+        eventually(f"{self.name} is gone", lambda: all(_is_over(pid) for pid in children))
+
 
 def _children(pid: int) -> Sequence[int]:
     listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(child) for child in listed]
+
+
+def _is_over(pid: int) -> bool:
+    """Nothing is left of it but, maybe, its number."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return stat.rpartition(")")[2].split()[0] in ("Z", "X")
 
 
 def _signal(pid: int, how: signal.Signals) -> None:

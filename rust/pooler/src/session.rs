@@ -93,6 +93,17 @@ impl Running {
     }
 }
 
+/// A name that is about to mean something, or nothing any more: an error before its turn drops
+/// it, and the name goes on as if nobody had said anything.
+#[derive(Debug)]
+enum Naming {
+    Parse(Box<[u8]>, Rc<Text>),
+    Close(Box<[u8]>),
+    /// A portal is closed when that is sent, as it is bound when that is sent; it has a turn all
+    /// the same.
+    OfPortal,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Session {
@@ -105,9 +116,9 @@ pub struct Session {
     /// Those that are gone when the transaction is committed.
     unpinned: BTreeSet<Pin>,
     unit: Unit,
-    /// By the client's names; those of a Parse that is not answered yet wait at the side.
+    /// By the client's names; a Parse or Close that is not answered yet waits at the side.
     statements: Named<Rc<Text>>,
-    parsing: VecDeque<(Box<[u8]>, Rc<Text>)>,
+    naming: VecDeque<Naming>,
     portals: Named<Rc<Text>>,
     /// Each Query and Execute that is not answered yet.
     running: VecDeque<Running>,
@@ -128,7 +139,7 @@ impl Session {
             unpinned: BTreeSet::new(),
             unit: Unit::new(),
             statements: Named::default(),
-            parsing: VecDeque::new(),
+            naming: VecDeque::new(),
             portals: Named::default(),
             running: VecDeque::new(),
             failed: false,
@@ -289,14 +300,11 @@ impl Session {
     }
 
     fn on_step_done(&mut self, reply: &Reply) {
-        let parsed = reply
-            .then
-            .iter()
-            .filter(|step| **step == Step::Parse)
-            .count();
-        let here = usize::from(reply.done == Some(Step::Parse) && reply.forward);
-        for _ in 0..parsed + here {
-            self.on_parsed();
+        let here = reply.done.filter(|_| reply.forward);
+        for step in here.iter().chain(&reply.then) {
+            if names(*step) {
+                self.on_named();
+            }
         }
         if reply.forward
             && matches!(
@@ -308,11 +316,13 @@ impl Session {
         }
     }
 
-    /// The oldest Parse under way is done.  To be called for a `Local` one that was answered at
-    /// once (`Sent::Answer`).
-    pub fn on_parsed(&mut self) {
-        if let Some((name, text)) = self.parsing.pop_front() {
-            self.statements.insert(&name, text);
+    /// The oldest Parse or Close under way is done.  To be called for a `Local` one that was
+    /// answered at once (`Sent::Answer`).
+    pub fn on_named(&mut self) {
+        match self.naming.pop_front() {
+            Some(Naming::Parse(name, text)) => self.statements.insert(&name, text),
+            Some(Naming::Close(name)) => drop(self.statements.remove(&name)),
+            Some(Naming::OfPortal) | None => (),
         }
     }
 
@@ -320,7 +330,7 @@ impl Session {
         self.failed = true;
         for step in dropped {
             match step {
-                Step::Parse => drop(self.parsing.pop_front()),
+                step if names(*step) => drop(self.naming.pop_front()),
                 Step::Execute | Step::Query | Step::FunctionCall => drop(self.running.pop_front()),
                 _ => (),
             }
@@ -458,6 +468,11 @@ impl Session {
         }
         is_accepted
     }
+}
+
+/// Whether it waits in `naming` for its answer.
+fn names(step: Step) -> bool {
+    matches!(step, Step::Parse | Step::Close)
 }
 
 fn commits(said: &Said) -> bool {

@@ -1,5 +1,6 @@
 //! What a client says, and what its server answers: one message at a time.
 
+mod opening;
 mod prepared;
 
 use std::rc::Rc;
@@ -17,6 +18,7 @@ use flightmode_wire::server::{FromServer, TxStatus};
 use crate::config::PoolMode;
 use crate::relay::{Relay, Unconfirmed};
 use crate::source::{needs_server, Next};
+use opening::{opens, Opening};
 
 /// A longer row of a server goes on in parts.
 const WHOLE: usize = 64 << 10;
@@ -137,11 +139,7 @@ impl Relay {
             FromClient::Parse(parse) => self.on_unnamed_parse(&parse, raw),
             FromClient::Bind(bind) => self.on_bind(&bind, raw),
             FromClient::Describe(Object::Statement(name)) => self.on_describe(name, &message, raw),
-            FromClient::Close(Object::Statement(name)) if !name.is_empty() => {
-                if self.send_local(&message, raw) {
-                    self.statements.close(name, &self.hub);
-                }
-            }
+            FromClient::Close(object) => self.on_close(object, &message, raw),
             FromClient::Sync if self.held.is_none() => {
                 self.send_local(&message, raw);
             }
@@ -200,23 +198,22 @@ impl Relay {
         }
     }
 
-    /// Something that the server need not hear of.  Whether it was not lost behind an error.
-    fn send_local(&mut self, message: &FromClient, raw: &Bytes) -> bool {
-        let sent = self.tell_session(message, raw, Whose::Local);
-        if sent == Sent::Answer {
-            let mut bytes = Vec::new();
-            match message {
-                FromClient::Parse(_) => {
-                    FromServer::ParseComplete.write(&mut bytes);
-                    self.session.on_parsed();
-                    self.statements.on_parsed(&self.hub);
-                }
-                FromClient::Close(_) => FromServer::CloseComplete.write(&mut bytes),
-                _ => FromServer::ReadyForQuery(self.session.flow().status()).write(&mut bytes),
-            }
-            self.to_client.extend_from_slice(&bytes);
+    /// Something that the server need not hear of.
+    fn send_local(&mut self, message: &FromClient, raw: &Bytes) {
+        if self.tell_session(message, raw, Whose::Local) != Sent::Answer {
+            return;
         }
-        sent != Sent::Drop
+        let mut bytes = Vec::new();
+        match message {
+            FromClient::Parse(_) => FromServer::ParseComplete.write(&mut bytes),
+            FromClient::Close(_) => FromServer::CloseComplete.write(&mut bytes),
+            _ => FromServer::ReadyForQuery(self.session.flow().status()).write(&mut bytes),
+        }
+        if matches!(message, FromClient::Parse(_) | FromClient::Close(_)) {
+            self.session.on_named();
+            self.statements.on_named(&self.hub);
+        }
+        self.to_client.extend_from_slice(&bytes);
     }
 
     // ------------------------------------------------------------------ the server
@@ -238,7 +235,7 @@ impl Relay {
     /// How much of it was taken; it is of no use any more when the server is not ours any more.
     fn take_replies(&mut self, id: ServerId, unread: &[u8]) -> usize {
         let rules = Rules::new(Talker::Server, Stage::Session);
-        let mut at = 0;
+        let (mut at, mut cleared) = (0, 0);
         while let Some(held) = self.held.as_mut().filter(|held| held.id == id) {
             let rest = &unread[at..];
             if let Some((left, forward)) = held.passing {
@@ -262,6 +259,16 @@ impl Relay {
                 }
             };
             if rest.len() >= frame.len {
+                if at >= cleared && opens(frame.tag) {
+                    match self.opening(rules, rest, frame) {
+                        Opening::GoesOn(length) => cleared = at + length,
+                        Opening::Waits => break,
+                        Opening::Void => {
+                            self.on_server_gone(true);
+                            break;
+                        }
+                    }
+                }
                 let length = match frame.tag {
                     b'D' => rows(rules, rest),
                     _ => frame.len,
@@ -407,16 +414,16 @@ impl Relay {
     }
 
     fn on_steps(&mut self, reply: &Reply) {
-        if reply.done == Some(Step::Parse) {
-            if reply.forward {
-                self.statements.on_parsed(&self.hub);
-            } else {
-                self.statements.on_injected_done();
-            }
+        match reply.done {
+            Some(Step::Parse | Step::Close) if reply.forward => self.statements.on_named(&self.hub),
+            Some(Step::Parse) => self.statements.on_injected_done(),
+            _ => (),
         }
-        for _ in reply.dropped.iter().filter(|step| **step == Step::Parse) {
-            let failed = self.statements.on_dropped(&self.hub);
-            self.forget_at_server(failed);
+        for step in &reply.dropped {
+            if matches!(step, Step::Parse | Step::Close) {
+                let failed = self.statements.on_dropped(&self.hub);
+                self.forget_at_server(failed);
+            }
         }
         for _ in reply
             .dropped_ours
@@ -430,14 +437,14 @@ impl Relay {
         let is_told = self.unconfirmed == Unconfirmed::Told;
         for step in &reply.then {
             match step {
-                Step::Parse => {
-                    self.statements.on_parsed(&self.hub);
-                    if !is_told {
-                        FromServer::ParseComplete.write(&mut bytes);
+                Step::Parse | Step::Close => {
+                    self.statements.on_named(&self.hub);
+                    match step {
+                        _ if is_told => (),
+                        Step::Parse => FromServer::ParseComplete.write(&mut bytes),
+                        _ => FromServer::CloseComplete.write(&mut bytes),
                     }
                 }
-                Step::Close if is_told => (),
-                Step::Close => FromServer::CloseComplete.write(&mut bytes),
                 _ => FromServer::ReadyForQuery(self.session.flow().status()).write(&mut bytes),
             }
         }

@@ -10,13 +10,17 @@ use flightmode_wire::client::Parse;
 
 use crate::hub::Hub;
 
-/// A Parse of the client that is not answered yet.
-struct Pending {
-    name: Vec<u8>,
-    /// None: the unnamed one, or a name that is taken.
-    id: Option<StatementId>,
-    /// The server was asked; else it has the statement already.
-    asked: bool,
+/// A Parse or Close of the client that is not answered yet.
+enum Pending {
+    Parse {
+        name: Vec<u8>,
+        /// None: the unnamed one, or a name that is taken.
+        id: Option<StatementId>,
+        /// The server was asked; else it has the statement already.
+        asked: bool,
+    },
+    /// Of a statement with a name, or of anything else: that has no name here, and its turn.
+    Close(Option<Vec<u8>>),
 }
 
 /// See the module.
@@ -32,9 +36,16 @@ pub struct Statements {
 impl Statements {
     /// Where a client's name leads, also before its Parse is answered.
     pub fn find(&self, name: &[u8]) -> Option<StatementId> {
-        let is_it = |pending: &&Pending| pending.name == name && pending.id.is_some();
-        let pending = self.pending.iter().rev().find(is_it);
-        pending.map_or_else(|| self.names.get(name), |pending| pending.id)
+        let last = self.pending.iter().rev().find_map(|pending| match pending {
+            Pending::Parse {
+                name: found,
+                id: Some(id),
+                ..
+            } if found == name => Some(Some(*id)),
+            Pending::Close(Some(found)) if found == name => Some(None),
+            _ => None,
+        });
+        last.unwrap_or_else(|| self.names.get(name))
     }
 
     /// What the client has names for, to be carried to another process.
@@ -78,21 +89,27 @@ impl Statements {
 
     pub fn on_parse_sent(&mut self, name: &[u8], id: Option<StatementId>, asked: bool) {
         let name = name.to_vec();
-        self.pending.push_back(Pending { name, id, asked });
+        self.pending.push_back(Pending::Parse { name, id, asked });
+    }
+
+    /// `name`: of a statement that has one.
+    pub fn on_close_sent(&mut self, name: Option<&[u8]>) {
+        self.pending
+            .push_back(Pending::Close(name.map(<[u8]>::to_vec)));
     }
 
     pub fn on_injected(&mut self, id: Option<StatementId>) {
         self.injected.push_back(id);
     }
 
-    /// The oldest Parse of the client is done.
-    pub fn on_parsed(&mut self, hub: &Hub) {
-        if let Some(Pending {
-            name, id: Some(id), ..
-        }) = self.pending.pop_front()
-        {
-            self.names
-                .on_parsed(&name, id, &mut hub.catalog.borrow_mut());
+    /// The oldest Parse or Close of the client is done.
+    pub fn on_named(&mut self, hub: &Hub) {
+        match self.pending.pop_front() {
+            Some(Pending::Parse {
+                name, id: Some(id), ..
+            }) => self.lead(&name, id, hub),
+            Some(Pending::Close(Some(name))) => self.close(&name, hub),
+            _ => (),
         }
     }
 
@@ -101,15 +118,18 @@ impl Statements {
         self.injected.pop_front();
     }
 
-    /// The oldest Parse of the client will never be.  What the server does not have after all.
+    /// The oldest Parse or Close of the client will never be: a name that was to be closed leads
+    /// where it did.  What the server does not have after all.
     pub fn on_dropped(&mut self, hub: &Hub) -> Option<StatementId> {
-        let pending = self.pending.pop_front()?;
-        if pending.name.is_empty() {
+        let Some(Pending::Parse { name, id, asked }) = self.pending.pop_front() else {
+            return None;
+        };
+        if name.is_empty() {
             self.unnamed = None;
         }
-        let id = pending.id?;
+        let id = id?;
         hub.catalog.borrow_mut().release(id);
-        pending.asked.then_some(id)
+        asked.then_some(id)
     }
 
     pub fn on_injected_dropped(&mut self) -> Option<StatementId> {
@@ -117,7 +137,12 @@ impl Statements {
     }
 
     pub fn is_taken(&self, name: &[u8]) -> bool {
-        self.names.is_taken(name) || self.pending.iter().any(|pending| pending.name == name)
+        let last = self.pending.iter().rev().find_map(|pending| match pending {
+            Pending::Parse { name: found, .. } if found == name => Some(true),
+            Pending::Close(Some(found)) if found == name => Some(false),
+            _ => None,
+        });
+        last.unwrap_or_else(|| self.names.is_taken(name))
     }
 
     pub fn close(&mut self, name: &[u8], hub: &Hub) {
@@ -131,7 +156,7 @@ impl Statements {
     /// What was under way is not any more; the names stay.
     pub fn on_server_lost(&mut self, hub: &Hub) {
         for pending in self.pending.drain(..) {
-            if let Some(id) = pending.id {
+            if let Pending::Parse { id: Some(id), .. } = pending {
                 hub.catalog.borrow_mut().release(id);
             }
         }

@@ -252,6 +252,32 @@ def test_pitfall_16_a_pipeline_with_an_error_in_the_middle_comes_out_even(stage:
         assert rounds[2] == ["1", "2", "3", "SELECT 1", "I"]
 
 
+def test_pitfall_17_a_close_that_an_error_has_dropped_leaves_its_name(stage: Stage):
+    closes = frame(b"C", b"Ss\0")
+    with client(stage.port) as wire:
+        assert wire.ask(parse("SELECT 'kept'", "s"), SYNC) == ["1", "I"]
+        use = bind("s") + execute() + SYNC
+        for wrong in (parse("selct"), parse("SELECT 1/0") + bind() + execute()):
+            assert wire.ask(wrong, closes, SYNC)[-1] == "I"
+            assert wire.ask(use) == ["2", "kept", "SELECT 1", "I"]
+            assert wire.ask(parse("SELECT 2", "s"), SYNC) == ["42P05", "I"], "it is taken"
+        replaced = closes + parse("SELECT 'other'", "s")
+        assert wire.ask(replaced, use) == ["3", "1", "2", "other", "SELECT 1", "I"]
+        assert wire.ask(closes, bind("s"), SYNC) == ["3", "26000", "I"]
+        assert wire.ask(use) == ["26000", "I"], "that Close came before the error"
+
+
+def test_pitfall_17_every_close_has_its_turn(stage: Stage):
+    """Of a portal and of the unnamed statement at the server, of a named one here."""
+    portal, unnamed, named = (frame(b"C", body) for body in (b"P\0", b"S\0", b"Ss\0"))
+    with client(stage.port) as wire:
+        group = parse("SELECT 'mine'", "s") + bind("s") + portal + unnamed
+        assert wire.ask(group, named, SYNC) == ["1", "2", "3", "3", "3", "I"]
+        assert wire.ask(bind("s"), SYNC) == ["26000", "I"]
+        assert wire.ask(group, parse("selct"), named, SYNC) == ["1", "2", "3", "3", "42601", "I"]
+        assert wire.ask(bind("s"), execute(), SYNC) == ["2", "mine", "SELECT 1", "I"]
+
+
 def test_pitfall_18_a_portal_that_is_suspended_goes_on_at_its_server(stage: Stage):
     with client(stage.port) as wire:
         wire.ask(query("BEGIN"))

@@ -25,7 +25,7 @@ impl Session {
         let is_between = self.flow.is_free()
             && self.flow.status() == TxStatus::Idle
             && self.pins.is_empty()
-            && self.parsing.is_empty()
+            && self.naming.is_empty()
             && self.running.is_empty()
             && !self.failed
             && self.aftermath.is_none();

@@ -23,7 +23,7 @@ impl Session {
         std::mem::take(&mut self.unit).end(ledger);
         self.on_rolled_back();
         self.running.clear();
-        self.parsing.clear();
+        self.naming.clear();
         self.portals.clear();
         self.failed = false;
         self.flow = Flow::new();
@@ -72,7 +72,7 @@ impl Session {
         let loss = std::mem::take(&mut self.unit).on_server_lost(ledger);
         self.on_rolled_back();
         self.running.clear();
-        self.parsing.clear();
+        self.naming.clear();
         self.portals.clear();
         self.failed = false;
         let moment = if is_between {

@@ -1,7 +1,7 @@
 //! What the client says, read: which statements are under way, and what they can do.
 
 use super::{
-    commits, prepared, read, Effect, FromClient, Object, Pin, Rc, Running, Said, Session,
+    commits, prepared, read, Effect, FromClient, Naming, Object, Pin, Rc, Running, Said, Session,
     Statement, Text,
 };
 
@@ -18,7 +18,8 @@ impl Session {
             }
             FromClient::Parse(parse) => {
                 let text = self.read_prepared(parse.sql);
-                self.parsing.push_back((parse.name.into(), text));
+                self.naming
+                    .push_back(Naming::Parse(parse.name.into(), text));
                 Effect::ReadOnly
             }
             FromClient::Bind(bind) => {
@@ -31,10 +32,13 @@ impl Session {
                 self.on_running(text.unwrap_or_else(|| alone(Said::Other)))
             }
             FromClient::Close(object) => {
-                match object {
-                    Object::Statement(name) => drop(self.statements.remove(name)),
-                    Object::Portal(name) => drop(self.portals.remove(name)),
-                }
+                self.naming.push_back(match object {
+                    Object::Statement(name) => Naming::Close(name.into()),
+                    Object::Portal(name) => {
+                        self.portals.remove(name);
+                        Naming::OfPortal
+                    }
+                });
                 Effect::ReadOnly
             }
             FromClient::FunctionCall(_) => self.on_running(alone(Said::Other)),
@@ -43,15 +47,16 @@ impl Session {
     }
 
     pub(super) fn statement(&self, name: &[u8]) -> Rc<Text> {
-        let parsing = self
-            .parsing
-            .iter()
-            .rev()
-            .find(|(found, _)| **found == *name);
-        match (parsing, self.statements.get(name)) {
-            (Some((_, text)), _) | (None, Some(text)) => Rc::clone(text),
-            // It may be one whose Close an error has dropped, and it may be a SET.
-            (None, None) => alone(Said::Pins(Pin::Unreadable)),
+        let mut before = self.naming.iter().rev();
+        let last = before.find_map(|naming| match naming {
+            Naming::Parse(found, text) if **found == *name => Some(Some(text)),
+            Naming::Close(found) if **found == *name => Some(None),
+            _ => None,
+        });
+        match last.unwrap_or_else(|| self.statements.get(name)) {
+            Some(text) => Rc::clone(text),
+            // The server knows it if an error drops what closes it, and it may be a SET.
+            None => alone(Said::Pins(Pin::Unreadable)),
         }
     }
 

@@ -330,7 +330,64 @@ fn pitfall_17_a_close_that_an_error_has_dropped_hides_no_setting() {
         portal: b"",
         max_rows: 0,
     });
-    assert_eq!(client.session.pins().collect::<Vec<_>>(), [Pin::Unreadable]);
+    client.says(&FromClient::Sync);
+    assert_eq!(client.session.pins().count(), 0, "it is known what it does");
+    client.hears(&FromServer::BindComplete);
+    client.done("SET");
+    client.ready(TxStatus::Idle);
+    assert_eq!(client.setting("a"), Some(&b"1"[..]));
+}
+
+#[test]
+fn pitfall_17_a_close_counts_in_its_turn_among_what_gives_names() {
+    let mut client = Client::new();
+    let parse = |sql| {
+        FromClient::Parse(Parse {
+            name: b"s",
+            sql,
+            types: b"",
+        })
+    };
+    let close = FromClient::Close(Object::Statement(b"s"));
+    for message in [
+        parse(b"set a to 1"),
+        close,
+        parse(b"set a to 2"),
+        FromClient::Close(Object::Portal(b"p")),
+        FromClient::Sync,
+    ] {
+        client.says(&message);
+    }
+    for message in [
+        FromServer::ParseComplete,
+        FromServer::CloseComplete,
+        FromServer::ParseComplete,
+        FromServer::CloseComplete,
+        FromServer::ReadyForQuery(TxStatus::Idle),
+    ] {
+        client.hears(&message);
+    }
+    let bind = FromClient::Bind(Bind {
+        portal: b"",
+        statement: b"s",
+        values: &[0; 6],
+    });
+    let execute = FromClient::Execute {
+        portal: b"",
+        max_rows: 0,
+    };
+    for message in [&bind, &execute, &FromClient::Sync] {
+        client.says(message);
+    }
+    client.hears(&FromServer::BindComplete);
+    client.done("SET");
+    client.ready(TxStatus::Idle);
+    assert_eq!(client.setting("a"), Some(&b"2"[..]), "the second was meant");
+    for message in [&close, &bind, &execute] {
+        client.says(message);
+    }
+    let pins: Vec<_> = client.session.pins().collect();
+    assert_eq!(pins, [Pin::Unreadable], "a Close under way hides the name");
 }
 
 #[test]

@@ -78,6 +78,24 @@ impl Relay {
         }
     }
 
+    /// A statement that has a name is closed here; what else there is, at the server.
+    pub(super) fn on_close(&mut self, object: Object, message: &FromClient, raw: &Bytes) {
+        let name = match object {
+            Object::Statement(name) if !name.is_empty() => Some(name),
+            _ => None,
+        };
+        if self.session.flow().is_skipping() {
+            self.tell_session(message, raw, Whose::Clients);
+            return;
+        }
+        self.statements.on_close_sent(name);
+        if name.is_some() {
+            self.send_local(message, raw);
+        } else if self.tell_session(message, raw, Whose::Clients) == Sent::Forward {
+            self.forward(raw);
+        }
+    }
+
     /// A Parse or Close that was answered in an aftermath: the next server is given what it says.
     pub(super) fn on_prepared_without_server(&mut self, message: &FromClient, raw: &Bytes) {
         match *message {
