@@ -4,7 +4,6 @@ What arrives at a machine is noted apart from what its agent makes of it: the ch
 a failover by the former.
 """
 
-import asyncio
 from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable
 from itertools import count
@@ -64,7 +63,7 @@ class SimPulse:
         while True:
             await self._gate()
             self._ears.tick(self._host.clock.now_s())
-            await asyncio.sleep(BEAT_S)
+            await self._host.loop.sleep(BEAT_S)
 
 
 class Signs:
@@ -115,12 +114,12 @@ class Heartbeats:
         self._nodes = nodes
         for node in nodes.values():
             if node.is_database:
-                self._network.hosts[node.name].loop.call_later(BEAT_S, self._beat, node)
+                self._network.hosts[node.name].loop.after(BEAT_S, self._beat, node)
 
     def _beat(self, node: "SimNode") -> None:
         """This host's turn; a machine that stands still or is off misses it."""
         host = node.host
-        host.loop.call_later(BEAT_S, self._beat, node)
+        host.loop.after(BEAT_S, self._beat, node)
         if not host.up or host.frozen or self.muted[node.name]:
             return
         if node.agent_runs:

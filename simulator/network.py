@@ -4,13 +4,13 @@ A datagram over a cut link is gone.  What is sent over a stream is sent again un
 arrives or the stream is closed, as TCP does: it may arrive long after it was written.
 """
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 
 from simulator.host import Host
+from simulator.loop import VirtualLoop
 
 _RESEND_S = 0.2
 _RESEND_AT_MOST_S = 1.6
@@ -129,12 +129,12 @@ class Stream:
         self._queue.clear()
 
     @property
-    def _loop(self) -> asyncio.AbstractEventLoop:
+    def _loop(self) -> VirtualLoop:
         return self._source.loop
 
     def _send(self) -> None:
         delay_s = self._network.delay_s(self._source.name, self._target.name, self._dice)
-        self._loop.call_later(delay_s, self._arrive)
+        self._loop.after(delay_s, self._arrive)
 
     def _arrive(self) -> None:
         if self.closed or self._lives != (self._source.life, self._target.life):
@@ -145,7 +145,7 @@ class Stream:
         if self._target.frozen or gone:
             self._tries += 1
             again_s = min(_RESEND_AT_MOST_S, _RESEND_S * 2 ** min(self._tries, 8))
-            self._loop.call_later(again_s, self._arrive)
+            self._loop.after(again_s, self._arrive)
             return
         self._tries = 0
         # What was written meanwhile travels in the same segment.
