@@ -103,10 +103,10 @@ class HostClock:
         self._base_s = self._dice.uniform(1.0, 100.0)
 
     def now_s(self) -> float:
-        return self._base_s + (self._loop.time() - self._began_s) * self.rate
+        return self._base_s + (self._loop.now_s - self._began_s) * self.rate
 
     def wall_s(self) -> float:
-        return WALL_S + self._loop.time() + self.wall_off_s
+        return WALL_S + self._loop.now_s + self.wall_off_s
 
     def lose(self, seconds: float) -> None:
         """CLOCK_BOOTTIME did not count these."""

@@ -44,18 +44,20 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     _stopping: bool
 
+    now_s: float
+    """As `time` tells it, for whoever asks often."""
     get_debug = bool
     """False, without a line of Python: each future asks for it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._now_s = 0.0
+        self.now_s = 0.0
         self._due: deque[Callback] = deque()
         self._timers: list[list[Any]] = []
         self._order = count()
 
     def time(self) -> float:
-        return self._now_s
+        return self.now_s
 
     def call_at(
         self,
@@ -75,7 +77,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        timer = Callback((self._now_s + delay, next(self._order), callback, args, context))
+        timer = Callback((self.now_s + delay, next(self._order), callback, args, context))
         heappush(self._timers, timer)
         return timer  # type: ignore[return-value]
 
@@ -85,18 +87,18 @@ class VirtualLoop(asyncio.BaseEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.Handle:
-        due = Callback((self._now_s, 0, callback, args, context))
+        due = Callback((self.now_s, 0, callback, args, context))
         self._due.append(due)
         return due  # type: ignore[return-value]
 
     def after(self, delay_s: float, act: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
         """As `call_later`, for good: most timers of a run are never taken back."""
-        heappush(self._timers, [self._now_s + delay_s, next(self._order), act, args, None])
+        heappush(self._timers, [self.now_s + delay_s, next(self._order), act, args, None])
 
     async def sleep(self, delay_s: float) -> None:
         """As `asyncio.sleep`, for what the world itself waits for."""
         over: asyncio.Future[None] = asyncio.Future(loop=self)
-        timer = [self._now_s + delay_s, next(self._order), over.set_result, (None,), None]
+        timer = [self.now_s + delay_s, next(self._order), over.set_result, (None,), None]
         heappush(self._timers, timer)
         try:
             await over
@@ -118,8 +120,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 at_s, _, callback, args, context = heappop(timers)
                 if callback is None:
                     continue
-                if at_s > self._now_s:
-                    self._now_s = at_s
+                if at_s > self.now_s:
+                    self.now_s = at_s
             try:
                 if context is None:
                     callback(*args)
