@@ -80,6 +80,8 @@ class Network:
         delay_s = 0.0003 + 0.0012 * dice.random()
         if dice.random() < 0.01:
             delay_s += 0.05 * dice.random()
+        if not self.slow:
+            return delay_s
         return delay_s + self.slow.get(source, 0.0) + self.slow.get(target, 0.0)
 
     def send(self, source: str, target: str, act: Callable[..., object], *args: Any) -> None:
