@@ -13,7 +13,7 @@ BEGIN = Lsn(0x1000000)
 
 @dataclass(slots=True, eq=False)
 class Record:
-    """One record, never changed; identity matters: two records may share a place on two histories."""
+    """One record, never changed.  Identity matters: two may share a place on two histories."""
 
     timeline: int
     start: int
