@@ -118,9 +118,7 @@ class Tracker:
         self._seen = seen
         return tuple(seen.values()), unreadable
 
-    def _requests(
-        self, ordered: list[tuple[str, Entry]]
-    ) -> tuple[tuple[Request, ...], list[str]]:
+    def _requests(self, ordered: list[tuple[str, Entry]]) -> tuple[tuple[Request, ...], list[str]]:
         """Those that can be read, and the keys of the others.
 
         One record that nobody here can read must not cost all the others (I9).
