@@ -84,6 +84,8 @@ class MemoryCluster:
 
     def changes(self, prefix: str, from_revision: int) -> tuple[tuple[Change, ...], ...]:
         """The known changes from `from_revision` on, one tuple per revision."""
+        if from_revision > self.revision:
+            return ()
         begin = bisect_left(self._changes, from_revision, key=_REVISION)
         wanted = (change for change in self._changes[begin:] if change.key.startswith(prefix))
         return tuple(tuple(group) for _, group in itertools.groupby(wanted, _REVISION))
