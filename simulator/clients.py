@@ -41,7 +41,7 @@ class Client:
         self._later(self._dice.random(), self._write)
 
     def _later(self, delay_s: float, act: Callable[..., object], *args: object) -> None:
-        self._host.loop.call_later(delay_s, act, *args)
+        self._host.loop.after(delay_s, act, *args)
 
     def _write(self) -> None:
         if not self._host.up or self._host.frozen:

@@ -1,6 +1,5 @@
 """The fence of one host: the process (fence/memory.py, ticked on time) and an agent's way to it."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from random import Random
 from typing import TypeVar
@@ -125,10 +124,10 @@ class SimFence:
         self._extended = extended
 
     async def _ask(self, act: Callable[[MemoryFence], Awaitable[T]]) -> T:
-        await asyncio.sleep(0.0002)
+        await self._process.host.loop.sleep(0.0002)
         await self._gate()
         if self._process.hung:
-            await asyncio.sleep(_PATIENCE_S)
+            await self._process.host.loop.sleep(_PATIENCE_S)
             raise FenceUnreachable("the fence does not answer")
         answer = await act(self._process.fence)
         self._process.arm()

@@ -4,7 +4,6 @@ Like the real hand it remembers some things itself, and loses them with its agen
 postmaster has answered, and since when commits are known to wait for whom.
 """
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ class SimPostgres:
         self._prepared = 0
 
     async def _takes(self, most_s: float) -> None:
-        await asyncio.sleep(self._server.dice.uniform(0.1, 1.0) * most_s)
+        await self._server.loop.sleep(self._server.dice.uniform(0.1, 1.0) * most_s)
         await self._gate()
 
     def _running(self, *states: str) -> Data:
@@ -71,14 +70,14 @@ class SimPostgres:
         return self._seen()
 
     async def probe(self) -> None:
-        await asyncio.sleep(_PROBE_TAKES_S)
+        await self._server.loop.sleep(_PROBE_TAKES_S)
         await self._gate()
         server = self._server
         if server.state != PRIMARY:
             raise ServerUnwilling(f"Postgres is {server.state}")
         if not (server.hung or server.stalled):
             return
-        await asyncio.sleep(PROBE_S)
+        await self._server.loop.sleep(PROBE_S)
         await self._gate()
         if server.state != PRIMARY:
             raise ServerUnwilling(f"Postgres is {server.state}")

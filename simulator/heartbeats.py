@@ -4,9 +4,8 @@ What arrives at a machine is noted apart from what its agent makes of it: the ch
 a failover by the former.
 """
 
-import asyncio
 from collections import Counter, defaultdict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -30,6 +29,8 @@ _KEPT = 300
 _ECHO_S = 2.0
 """What arrives twice arrives the second time so much later, at most."""
 _QUESTION = "lease question"
+_UDP = (Channel.AGENT_UDP, Channel.AGENT_UDP.value)
+_FENCE = (Channel.FENCE, Channel.FENCE.value)
 _THIS_LIFE_S = 0.0
 """Datagrams are counted over all lives of a machine: the gate needs not tell them apart."""
 
@@ -64,7 +65,7 @@ class SimPulse:
         while True:
             await self._gate()
             self._ears.tick(self._host.clock.now_s())
-            await asyncio.sleep(BEAT_S)
+            await self._host.loop.sleep(BEAT_S)
 
 
 class Signs:
@@ -101,7 +102,7 @@ class Heartbeats:
         self._dice = dice
         self._echoes = echoes
         self._sent = count(1)
-        self._newest: dict[tuple[str, str, Channel], int] = {}
+        self._newest: dict[tuple[str, str, str], int] = {}
         """Of each way the last datagram that has arrived."""
         self._nodes: dict[str, SimNode] = {}
         self._streams: dict[tuple[str, str], tuple[tuple[int, int], Stream]] = {}
@@ -115,42 +116,43 @@ class Heartbeats:
         self._nodes = nodes
         for node in nodes.values():
             if node.is_database:
-                self._network.hosts[node.name].loop.call_later(BEAT_S, self._beat, node)
+                self._network.hosts[node.name].loop.after(BEAT_S, self._beat, node)
 
     def _beat(self, node: "SimNode") -> None:
         """This host's turn; a machine that stands still or is off misses it."""
         host = node.host
-        host.loop.call_later(BEAT_S, self._beat, node)
+        host.loop.after(BEAT_S, self._beat, node)
         if not host.up or host.frozen or self.muted[node.name]:
             return
         if node.agent_runs:
             for target in self._nodes:
                 if target != node.name:
-                    self._datagram(node.name, target, Channel.AGENT_UDP)
+                    self._datagram(node.name, target, _UDP)
                     self._segment(node.name, target)
             self._ask(node.name)
         if node.fence is not None:
             for target in node.fence.heartbeats_to:
-                self._datagram(node.name, target, Channel.FENCE)
+                self._datagram(node.name, target, _FENCE)
 
-    def _datagram(self, source: str, target: str, channel: Channel) -> None:
-        self._send(source, target, self._arrive_once, (channel, next(self._sent)))
+    def _datagram(self, source: str, target: str, channel: tuple[Channel, str]) -> None:
+        self._send(source, target, self._arrive_once, (*channel, next(self._sent)))
 
     def _send(self, source: str, target: str, act: Arrive, what: Any) -> None:
         """As `Network.send`, with dice of its own: runs without heartbeats stay as they were."""
         network = self._network
-        if not network.reaches(source, target) or not network.hosts[target].up:
+        host = network.hosts[target]
+        if not network.reaches(source, target) or not host.up:
             return
-        chance = network.lossy.get(source, 0.0) + network.lossy.get(target, 0.0)
+        chance = _of_both(network.lossy, source, target)
         if chance and self._dice.random() < chance:
             return
         delay_s = 0.0003 + 0.0012 * self._dice.random()
-        delay_s += network.slow.get(source, 0.0) + network.slow.get(target, 0.0)
-        network.hosts[target].later(delay_s, act, source, target, what)
-        twice = network.doubled.get(source, 0.0) + network.doubled.get(target, 0.0)
+        delay_s += _of_both(network.slow, source, target)
+        host.later(delay_s, act, source, target, what)
+        twice = _of_both(network.doubled, source, target)
         if twice and self._echoes.random() < twice:
             delay_s += _ECHO_S * self._echoes.random()
-            network.hosts[target].later(delay_s, act, source, target, what)
+            host.later(delay_s, act, source, target, what)
 
     def _segment(self, source: str, target: str) -> None:
         """Over a connection: what could not be delivered comes when the network is back."""
@@ -162,25 +164,26 @@ class Heartbeats:
         if not known[1].busy:
             known[1].write(self._arrive, source, target, Channel.AGENT_TCP)
 
-    def _arrive_once(self, source: str, target: str, what: tuple[Channel, int]) -> None:
+    def _arrive_once(self, source: str, target: str, what: tuple[Channel, str, int]) -> None:
         """A datagram; what comes again is a sign of life of nobody."""
-        channel, number = what
+        channel, kind, number = what
         if not self._network.reaches(source, target):
             return
-        if number > self._newest.get((source, target, channel), 0):
-            self._newest[source, target, channel] = number
-            self.signs.note(source, target, self._network.hosts[target].loop.time())
-        pulse = self._nodes[target].pulse
-        if pulse is None or not self._nodes[target].agent_runs:
+        node = self._nodes[target]
+        if number > self._newest.get((source, target, kind), 0):
+            self._newest[source, target, kind] = number
+            self.signs.note(source, target, node.host.loop.now_s)
+        pulse = node.pulse
+        if pulse is None or not node.agent_runs:
             return
-        if pulse.gate.admits(source, channel.value, _THIS_LIFE_S, number):
+        if pulse.gate.admits(source, kind, _THIS_LIFE_S, number):
             pulse.hear(source, channel)
 
     def _arrive(self, source: str, target: str, channel: Channel) -> None:
-        self.signs.note(source, target, self._network.hosts[target].loop.time())
-        pulse = self._nodes[target].pulse
-        if pulse is not None and self._nodes[target].agent_runs:
-            pulse.hear(source, channel)
+        node = self._nodes[target]
+        self.signs.note(source, target, node.host.loop.now_s)
+        if node.pulse is not None and node.agent_runs:
+            node.pulse.hear(source, channel)
 
     # ------------------------------------------------------------------ peer leases
 
@@ -218,3 +221,8 @@ class Heartbeats:
         if number in asker.open:
             asker.open.remove(number)
             asker.leases.granted(Leased(source, term, sent_s, for_s))
+
+
+def _of_both(each: Mapping[str, float], source: str, target: str) -> float:
+    """Mostly no host is named there at all."""
+    return each.get(source, 0.0) + each.get(target, 0.0) if each else 0.0

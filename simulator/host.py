@@ -9,6 +9,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from simulator.loop import VirtualLoop
+
 WALL_S = 1_800_000_000.0
 """Unix time when the simulation begins."""
 
@@ -16,7 +18,7 @@ WALL_S = 1_800_000_000.0
 class Host:
     """One machine of the cluster."""
 
-    def __init__(self, name: str, loop: asyncio.AbstractEventLoop, dice: Random) -> None:
+    def __init__(self, name: str, loop: VirtualLoop, dice: Random) -> None:
         self.name = name
         self.loop = loop
         self.life = 0
@@ -33,7 +35,7 @@ class Host:
 
     def later(self, delay_s: float, act: Callable[..., object], *args: Any) -> None:
         """Do it after so long, if this life of the machine lasts."""
-        self.loop.call_later(delay_s, self._fire, self.life, act, args)
+        self.loop.after(delay_s, self._fire, self.life, act, args)
 
     def _fire(self, life: int, act: Callable[..., object], args: tuple[Any, ...]) -> None:
         if life != self.life:
@@ -87,7 +89,7 @@ class Host:
 class HostClock:
     """The machine's two clocks; a `Clock` of the agent."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, dice: Random) -> None:
+    def __init__(self, loop: VirtualLoop, dice: Random) -> None:
         self._loop = loop
         self._dice = dice
         self.rate = 1.0
@@ -101,10 +103,10 @@ class HostClock:
         self._base_s = self._dice.uniform(1.0, 100.0)
 
     def now_s(self) -> float:
-        return self._base_s + (self._loop.time() - self._began_s) * self.rate
+        return self._base_s + (self._loop.now_s - self._began_s) * self.rate
 
     def wall_s(self) -> float:
-        return WALL_S + self._loop.time() + self.wall_off_s
+        return WALL_S + self._loop.now_s + self.wall_off_s
 
     def lose(self, seconds: float) -> None:
         """CLOCK_BOOTTIME did not count these."""

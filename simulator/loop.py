@@ -6,10 +6,10 @@ either, nothing can ever happen again: that is a deadlock, and an error.
 """
 
 import asyncio
-import heapq
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
+from heapq import heappop, heappush
 from itertools import count
 from typing import Any, TypeVarTuple, Unpack, cast
 
@@ -44,15 +44,20 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     _stopping: bool
 
+    now_s: float
+    """As `time` tells it, for whoever asks often."""
+    get_debug = bool
+    """False, without a line of Python: each future asks for it."""
+
     def __init__(self) -> None:
         super().__init__()
-        self._now_s = 0.0
+        self.now_s = 0.0
         self._due: deque[Callback] = deque()
-        self._timers: list[Callback] = []
+        self._timers: list[list[Any]] = []
         self._order = count()
 
     def time(self) -> float:
-        return self._now_s
+        return self.now_s
 
     def call_at(
         self,
@@ -62,7 +67,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         timer = Callback((when, next(self._order), callback, args, context))
-        heapq.heappush(self._timers, timer)
+        heappush(self._timers, timer)
         return timer  # type: ignore[return-value]
 
     def call_later(
@@ -72,8 +77,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        timer = Callback((self._now_s + delay, next(self._order), callback, args, context))
-        heapq.heappush(self._timers, timer)
+        timer = Callback((self.now_s + delay, next(self._order), callback, args, context))
+        heappush(self._timers, timer)
         return timer  # type: ignore[return-value]
 
     def call_soon(
@@ -82,17 +87,41 @@ class VirtualLoop(asyncio.BaseEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.Handle:
-        due = Callback((self._now_s, 0, callback, args, context))
+        due = Callback((self.now_s, 0, callback, args, context))
         self._due.append(due)
         return due  # type: ignore[return-value]
 
+    def after(self, delay_s: float, act: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
+        """As `call_later`, for good: most timers of a run are never taken back."""
+        heappush(self._timers, [self.now_s + delay_s, next(self._order), act, args, None])
+
+    async def sleep(self, delay_s: float) -> None:
+        """As `asyncio.sleep`, for what the world itself waits for."""
+        over: asyncio.Future[None] = asyncio.Future(loop=self)
+        timer = [self.now_s + delay_s, next(self._order), over.set_result, (None,), None]
+        heappush(self._timers, timer)
+        try:
+            await over
+        except asyncio.CancelledError:
+            timer[2] = None
+            raise
+
     def _run_once(self) -> None:
         """Until it is to stop: what is ready now, or else whatever comes next in time."""
-        due = self._due
+        due, timers = self._due, self._timers
         while not self._stopping:
-            _, _, callback, args, context = due.popleft() if due else self._next()
-            if callback is None:
-                continue
+            if due:
+                _, _, callback, args, context = due.popleft()
+                if callback is None:
+                    continue
+            else:
+                if not timers:
+                    raise Deadlock("nothing is ready and no timer is set")
+                at_s, _, callback, args, context = heappop(timers)
+                if callback is None:
+                    continue
+                if at_s > self.now_s:
+                    self.now_s = at_s
             try:
                 if context is None:
                     callback(*args)
@@ -103,14 +132,6 @@ class VirtualLoop(asyncio.BaseEventLoop):
             except BaseException as error:
                 message = f"Exception in callback {callback!r}"
                 self.call_exception_handler({"message": message, "exception": error})
-
-    def _next(self) -> Callback:
-        if not self._timers:
-            raise Deadlock("nothing is ready and no timer is set")
-        timer = heapq.heappop(self._timers)
-        if timer[2] is not None and timer[0] > self._now_s:
-            self._now_s = timer[0]
-        return timer
 
     def _write_to_self(self) -> None:
         """There is no other thread to be woken by."""

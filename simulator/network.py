@@ -4,13 +4,13 @@ A datagram over a cut link is gone.  What is sent over a stream is sent again un
 arrives or the stream is closed, as TCP does: it may arrive long after it was written.
 """
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 
 from simulator.host import Host
+from simulator.loop import VirtualLoop
 
 _RESEND_S = 0.2
 _RESEND_AT_MOST_S = 1.6
@@ -54,7 +54,7 @@ class Network:
 
     def reaches(self, source: str, target: str) -> bool:
         """Whether what is sent now gets there."""
-        return source == target or (source, target) not in self._cuts
+        return not self._cuts or source == target or (source, target) not in self._cuts
 
     def lost(self, source: str, target: str, dice: Random | None = None) -> bool:
         """Whether this one packet gets lost."""
@@ -80,6 +80,8 @@ class Network:
         delay_s = 0.0003 + 0.0012 * dice.random()
         if dice.random() < 0.01:
             delay_s += 0.05 * dice.random()
+        if not self.slow:
+            return delay_s
         return delay_s + self.slow.get(source, 0.0) + self.slow.get(target, 0.0)
 
     def send(self, source: str, target: str, act: Callable[..., object], *args: Any) -> None:
@@ -129,12 +131,12 @@ class Stream:
         self._queue.clear()
 
     @property
-    def _loop(self) -> asyncio.AbstractEventLoop:
+    def _loop(self) -> VirtualLoop:
         return self._source.loop
 
     def _send(self) -> None:
         delay_s = self._network.delay_s(self._source.name, self._target.name, self._dice)
-        self._loop.call_later(delay_s, self._arrive)
+        self._loop.after(delay_s, self._arrive)
 
     def _arrive(self) -> None:
         if self.closed or self._lives != (self._source.life, self._target.life):
@@ -145,7 +147,7 @@ class Stream:
         if self._target.frozen or gone:
             self._tries += 1
             again_s = min(_RESEND_AT_MOST_S, _RESEND_S * 2 ** min(self._tries, 8))
-            self._loop.call_later(again_s, self._arrive)
+            self._loop.after(again_s, self._arrive)
             return
         self._tries = 0
         # What was written meanwhile travels in the same segment.

@@ -20,6 +20,7 @@ from simulator.hand import SimPostgres
 from simulator.heartbeats import SimPulse
 from simulator.history import Began, Broke, Extended, History
 from simulator.host import Host
+from simulator.loop import VirtualLoop
 from simulator.postgres import SimServer
 from simulator.store import Etcd, SimPlacing, SimStore
 
@@ -34,7 +35,7 @@ _LOOKED_S = 3.0
 class StoryJournal:
     """A journal of the agent that writes into the story."""
 
-    def __init__(self, node: str, history: History, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, node: str, history: History, loop: VirtualLoop) -> None:
         self._node = node
         self._history = history
         self._loop = loop

@@ -4,7 +4,6 @@ Sources: Postgres 15 manual and source, where a behaviour is not obvious it is n
 place.  Sessions and synchronous commit are in sessions.py, streaming in replication.py.
 """
 
-import asyncio
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -14,6 +13,7 @@ from flightmode.fence.port import StartRequest
 from flightmode.model.lsn import NOWHERE, Lsn
 from simulator.history import Discarded
 from simulator.host import Host
+from simulator.loop import VirtualLoop
 from simulator.network import Network
 from simulator.replication import Receiver, Sender
 from simulator.sessions import Sessions
@@ -88,7 +88,7 @@ class SimServer:
         return self.full_since_s is not None
 
     @property
-    def loop(self) -> asyncio.AbstractEventLoop:
+    def loop(self) -> VirtualLoop:
         return self.host.loop
 
     def later(self, delay_s: float, act: Callable[..., object], *args: Any) -> None:

@@ -17,6 +17,7 @@ from flightmode.model.placement import Placement
 from flightmode.store.memory import MemoryCluster, MemoryStore
 from flightmode.store.port import Change, Compare, Op, Snapshot, Txn
 from simulator.host import Host
+from simulator.loop import VirtualLoop
 from simulator.network import Network
 
 DEADLINE_S = 1.0
@@ -84,7 +85,7 @@ class Etcd:
         self.loop.call_later(self.dice.uniform(1.0, 2.0), self._elect)
 
     @property
-    def loop(self) -> asyncio.AbstractEventLoop:
+    def loop(self) -> VirtualLoop:
         return self.network.hosts[self.members[0]].loop
 
     def _elect(self) -> None:
@@ -189,7 +190,7 @@ class SimStore:
 
     async def _read_of_any(self, prefix: str) -> Snapshot:
         members = self._etcd.reached_by(self.node)
-        await asyncio.sleep(self._travel_s() if members else DEADLINE_S)
+        await self._etcd.loop.sleep(self._travel_s() if members else DEADLINE_S)
         await self._gate()
         if not members:
             raise StoreUnknown("no member of etcd answered in time")
@@ -220,15 +221,15 @@ class SimStore:
             etcd.held = (ops[0].key, act)
             return await self._ask(act, lost=True, told=True)
         if held_s is not None:
-            etcd.loop.call_later(held_s, self._late, act)
+            etcd.loop.after(held_s, self._late, act)
             return await self._ask(act, lost=True, told=True)
         if etcd.dice.random() >= etcd.moods.unknown:
             return await self._ask(act, lost=False)
         fate = etcd.dice.random()
         if fate < etcd.moods.late:
-            etcd.loop.call_later(etcd.dice.uniform(0.0, etcd.moods.late_s), self._late, act)
+            etcd.loop.after(etcd.dice.uniform(0.0, etcd.moods.late_s), self._late, act)
         elif fate < 0.5 + etcd.moods.late / 2 and etcd.answers(self.node):
-            etcd.loop.call_later(self._travel_s(), act)
+            etcd.loop.after(self._travel_s(), act)
         return await self._ask(act, lost=True)
 
     def _late(self, act: Callable[[], Txn]) -> None:
@@ -236,14 +237,14 @@ class SimStore:
         if self._etcd._leads(self._etcd.leader):
             act()
         else:
-            self._etcd.loop.call_later(0.5, self._late, act)
+            self._etcd.loop.after(0.5, self._late, act)
 
     async def _ask(self, act: Callable[[], T], *, lost: bool, told: bool = False) -> T:
         """There, carried out, and back; or not.  Raises StoreUnknown."""
         etcd, loop = self._etcd, self._etcd.loop
         reply: asyncio.Future[T] = loop.create_future()
         if not lost:
-            loop.call_later(self._travel_s(), self._arrive, act, reply)
+            loop.after(self._travel_s(), self._arrive, act, reply)
             end_s = DEADLINE_S
         else:
             end_s = DEADLINE_S if etcd.dice.random() < 0.5 and not told else self._travel_s()
@@ -263,7 +264,7 @@ class SimStore:
         if self.host.life != self.life or not self._etcd.answers(self.node):
             return
         answer = act()
-        self._etcd.loop.call_later(self._travel_s(), self._return, answer, reply)
+        self._etcd.loop.after(self._travel_s(), self._return, answer, reply)
 
     def _return(self, answer: T, reply: "asyncio.Future[T]") -> None:
         if not reply.done() and self._etcd.answers(self.node):
@@ -272,14 +273,14 @@ class SimStore:
     async def watch(self, prefix: str, from_revision: int) -> AsyncIterator[tuple[Change, ...]]:
         """News travels; to whom etcd does not answer it comes later."""
         async for changes in self._watch.watch(prefix, from_revision):
-            await asyncio.sleep(self._travel_s())
+            await self._etcd.loop.sleep(self._travel_s())
             await self._until_it_answers()
             await self._gate()
             yield changes
 
     async def _until_it_answers(self) -> None:
         if not self._etcd.answers(self.node):
-            await asyncio.sleep(0.3)
+            await self._etcd.loop.sleep(0.3)
             await self._until_it_answers()
 
     async def close(self) -> None:

@@ -11,9 +11,9 @@ FIRST_TIMELINE = History(1)
 BEGIN = Lsn(0x1000000)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Record:
-    """One record; identity matters: two records may share a place on two histories."""
+    """One record, never changed.  Identity matters: two may share a place on two histories."""
 
     timeline: int
     start: int

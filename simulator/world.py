@@ -29,6 +29,7 @@ from simulator.history import (
     StateKnown,
 )
 from simulator.host import WALL_S, Host
+from simulator.loop import VirtualLoop
 from simulator.network import Network
 from simulator.node import CLUSTER, SimNode
 from simulator.postgres import PRIMARY, SimServer
@@ -66,7 +67,9 @@ class World:
     def __init__(
         self, seed: int, weather: Weather, history: History, policy: Policy = POLICY
     ) -> None:
-        self.loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        self.loop = loop
         self.loop.set_exception_handler(self._unforeseen)
         self.seed = seed
         self.history = history

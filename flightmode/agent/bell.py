@@ -14,10 +14,9 @@ class Bell:
 
     async def wait(self, timeout_s: float) -> None:
         """Until rung, or for `timeout_s` at the longest."""
+        timer = asyncio.get_running_loop().call_later(timeout_s, self.ring)
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._rung.wait()
-        except TimeoutError:
-            return
+            await self._rung.wait()
         finally:
+            timer.cancel()
             self._rung.clear()

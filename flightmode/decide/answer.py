@@ -29,7 +29,7 @@ def answer(
 
 def before(decision: Decision, *actions: Action) -> Decision:
     """The decision with `actions` in front of its own."""
-    return replace(decision, actions=(*actions, *decision.actions))
+    return replace(decision, actions=(*actions, *decision.actions)) if actions else decision
 
 
 def died_starting(view: View) -> str | None:

@@ -122,7 +122,9 @@ def _settled(view: View) -> Decision:
     state, receiver = state_of(view), view.server.receiver
     wake_s = _until_claim_s(view)
     if receiver is not None and receiver.streaming:
-        memory = replace(view.memory, astray_since_s=None)
+        memory = view.memory
+        if memory.astray_since_s is not None:
+            memory = replace(memory, astray_since_s=None)
         role = "promotable" if view.me.name in state.sync else "not promotable yet"
         why = f"standby of {state.leader}, streaming, {role}"
         return answer(view, "following: stream", why, memory=memory, wake_s=wake_s)

@@ -69,7 +69,7 @@ def leading(view: View) -> Decision:
             return replace(decision, actions=(*decision.actions, renew(view)))
         return before(decision, renew(view))
     wake_s = min(decision.wake_s, _until_renewal_s(view), until_lost_s(view))
-    return replace(decision, wake_s=wake_s)
+    return decision if wake_s == decision.wake_s else replace(decision, wake_s=wake_s)
 
 
 def _fenced(view: View, urgent: Decision) -> Decision:

@@ -14,6 +14,7 @@ from flightmode.model.view import View
 _DISK_ALERT = 0.2
 _OFTEN_CHANGES = {"position", "replayed", "disk_free", "warnings", "slots"}
 _LASTING = attrgetter(*(each.name for each in fields(Member) if each.name not in _OFTEN_CHANGES))
+_HELD = attrgetter(*(each.name for each in fields(Slot) if each.name != "active"))
 
 
 def publish(view: View, decision: Decision) -> Decision:
@@ -38,8 +39,9 @@ def _weighty(view: View, before: Member | None, now: Member) -> bool:
     return _LASTING(before) != _LASTING(now) or _idle(before.slots) != _idle(now.slots)
 
 
-def _idle(slots: tuple[Slot, ...]) -> tuple[Slot, ...]:
-    return tuple(replace(slot, active=False) for slot in slots)
+def _idle(slots: tuple[Slot, ...]) -> list[object]:
+    """All of them, but for whether somebody streams from them."""
+    return [_HELD(slot) for slot in slots]
 
 
 def _member(view: View, problem: str | None) -> Member:
@@ -76,7 +78,7 @@ def _warnings(view: View) -> tuple[str, ...]:
     warnings += [f"{stray}: safety rests on another value" for stray in view.server.stray_settings]
     if view.server.disk_free < _DISK_ALERT:
         warnings.append(f"only {view.server.disk_free:.0%} of the disk is free")
-    if not view.fence.reachable and view.policy.node(view.me.name) in _databases(view):
+    if not view.fence.reachable and view.me.name in view.policy.databases:
         warnings.append("the fence does not answer")
     if view.probe.failing_since_s is not None:
         warnings.append(f"Postgres fails its probe: {view.probe.why}")
@@ -85,7 +87,3 @@ def _warnings(view: View) -> tuple[str, ...]:
     if deaf is not None:
         warnings.append(f"a lost primary is missed only after the whole ttl; {deaf}")
     return tuple(warnings)
-
-
-def _databases(view: View) -> list[object]:
-    return [node for node in view.policy.nodes if node.name in view.policy.databases]

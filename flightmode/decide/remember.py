@@ -4,12 +4,28 @@ A new term clears everything but what is measured on standbys that stream now.
 """
 
 from dataclasses import replace
+from operator import attrgetter
+from typing import Any, Final
 
 from flightmode.errors import SyncNamesUnproven
 from flightmode.model.cluster import Mode
 from flightmode.model.memory import Memory, Watched
 from flightmode.model.server import Replica, Run
 from flightmode.model.view import JobKind, View
+
+_UNTIL_PRIMARY: Final[dict[str, Any]] = {
+    "crashed": False,
+    "fenced": False,
+    "promoting_since_s": None,
+    "starting_since_s": None,
+    "dying_since_s": None,
+    "standing_at": None,
+    "standing_since_s": None,
+    "unguarded_since_s": None,
+}
+"""What is remembered until this node's Postgres runs as the primary, as it is from then on."""
+_ON_THE_WAY: Final = attrgetter(*_UNTIL_PRIMARY)
+_ARRIVED: Final = tuple(_UNTIL_PRIMARY.values())
 
 
 def refresh(view: View) -> View:
@@ -47,21 +63,7 @@ def _heard_of_wal(view: View, memory: Memory) -> Memory:
 def _as_leader(view: View, memory: Memory) -> Memory:
     """When Postgres began to run as this term's primary, and whether it has died since."""
     if view.server.run is Run.PRIMARY:
-        since_s = view.now_s if memory.primary_since_s is None else memory.primary_since_s
-        return replace(
-            memory,
-            primary_since_s=since_s,
-            crashed=False,
-            fenced=False,
-            promoting_since_s=None,
-            starting_since_s=None,
-            dying_since_s=None,
-            standing_at=None,
-            standing_since_s=None,
-            unguarded_since_s=None,
-            admit_from=memory.admit_from or view.server.position,
-            overruled=_overruled(view, memory),
-        )
+        return _as_primary(view, memory)
     dying_since_s = memory.dying_since_s if view.server.run is Run.DYING else None
     if view.server.run is Run.DYING and dying_since_s is None:
         dying_since_s = view.now_s
@@ -85,6 +87,23 @@ def _as_leader(view: View, memory: Memory) -> Memory:
     if view.server.run is Run.STARTING and memory.starting_since_s is None and not stopping:
         memory = replace(memory, starting_since_s=view.now_s)
     return memory
+
+
+def _as_primary(view: View, memory: Memory) -> Memory:
+    """The same value when nothing of it is news, as at most looks."""
+    since_s = view.now_s if memory.primary_since_s is None else memory.primary_since_s
+    admit_from = memory.admit_from or view.server.position
+    overruled = _overruled(view, memory)
+    known = (memory.primary_since_s, memory.admit_from, memory.overruled)
+    if known == (since_s, admit_from, overruled) and _ON_THE_WAY(memory) == _ARRIVED:
+        return memory
+    return replace(
+        memory,
+        primary_since_s=since_s,
+        admit_from=admit_from,
+        overruled=overruled,
+        **_UNTIL_PRIMARY,
+    )
 
 
 def _standing(view: View, memory: Memory) -> Memory:

@@ -30,6 +30,8 @@ _VERSION_KEY: Final = "v"
 _SHORT_BYTES: Final = 4096
 """Of what the store holds; what a journal holds is longer, and read once."""
 
+_JSON: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+
 T = TypeVar("T")
 
 
@@ -94,7 +96,7 @@ def _written_by_newer(data: dict[str, Any]) -> str:
 
 
 def _compact(data: dict[str, Any]) -> bytes:
-    return json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()
+    return _JSON.encode(data).encode()
 
 
 def _short(data: object) -> str:

@@ -28,15 +28,20 @@ class MemoryCluster:
         self._entries: dict[str, Entry] = {}
         self._order: list[str] | None = None
         """The keys in the order in which they are told; None: to be sorted anew."""
+        self._taken: dict[str, Snapshot] = {}
+        """What was read of this very revision: many read the same, and nobody writes in it."""
         self._changes: list[Change] = []
         self._listeners: dict[asyncio.Event, None] = {}  # a dict: woken in a fixed order
 
     def snapshot(self, prefix: str) -> Snapshot:
         """Everything under `prefix` now, in the order of keys (by their bytes, as etcd does)."""
-        if self._order is None:
-            self._order = sorted(self._entries, key=str.encode)
-        entries = {key: self._entries[key] for key in self._order if key.startswith(prefix)}
-        return Snapshot(self.revision, entries)
+        taken = self._taken.get(prefix)
+        if taken is None:
+            if self._order is None:
+                self._order = sorted(self._entries, key=str.encode)
+            entries = {key: self._entries[key] for key in self._order if key.startswith(prefix)}
+            taken = self._taken[prefix] = Snapshot(self.revision, entries)
+        return taken
 
     def commit(self, compares: tuple[Compare, ...], ops: tuple[Op, ...]) -> Txn:
         """All or nothing, at once."""
@@ -46,6 +51,7 @@ class MemoryCluster:
         changes = [change for op in ops if (change := self._apply(op)) is not None]
         if changes:
             self.revision += 1
+            self._taken.clear()
             self._changes += changes
             self._wake()
         return Txn(True, self.revision)
@@ -78,6 +84,8 @@ class MemoryCluster:
 
     def changes(self, prefix: str, from_revision: int) -> tuple[tuple[Change, ...], ...]:
         """The known changes from `from_revision` on, one tuple per revision."""
+        if from_revision > self.revision:
+            return ()
         begin = bisect_left(self._changes, from_revision, key=_REVISION)
         wanted = (change for change in self._changes[begin:] if change.key.startswith(prefix))
         return tuple(tuple(group) for _, group in itertools.groupby(wanted, _REVISION))

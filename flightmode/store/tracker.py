@@ -71,6 +71,9 @@ class Tracker:
             state = None if entry is None else codec.load(ClusterState, entry.value)
         if self._doubt is not None and self._doubt != revision:
             self._doubt = None
+        ordered = sorted(snapshot.entries.items())
+        members, unreadable = self._members(ordered, now_s)
+        requests, unreadable_too = self._requests(ordered)
         return StoreView(
             reachable=True,
             read_s=sent_s,
@@ -78,11 +81,11 @@ class Tracker:
             state_revision=revision,
             state_changed_s=self._view.state_changed_s if unchanged else now_s,
             in_doubt=self._doubt,
-            members=self._members(snapshot, now_s),
+            members=members,
             saw_change=self._view.saw_change or (self._view.read_s >= 0 and not unchanged),
             saw_term_begin=self._saw_begin(state),
-            requests=self._requests(snapshot),
-            unreadable=self._unreadable(snapshot),
+            requests=requests,
+            unreadable=(*unreadable, *unreadable_too),
             first_read_s=sent_s if self._view.first_read_s is None else self._view.first_read_s,
         )
 
@@ -92,9 +95,13 @@ class Tracker:
             return False
         return before.term < state.term or (self._view.saw_term_begin and before.term == state.term)
 
-    def _members(self, snapshot: Snapshot, now_s: float) -> tuple[MemberSeen, ...]:
+    def _members(
+        self, ordered: list[tuple[str, Entry]], now_s: float
+    ) -> tuple[tuple[MemberSeen, ...], list[str]]:
+        """Those that can be read, and the keys of the others."""
         seen: dict[str, MemberSeen] = {}
-        for key, entry in snapshot.entries.items():
+        unreadable: list[str] = []
+        for key, entry in ordered:
             if not key.startswith(self._members_prefix):
                 continue
             before = self._seen.get(key)
@@ -103,32 +110,30 @@ class Tracker:
                 continue
             member = codec.load_known(Member, entry.value)
             if member is None:
+                unreadable.append(key.removeprefix(self._prefix))
                 continue
             # What was there before this agent's first look says nothing of the present.
             changed_s = now_s if before is not None or self._view.read_s >= 0 else -1e9
             seen[key] = MemberSeen(member, entry.mod_revision, changed_s)
         self._seen = seen
-        return tuple(seen[key] for key in sorted(seen))
+        return tuple(seen.values()), unreadable
 
-    def _requests(self, snapshot: Snapshot) -> tuple[Request, ...]:
-        found = (
-            codec.load_known(Request, entry.value)
-            for _, entry in self._below(snapshot, self._requests_prefix)
-        )
-        return tuple(request for request in found if request is not None)
+    def _requests(self, ordered: list[tuple[str, Entry]]) -> tuple[tuple[Request, ...], list[str]]:
+        """Those that can be read, and the keys of the others.
 
-    def _unreadable(self, snapshot: Snapshot) -> tuple[str, ...]:
-        """One record that nobody here can read must not cost all the others (I9)."""
-        members = self._below(snapshot, self._members_prefix)
-        requests = self._below(snapshot, self._requests_prefix)
-        keys_ = [key for key, _ in members if key not in self._seen]
-        keys_ += [key for key, entry in requests if codec.load_known(Request, entry.value) is None]
-        return tuple(key.removeprefix(self._prefix) for key in keys_)
-
-    @staticmethod
-    def _below(snapshot: Snapshot, prefix: str) -> list[tuple[str, Entry]]:
-        entries = snapshot.entries
-        return [(key, entries[key]) for key in sorted(entries) if key.startswith(prefix)]
+        One record that nobody here can read must not cost all the others (I9).
+        """
+        requests: list[Request] = []
+        unreadable: list[str] = []
+        for key, entry in ordered:
+            if not key.startswith(self._requests_prefix):
+                continue
+            request = codec.load_known(Request, entry.value)
+            if request is None:
+                unreadable.append(key.removeprefix(self._prefix))
+            else:
+                requests.append(request)
+        return tuple(requests), unreadable
 
 
 def _unreachable(view: StoreView, doubt: int | None) -> StoreView:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
-from flightmode.model.cluster import ClusterState, Mode
+from flightmode.model.cluster import ClusterState
 from flightmode.model.policy import Policy
 from simulator.checkers.judging import Violation
-from simulator.history import History, Killed, StateChanged, StateKnown
+from simulator.checkers.solitude import Solitude
+from simulator.history import History, Killed, StateChanged
 
 # So long after its leader has learned that it is alone, it knows better.
 _KNOWN_S = 1.0
@@ -32,17 +33,13 @@ def crashes_do_not_go_round(history: History, policy: Policy) -> Iterator[Violat
 
 def no_primary_is_killed_in_vain(history: History, policy: Policy) -> Iterator[Violation]:
     """S10: one that hangs is ended only where another one could serve."""
-    alone_since_s: dict[str, float] = {}
+    alone = Solitude()
     for fact in history.facts:
+        alone.heard(fact)
         match fact:
-            case StateKnown():
-                if fact.state is not None and fact.state.mode is Mode.SOLO:
-                    alone_since_s.setdefault(fact.node, fact.at_s)
-                else:
-                    alone_since_s.pop(fact.node, None)
             case Killed(state=ClusterState(leader=leader)) if leader == fact.node:
-                since_s = alone_since_s.get(fact.node, fact.at_s)
-                if fact.at_s - since_s > _KNOWN_S:
+                since_s = alone.since_s(fact.node)
+                if since_s is not None and fact.at_s - since_s > _KNOWN_S:
                     what = f"{fact.node} ended its own primary, and nobody else could be promoted"
                     yield Violation(fact.at_s, "S10", what)
             case _:

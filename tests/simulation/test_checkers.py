@@ -17,6 +17,7 @@ from simulator.checkers.switched import a_switchover_loses_nothing
 from simulator.copying import put_in_place
 from simulator.history import (
     Acknowledged,
+    Began,
     Discarded,
     Fact,
     Healed,
@@ -183,6 +184,16 @@ def test_a_primary_that_is_killed_although_it_is_alone_is_found() -> None:
     assert broken.invariant == "S10"
     synced = StateKnown(25.0, "ams", LEADS)
     assert not found(no_primary_is_killed_in_vain, known, synced, Killed(30.0, "ams", LEADS))
+
+
+def test_an_agent_is_not_held_to_what_the_one_before_it_knew() -> None:
+    alone = replace(LEADS, mode=Mode.SOLO, sync=())
+    known, killed = StateKnown(20.0, "ams", alone), Killed(30.0, "ams", alone)
+    fenced = replace(FENCED, state=alone)
+    assert found(no_primary_is_killed_in_vain, known, Began(25.0, "fra"), killed)
+    assert not found(no_primary_is_killed_in_vain, known, Began(25.0, "ams"), killed)
+    assert found(who_is_alone_is_not_fenced, known, Began(25.0, "fra"), fenced)
+    assert not found(who_is_alone_is_not_fenced, known, Began(25.0, "ams"), fenced)
 
 
 ROUTES = (("ams", "ams"), ("fra", "ams"), ("wit", "ams"))
