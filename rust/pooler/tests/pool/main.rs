@@ -200,7 +200,11 @@ fn what_is_under_way_at_a_primary_that_parts_may_end_and_whoever_comes_waits_for
         ..topology(1, Some(1), &[])
     };
     let (change, acts) = pool.on_topology(parting, 1.0);
-    assert_eq!((change, acts), (Change::Updated, Vec::new()), "nobody is cut off");
+    assert_eq!(
+        (change, acts),
+        (Change::Updated, Vec::new()),
+        "nobody is cut off"
+    );
     assert_eq!(checkout(&mut pool, 7, 1.1), [], "beside an idle server");
     assert_eq!(pool.checkin(servers[0], 1.2), [], "it ended in peace");
     let stayed = Topology {
