@@ -264,6 +264,10 @@ class SimPostgres:
             server.checkpoint()
         self._prepared = server.started
 
+    async def settle(self, within_s: float) -> None:
+        await self._takes(within_s)
+        self._running(PRIMARY)
+
     async def end_walsenders(self, keep: tuple[str, ...]) -> None:
         await self._takes(0.01)
         self._server.end_walsenders(keep)

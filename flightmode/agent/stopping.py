@@ -1,5 +1,9 @@
 """A planned stop of Postgres that cannot hang (S5).
 
+Where clients are not to notice, the proxies have been told: they begin nothing more, and what is
+under way gets a moment to end.  The time for that is short, for one open transaction of a client
+that sleeps would hold up all others.
+
 Fast shutdown waits for walsenders that never confirm and for an archiver that never
 ends; after `patience_s` the former are ended, and after as long again Postgres is
 stopped the way a fence would.
@@ -7,11 +11,15 @@ stopped the way a fence would.
 
 import asyncio
 
+import structlog
+
 from flightmode.agent.clock import Clock
-from flightmode.errors import AgentError
+from flightmode.errors import AgentError, PostgresError
 from flightmode.fence.port import Fence
 from flightmode.model.action import StopPostgres
 from flightmode.postgres.port import Postgres
+
+_log = structlog.get_logger("agent.stopping")
 
 _POLL_S = 0.003
 _KILLED_AFTER_S = 5.0
@@ -31,12 +39,22 @@ async def stop_postgres(
     if not action.fast:
         await _stop(fence, clock, "immediate", _KILLED_AFTER_S)
         return
+    if action.settle_s > 0:
+        await _settled(postgres, action.settle_s)
     if await _stop_within(fence, clock, "fast", action.patience_s):
         return
     await postgres.end_walsenders(())
     if await _stop_within(fence, clock, "fast", action.patience_s):
         return
     await _stop(fence, clock, "immediate", _KILLED_AFTER_S)
+
+
+async def _settled(postgres: Postgres, within_s: float) -> None:
+    try:
+        await postgres.settle(within_s)
+    except PostgresError as failure:
+        # Whoever does not answer has to be stopped all the more.
+        _log.info("clients are not waited for", why=str(failure))
 
 
 async def _stop(fence: Fence, clock: Clock, mode: str, patience_s: float) -> None:

@@ -144,8 +144,8 @@ def _until_claim_s(view: View) -> float:
     if any(request.kind is RequestKind.SWITCHOVER for request in view.store.requests):
         # The leader waits for our position to pass its last one (S7).
         leader = view.store.member(state.leader)
-        stopping = leader is not None and leader.job == JobKind.STOP
-        return _LAST_WAL_S if stopping else SOON_S
+        stops = leader is not None and leader.job == JobKind.STOP and leader.run is not Run.PRIMARY
+        return _LAST_WAL_S if stops else SOON_S
     if state.mode is not Mode.SYNC or view.me.name not in state.sync or paused(view):
         return IDLE_S
     ttl_ends_s = lease_s(view) - silent_for_s(view)

@@ -8,7 +8,8 @@ from flightmode.model.action import Publish
 from flightmode.model.cluster import RequestKind
 from flightmode.model.decision import Decision
 from flightmode.model.member import NO_FENCE, Member
-from flightmode.model.server import Slot
+from flightmode.model.memory import Memory
+from flightmode.model.server import Run, Slot
 from flightmode.model.view import View
 
 _DISK_ALERT = 0.2
@@ -21,13 +22,19 @@ def publish(view: View, decision: Decision) -> Decision:
     """Add the publication, when it is due or something of weight has changed."""
     if not view.store.reachable:
         return decision
-    member = _member(view, decision.problem)
     memory = decision.memory
+    member = replace(_member(view, decision.problem), parting=_parts(view, memory))
     due = view.now_s - memory.published_s >= view.policy.renew_every_s
     if not due and not _weighty(view, memory.published, member):
         return decision
     memory = replace(memory, published=member, published_s=view.now_s)
     return replace(decision, actions=(*decision.actions, Publish(member)), memory=memory)
+
+
+def _parts(view: View, memory: Memory) -> bool:
+    """A stop that somebody asked for: the proxies hold their clients before it comes (S7)."""
+    planned = memory.task is not None and memory.task_stage == "stop"
+    return planned and view.server.run is Run.PRIMARY
 
 
 def _weighty(view: View, before: Member | None, now: Member) -> bool:

@@ -124,7 +124,9 @@ def own_task(view: View) -> Decision | None:
         return None
     if view.memory.task != request.id:
         memory = replace(view.memory, task=request.id, task_stage="stop", task_since_s=view.now_s)
-        stop = StopPostgres(view.memory.term, fast=True, patience_s=view.policy.stop_patience_s)
+        settle_s = view.policy.settle_s if view.server.run is Run.PRIMARY else 0.0
+        patience_s = view.policy.stop_patience_s
+        stop = StopPostgres(view.memory.term, fast=True, patience_s=patience_s, settle_s=settle_s)
         why = f"{request.asked_by} asked for a restart of Postgres here"
         return answer(view, "request: restart", why, stop, memory=memory, wake_s=SOON_S)
     if view.memory.task_stage == "stop" and view.job is None and _answers(view):

@@ -1,9 +1,9 @@
 """A planned change of leader (S7), on the leader's side.
 
-Checkpoint -> stop Postgres cleanly -> see that the target has flushed the shutdown
-checkpoint -> swap the state to the target.  The target is promotable all the while, so
-the old leader's death in the middle is an ordinary failover.  A step that fails brings
-Postgres back up where it was.
+Checkpoint -> the proxies hold, and what is under way ends -> stop Postgres cleanly -> see
+that the target has flushed the shutdown checkpoint -> swap the state to the target.  The
+target is promotable all the while, so the old leader's death in the middle is an ordinary
+failover.  A step that fails brings Postgres back up where it was.
 """
 
 from dataclasses import replace
@@ -88,7 +88,12 @@ def _after_checkpoint(view: View, request: Request) -> Decision | None:
     if refusal is not None:
         return _refused(view, request, refusal)
     memory = replace(view.memory, task_stage="stop", task_since_s=view.now_s)
-    stop = StopPostgres(state_of(view).term, fast=True, patience_s=view.policy.stop_patience_s)
+    stop = StopPostgres(
+        state_of(view).term,
+        fast=True,
+        patience_s=view.policy.stop_patience_s,
+        settle_s=view.policy.settle_s,
+    )
     why = f"stopping Postgres so that {_target(view, request)} can take over"
     return answer(view, "switchover: stop", why, stop, memory=memory, wake_s=SOON_S)
 

@@ -91,6 +91,8 @@ class StopPostgres:
     term: int
     fast: bool
     patience_s: float
+    settle_s: float = 0.0
+    """Before that, clients' transactions may take so long to end: the proxies begin no more."""
 
 
 @dataclass(frozen=True, slots=True)

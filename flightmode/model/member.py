@@ -67,6 +67,8 @@ class Member:
     False: it is of a version that promotes at once, so nobody could safely take the term back."""
     fence_term: int = 0
     """The highest term that its fence has served: no state of an earlier one is the newest."""
+    parting: bool = False
+    """It is a primary that is about to be stopped on purpose: nothing is to be begun there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,9 @@ class Policy:
     promote_patience_s: float = 5.0
     switchover_patience_s: float = 10.0
     """So long the leader tries to complete a switchover once Postgres is being stopped."""
+    settle_s: float = 0.5
+    """So long a planned stop of a primary waits for the transactions that are under way, while
+    the proxies begin no more; whoever comes past a proxy notices nothing of it."""
     stop_patience_s: float = 2.0
     """A planned stop ends waits for logical walsenders after this, then SIGQUIT (S5)."""
     hang_after_s: float = 4.0

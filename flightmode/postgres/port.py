@@ -15,6 +15,8 @@ from flightmode.model.server import FenceView, Role, Server
 
 PROBE_S: Final = 1.5
 """So long a probe may take."""
+QUIET_S: Final = 0.06
+"""So long no client has to be seen at work: news of a stop take a moment to reach the proxies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,11 @@ class Postgres(Protocol):
 
     async def checkpoint(self) -> None:
         """CHECKPOINT, as fast as possible."""
+
+    async def settle(self, within_s: float) -> None:
+        """Wait until no client has been in a transaction for `QUIET_S`; at most `within_s`.
+
+        Raises ServerSilent, ServerUnwilling."""
 
     async def end_walsenders(self, keep: tuple[str, ...]) -> None:
         """Terminate walsenders whose application_name is not in `keep` (a planned stop, S5)."""

@@ -94,6 +94,15 @@ REWIND_GRANTS: Final = (
 """What pg_rewind needs of a role that is no superuser (manual, pg_rewind, Notes)."""
 MONITOR_GRANT: Final = "GRANT pg_monitor TO flightmode_monitor"
 
+AT_WORK: Final = """
+SELECT EXISTS (
+  SELECT FROM pg_stat_activity
+  WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+    AND state <> 'idle' AND application_name <> 'flightmode'
+)
+"""
+"""Whether a client has a statement under way, or a transaction open."""
+
 STATEMENTS_END: Final = "SET statement_timeout = '4s'"
 STATEMENTS_LAST: Final = "SET statement_timeout = 0"
 """Somebody's open transaction may hold the row of one of our roles (pg_authid)."""

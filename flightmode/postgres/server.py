@@ -38,7 +38,7 @@ from flightmode.postgres.connection import Connection, abort, fetch, local, open
 from flightmode.postgres.data import DataReader
 from flightmode.postgres.disk import Disk
 from flightmode.postgres.listening import check_port_free
-from flightmode.postgres.port import PROBE_S, StartCommand
+from flightmode.postgres.port import PROBE_S, QUIET_S, StartCommand
 from flightmode.postgres.settings import Changing, PostgresConfig
 
 _LOOK_S = 0.4
@@ -401,6 +401,16 @@ class PostgresServer:
                 await fetch(connection, queries.CHECKPOINT, within_s=None)
             started = str((await fetch(connection, queries.STARTED, within_s=_ACT_S))[0][0])
         self._prepared = f"{started} {Run.PRIMARY}"
+
+    async def settle(self, within_s: float) -> None:
+        now_s = asyncio.get_running_loop().time
+        until_s = now_s() + within_s
+        async with local(self._config) as connection:
+            busy_s = now_s()
+            while now_s() < until_s and now_s() - busy_s < QUIET_S:
+                await asyncio.sleep(_POLL_S)
+                if (await fetch(connection, queries.AT_WORK, within_s=_ACT_S))[0][0]:
+                    busy_s = now_s()
 
     async def end_walsenders(self, keep: tuple[str, ...]) -> None:
         await asyncio.to_thread(_end_walsenders, self._config, keep)

@@ -42,6 +42,13 @@ class News:
     standbys: tuple[Following, ...]
     reason: str = field(compare=False)
     """For people: why nobody takes writes, or why this node does."""
+    parting: bool = False
+    """The primary is about to be stopped on purpose: nothing is to be begun there."""
+
+    @property
+    def serving(self) -> str | None:
+        """Who a client that writes goes to now."""
+        return None if self.parting else self.primary
 
     def as_json(self) -> dict[str, object]:
         """Without the reason, which is not the data path's business."""
@@ -71,12 +78,15 @@ def news_of(outlook: Outlook, revision: int, caught_up_s: Mapping[str, float]) -
         for name, member in _standbys(outlook).items()
         if name in caught_up_s
     )
+    parting = obstacle is None and leader is not None and leader.parting
+    about_to = f"{state.leader} is about to be stopped" if parting else None
     return News(
         state.term,
         revision,
         state.leader if obstacle is None else None,
         standbys,
-        obstacle or state.reason,
+        obstacle or about_to or state.reason,
+        parting,
     )
 
 

@@ -77,10 +77,10 @@ class Watcher:
     def _say(self, news: News) -> None:
         before, self.news = self.news, news
         self.tell(news)
-        if before is None or (before.term, before.primary) != (news.term, news.primary):
+        if before is None or (before.term, before.serving) != (news.term, news.serving):
             _log.info(
-                "clients are held" if news.primary is None else "clients go to the primary",
-                primary=news.primary,
+                "clients are held" if news.serving is None else "clients go to the primary",
+                primary=news.serving,
                 term=news.term,
                 why=news.reason,
             )

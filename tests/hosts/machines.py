@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -186,6 +187,9 @@ def is_whole(status: dict[str, Any]) -> bool:
 @contextmanager
 def founder(suite: str = SUITE, more: tuple[str, ...] = ()) -> Iterator[Founder]:
     """Bare hosts of that Debian that have booted; `more`: others than the cluster begins with."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell's background job, and whatever it starts: the stories' Ctrl-C would do nothing.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with Hosts((*NODES, APP, *more), suite=suite) as hosts:
         hosts.boot()
         try:
@@ -238,10 +242,13 @@ class Told:
     errors: Seen
     pause: Gap
     """The longest stretch without an acknowledgement to anybody."""
+    faults: tuple[str, ...] = ()
+    """What clients were told, and when: to be found in the journals of the hosts."""
 
     def __str__(self) -> str:
         lost = f"{self.verdict.acknowledged} acknowledged, {len(self.verdict.lost)} lost"
-        return f"{lost}; {self.errors}; longest pause {self.pause.length_s:.2f} s"
+        pause = f"longest pause {self.pause.length_s:.2f} s, from {utc(self.pause.from_s)}"
+        return "; ".join((lost, str(self.errors), pause, *self.faults))
 
     def undisturbed(self, pause_s: float) -> None:
         """No client saw an error, not even one that may be tried again; writes paused so long."""
@@ -258,7 +265,14 @@ async def told(application: Application) -> Told:
     verdict = check(application.history, rows, imbalance=imbalance)
     times = [each.ended_s for each in application.history]
     pause = write_gap(application.history, fault_s=min(times), until_s=max(times))
-    return Told(verdict, seen(application.faults), pause)
+    faults = [f"{utc(each.at_s)} {each.who}: {each.message}" for each in application.faults]
+    return Told(verdict, seen(application.faults), pause, tuple(faults))
+
+
+def utc(boottime_s: float) -> str:
+    """As the journals have it."""
+    at_s = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + boottime_s
+    return f"{time.strftime('%H:%M:%S', time.gmtime(at_s))}.{int(at_s % 1 * 1000):03}"
 
 
 TOOLS = ("debootstrap", "systemd-nspawn", "nft", "ssh", "ssh-keygen")

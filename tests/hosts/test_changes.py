@@ -88,7 +88,8 @@ def postmaster(me: Founder, node: str) -> str:
 async def provision_brings_an_edit_too(me: Founder, application: Application) -> None:
     """What is only read again is in force; what waits for a restart is named, and waits on."""
     first, pids = me.primary, {name: postmaster(me, name) for name in DATABASES}
-    me.edits("work_mem = '7MB'", "work_mem = '8MB'\nmax_connections = 333")
+    me.edits("work_mem = '7MB'", "work_mem = '8MB'")
+    me.edits("max_connections = 222", "max_connections = 333")
     brought = await asyncio.to_thread(me.does, "provision")
     assert "the cluster is whole" in brought.out
     for name in DATABASES:

@@ -48,12 +48,13 @@ async def test_an_upgrade_disconnects_nobody() -> None:
         me.begins()
         me.does("provision")
         me.make_database()
+        # While clients write nothing may hold up this process, which is theirs too.
+        before = me.primary
+        environment = another_version(me.hosts.scratch)
+        old = me.hosts.ssh(before, "readlink /opt/flightmode/current")
         with me.tunnel() as conninfo:
             async with writing(conninfo) as application:
                 await acknowledged(application, 50)
-                before = me.primary
-                environment = another_version(me.hosts.scratch)
-                old = me.hosts.ssh(before, "readlink /opt/flightmode/current")
                 upgraded = await asyncio.to_thread(
                     me.does_in, environment, "upgrade", within_s=900.0
                 )

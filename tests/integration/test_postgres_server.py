@@ -16,7 +16,7 @@ from flightmode.model.lsn import NOWHERE
 from flightmode.model.server import FenceView, Role, Run
 from flightmode.postgres import connection as connections
 from flightmode.postgres import files, settings
-from flightmode.postgres.port import PROBE_S
+from flightmode.postgres.port import PROBE_S, QUIET_S
 from flightmode.postgres.server import PostgresServer
 from flightmode.provision.restarts import DIRECTIONS
 from tests.integration.fence_process import eventually
@@ -72,6 +72,29 @@ async def test_prepare_does_not_wait_for_a_users_open_transaction(machine: Machi
         assert time.monotonic() - began_s < 6.0
     await ams.server.prepare(("fra",))
     assert (await ams.observe()).prepared
+
+
+async def test_a_planned_stop_waits_for_transactions_that_are_under_way(machine: Machine) -> None:
+    ams = await machine.primary()
+    began_s = time.monotonic()
+    await ams.server.settle(30.0)
+    assert time.monotonic() - began_s < 15.0, "nobody was there to wait for"
+    user = await psycopg.AsyncConnection.connect(ams.client())
+    await user.execute("SELECT 1")
+    settling = asyncio.create_task(ams.server.settle(30.0))
+    done, _ = await asyncio.wait({settling}, timeout=QUIET_S * 5)
+    assert not done, "a transaction is open"
+    await user.commit()
+    await asyncio.wait_for(settling, 15.0)
+
+
+async def test_a_transaction_that_does_not_end_is_not_waited_for_longer(machine: Machine) -> None:
+    ams = await machine.primary()
+    user = await psycopg.AsyncConnection.connect(ams.client())
+    await user.execute("SELECT 1")
+    async with asyncio.timeout(15.0):
+        await ams.server.settle(0.3)
+    await user.close()
 
 
 async def test_prepared_is_void_after_a_restart(machine: Machine) -> None:

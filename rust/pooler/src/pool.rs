@@ -521,7 +521,7 @@ impl Pool {
         let mut wanted: BTreeMap<NodeId, usize> = BTreeMap::new();
         let standbys = self.topology.standbys.iter().map(|standby| standby.node);
         let warm = if self.unwelcome { 0 } else { self.limits.warm };
-        for node in self.topology.writable().into_iter().chain(standbys) {
+        for node in self.topology.serving().into_iter().chain(standbys) {
             wanted.insert(node, warm.saturating_sub(self.count(node)));
         }
         // No node can take more than its size, so no more of the queue needs a look.

@@ -1,7 +1,7 @@
 //! Which node serves.  The one place that answers this.
 //!
 //! Rule: a client that may write gets the writable primary or waits; it never gets a node that
-//! only was one.  A client that asked for a standby gets one within its bound of lag and with
+//! only was one, and no primary that is about to stop.  A client that asked for a standby gets one within its bound of lag and with
 //! everything that it has already seen (read your writes), else the primary.  Data that are
 //! older than asked for are given only to who said that they will do, and are named so.
 
@@ -53,7 +53,7 @@ pub fn route(topology: &Topology, wish: &Wish, turn: usize) -> Route {
         Target::Primary => None,
         Target::Standby { max_lag_s } => standby(topology, wish, max_lag_s, turn),
     };
-    match fit.or(topology.writable()) {
+    match fit.or(topology.serving()) {
         Some(node) => Route::Serve(node),
         None if wish.stale_ok => freshest(topology),
         None => Route::Hold,
@@ -129,6 +129,11 @@ mod tests {
             ..topology(Some(1), &[])
         };
         assert_eq!(route(&fenced, &WRITER, 0), Route::Hold);
+        let parting = Topology {
+            parting: true,
+            ..topology(Some(1), &[])
+        };
+        assert_eq!(route(&parting, &WRITER, 0), Route::Hold);
     }
 
     #[test]
@@ -172,13 +177,15 @@ mod tests {
         fn a_writer_is_served_by_the_writable_primary_and_by_nobody_else(
             primary in proptest::option::of(0u32..4),
             fenced: bool,
+            parting: bool,
             lags in proptest::collection::vec((4u32..8, 0.0..20.0f64, 0u64..9), 0..4),
             turn: usize,
         ) {
             let standbys: Vec<_> =
                 lags.iter().map(|(node, lag_s, at)| standby_of(*node, *lag_s, *at)).collect();
-            let known = Topology { fenced, ..topology(primary, &standbys) };
-            let expected = known.writable().map_or(Route::Hold, Route::Serve);
+            let known = Topology { fenced, parting, ..topology(primary, &standbys) };
+            let served = primary.filter(|_| !fenced && !parting).map(NodeId);
+            let expected = served.map_or(Route::Hold, Route::Serve);
             prop_assert_eq!(route(&known, &WRITER, turn), expected);
         }
 

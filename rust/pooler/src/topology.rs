@@ -34,6 +34,9 @@ pub struct Topology {
     pub standbys: Vec<Standby>,
     /// The primary's permission has ended: it must not be used even if it answers.
     pub fenced: bool,
+    /// The primary is about to be stopped on purpose: what is under way there may end, and
+    /// whoever would begin something waits for the next one.
+    pub parting: bool,
 }
 
 /// What a piece of news changed.
@@ -91,6 +94,11 @@ impl Topology {
     /// The node that may be written to now.
     pub fn writable(&self) -> Option<NodeId> {
         self.primary.filter(|_| !self.fenced)
+    }
+
+    /// The node that a client may begin something at that may write.
+    pub fn serving(&self) -> Option<NodeId> {
+        self.writable().filter(|_| !self.parting)
     }
 
     /// The supposed primary refused a write (25006): nobody is one until there are news.
@@ -171,6 +179,20 @@ mod tests {
         assert_eq!(known.writable(), None);
         assert_eq!(known.accept(news(5, 3, Some(1))), Change::Updated);
         assert_eq!(known.writable(), Some(NodeId(1)));
+    }
+
+    #[test]
+    fn a_primary_that_parts_is_the_primary_still_and_serves_nobody_new() {
+        let mut known = news(5, 1, Some(1));
+        let parting = Topology {
+            parting: true,
+            ..news(5, 2, Some(1))
+        };
+        assert_eq!(known.accept(parting), Change::Updated);
+        assert_eq!(known.writable(), Some(NodeId(1)));
+        assert_eq!(known.serving(), None);
+        assert_eq!(known.accept(news(5, 3, Some(1))), Change::Updated);
+        assert_eq!(known.serving(), Some(NodeId(1)), "it stayed");
     }
 
     #[test]

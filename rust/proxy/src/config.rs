@@ -279,6 +279,8 @@ pub struct News {
     #[serde(default)]
     pub fenced: bool,
     #[serde(default)]
+    pub parting: bool,
+    #[serde(default)]
     pub standbys: Vec<StandbyNews>,
 }
 

@@ -335,6 +335,7 @@ impl Hub {
             revision: news.revision,
             primary: news.primary.as_deref().and_then(number),
             fenced: news.fenced,
+            parting: news.parting,
             standbys: news
                 .standbys
                 .iter()

@@ -200,6 +200,8 @@ pub struct TopologyStats {
     pub primary: Option<String>,
     /// The primary must not be used: its permission has ended, or it was found in recovery.
     pub fenced: bool,
+    /// It is about to be stopped on purpose: whoever comes waits.
+    pub parting: bool,
     pub standbys: Vec<StandbyStats>,
 }
 
@@ -306,7 +308,7 @@ pub fn of(hub: &Rc<Hub>) -> Stats {
         };
         pools.insert(key.clone(), stats);
     }
-    let is_held = hub.topology.borrow().writable().is_none();
+    let is_held = hub.topology.borrow().serving().is_none();
     let mut holds = hub.holds.borrow().clone();
     for entry in hub.clients.borrow().values() {
         let Some(pool) = pools.get_mut(&entry.pool.key) else {
@@ -346,6 +348,7 @@ fn topology_of(hub: &Hub) -> TopologyStats {
         revision: known.revision,
         primary: known.primary.map(|node| hub.name_of(node)),
         fenced: known.fenced,
+        parting: known.parting,
         standbys: known
             .standbys
             .iter()

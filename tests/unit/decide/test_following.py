@@ -5,7 +5,15 @@ from dataclasses import replace
 import pytest
 
 from flightmode.decide import decide
-from flightmode.model.action import Clone, FinishRequest, Follow, Rewind, StartPostgres
+from flightmode.model.action import (
+    Clone,
+    FinishRequest,
+    Follow,
+    Publish,
+    Rewind,
+    StartPostgres,
+    StopPostgres,
+)
 from flightmode.model.cluster import Pause, RequestKind
 from flightmode.model.lsn import Lsn
 from flightmode.model.server import Role, Run, Slot
@@ -144,8 +152,11 @@ class TestStreaming:
 
     def test_and_oftener_while_nobody_can_write(self):
         ams, *others = ALL_WELL
-        ends = seen(replace(ams.member, job=JobKind.STOP))
         asked = request(RequestKind.SWITCHOVER, "fra")
+        settles = replace(ams.member, job=JobKind.STOP)
+        serving = store(members=(seen(settles), *others), requests=(asked,))
+        assert decide(follower(store=serving)).wake_s > 0.005, "its clients write on"
+        ends = seen(replace(settles, run=Run.STARTING))
         stopping = store(members=(ends, *others), requests=(asked,))
         assert decide(follower(store=stopping)).wake_s <= 0.005
 
@@ -326,6 +337,8 @@ class TestRequests:
         asked = store(requests=(request(RequestKind.RESTART, "fra"),))
         first = decide(follower(store=asked))
         assert verbs(first) == ["StopPostgres"]
+        assert [stop.settle_s for stop in done(first, StopPostgres)] == [0.0]
+        assert not any(told.member.parting for told in done(first, Publish))
         down = follower(server=STOPPED_STANDBY, store=asked, memory=first.memory)
         assert "StartPostgres" in verbs(decide(down))
         stopped = (result(JobKind.STOP, ago_s=0),)

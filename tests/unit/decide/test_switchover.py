@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from flightmode.decide import decide
-from flightmode.model.action import FinishRequest, StopPostgres, SwapState
+from flightmode.model.action import FinishRequest, Publish, StopPostgres, SwapState
 from flightmode.model.cluster import Mode, Pause, RequestKind
 from flightmode.model.lsn import Lsn
 from flightmode.model.server import Run
@@ -62,7 +62,33 @@ def test_then_postgres_is_stopped():
     (stop,) = done(decision, StopPostgres)
     assert isinstance(stop, StopPostgres)
     assert stop.fast
+    assert stop.settle_s > 0
     assert decision.memory.task_stage == "stop"
+
+
+def test_the_proxies_are_told_before_postgres_is_stopped_and_when_it_stays():
+    asked = store(requests=(ASKED,))
+    checkpointed = memory(**OLD, task="r1", task_stage="checkpoint", task_since_s=NOW_S - 1)
+    before = decide(leader(store=asked, memory=checkpointed))
+    assert not any(publication.member.parting for publication in done(before, Publish))
+    stops = decide(leader(store=asked, memory=checkpointed, results=(result("checkpoint"),)))
+    assert [publication.member.parting for publication in done(stops, Publish)] == [True]
+    came_up = replace(STOPPING, published=done(stops, Publish)[0].member)
+    stays = decide(leader(store=asked, memory=came_up, results=(result("stop"),)))
+    assert stays.rule == "switchover: failed"
+    assert [publication.member.parting for publication in done(stays, Publish)] == [False]
+
+
+def test_a_primary_that_restarts_in_its_place_lets_its_clients_wait_too():
+    asked = store(requests=(request(RequestKind.RESTART, "ams"),))
+    first = decide(leader(store=asked, memory=memory(**OLD)))
+    (stop,) = done(first, StopPostgres)
+    assert stop.settle_s > 0
+    assert [publication.member.parting for publication in done(first, Publish)] == [True]
+    stopped = (result(JobKind.STOP, ago_s=0),)
+    again = decide(leader(store=asked, memory=first.memory, results=stopped))
+    assert "FinishRequest" in verbs(again)
+    assert [publication.member.parting for publication in done(again, Publish)] == [False]
 
 
 def test_the_checkpoint_is_waited_for():

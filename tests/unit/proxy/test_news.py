@@ -30,6 +30,23 @@ def test_without_a_state_there_is_nothing_to_tell() -> None:
     assert news_of(outlook(store(state=None)), 9, {}) is None
 
 
+def test_a_primary_that_is_about_to_stop_is_told_so_and_stays_the_primary() -> None:
+    """What is under way there may end; a proxy that took it for gone would cut it off."""
+    news = told(store(seen(member("ams", parting=True)), seen(member("fra"))))
+    assert (news.primary, news.parting, news.serving) == ("ams", True, None)
+    assert news.as_json()["parting"] is True
+    assert news.reason == "ams is about to be stopped"
+    assert told().serving == "ams"
+
+
+def test_who_is_no_primary_any_more_parts_no_more() -> None:
+    """A record that nobody has renewed says nothing of the next leader."""
+    state = replace(STATE, term=5, leader="fra", previous="ams", sync=())
+    promoted = member("fra", run=Run.PRIMARY, term=5, streaming=False, following=None)
+    news = told(store(seen(member("ams", parting=True)), seen(promoted), state=state))
+    assert (news.primary, news.parting) == ("fra", False)
+
+
 def test_during_a_handover_nobody_takes_writes() -> None:
     news = told(store(state=replace(STATE, handover=Handover("fra", "switchover"))))
     assert news.primary is None

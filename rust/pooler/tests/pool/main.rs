@@ -41,6 +41,7 @@ fn topology(term: u64, primary: Option<u32>, standbys: &[u32]) -> Topology {
         primary: primary.map(NodeId),
         standbys: standbys.iter().map(standby).collect(),
         fenced: false,
+        parting: false,
     }
 }
 
@@ -187,6 +188,31 @@ fn a_fenced_primary_loses_its_sessions_in_its_own_term() {
         server: servers[0],
     };
     assert_eq!(acts, [Act::Close { server: servers[0] }, lost]);
+}
+
+#[test]
+fn what_is_under_way_at_a_primary_that_parts_may_end_and_whoever_comes_waits_for_the_next_one() {
+    let (mut pool, servers) = busy(2);
+    pool.checkin(servers[1], 0.5);
+    let parting = Topology {
+        parting: true,
+        revision: 1,
+        ..topology(1, Some(1), &[])
+    };
+    let (change, acts) = pool.on_topology(parting, 1.0);
+    assert_eq!(
+        (change, acts),
+        (Change::Updated, Vec::new()),
+        "nobody is cut off"
+    );
+    assert_eq!(checkout(&mut pool, 7, 1.1), [], "beside an idle server");
+    assert_eq!(pool.checkin(servers[0], 1.2), [], "it ended in peace");
+    let stayed = Topology {
+        revision: 2,
+        ..topology(1, Some(1), &[])
+    };
+    let (_, acts) = pool.on_topology(stayed, 2.0);
+    assert_eq!(granted(&acts).len(), 1, "the primary stayed after all");
 }
 
 #[test]
@@ -435,7 +461,7 @@ impl World {
                 Act::Grant { client, server, .. } => {
                     assert!(!self.connecting.contains(&server), "not logged in");
                     let node = self.node_of[&server];
-                    assert_eq!(topology.writable(), Some(node), "not the primary");
+                    assert_eq!(topology.serving(), Some(node), "not the primary");
                     assert!(self.held.insert(server, client).is_none(), "two clients");
                     if let Some(at) = self.waiting.iter().position(|waits| *waits == client) {
                         assert_eq!(at, 0, "{client:?} overtook {:?}", self.waiting);
@@ -469,6 +495,7 @@ enum Event {
     News {
         primary: Option<u32>,
         fenced: bool,
+        parting: bool,
         new_term: bool,
     },
     Tick(f64),
@@ -481,8 +508,10 @@ fn any_event() -> impl Strategy<Value = Event> {
         4 => (0usize..50).prop_map(Event::Checkin),
         4 => (0usize..50).prop_map(Event::LoggedIn),
         1 => (0usize..50).prop_map(Event::Closed),
-        1 => (proptest::option::of(0u32..3), any::<bool>(), any::<bool>())
-            .prop_map(|(primary, fenced, new_term)| Event::News { primary, fenced, new_term }),
+        1 => (proptest::option::of(0u32..3), any::<bool>(), any::<bool>(), any::<bool>())
+            .prop_map(|(primary, fenced, parting, new_term)| {
+                Event::News { primary, fenced, parting, new_term }
+            }),
         1 => (0.0..3.0f64).prop_map(Event::Tick),
         1 => (0usize..50).prop_map(Event::Leave),
     ]
@@ -537,11 +566,12 @@ proptest! {
                     }
                     None => continue,
                 },
-                Event::News { primary, fenced, new_term } => {
+                Event::News { primary, fenced, parting, new_term } => {
                     term += u64::from(new_term);
                     revision += 1;
                     let standbys: Vec<u32> = (0..3).filter(|n| Some(*n) != primary).collect();
-                    let news = Topology { fenced, revision, ..topology(term, primary, &standbys) };
+                    let known = topology(term, primary, &standbys);
+                    let news = Topology { fenced, parting, revision, ..known };
                     pool.on_topology(news, now_s).1
                 }
                 Event::Tick(by_s) => {
@@ -567,7 +597,7 @@ proptest! {
                 let open = world.node_of.values().filter(|on| **on == node).count();
                 prop_assert!(open <= size, "more than its size");
             }
-            if let Some(primary) = pool.topology().writable() {
+            if let Some(primary) = pool.topology().serving() {
                 let strands = !world.waiting.is_empty() && world.any_idle_on(primary);
                 prop_assert!(!strands, "somebody waits beside an idle server");
                 let open = world.node_of.values().filter(|on| **on == primary).count();

@@ -422,6 +422,7 @@ mod tests {
                 revision: 1,
                 primary: Some("ams".to_owned()),
                 fenced: false,
+                parting: false,
                 standbys: Vec::new(),
             });
             assert_eq!(pool.machine.borrow().census().connecting, 1);
