@@ -1,6 +1,6 @@
 """[proxy] of flightmode.toml: the pool beside an application."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -23,12 +23,42 @@ class ProxyPool(Section):
     max_db_connections: int | None = Field(
         default=None, ge=0, le=100_000, description="See `proxy.max_db_connections`."
     )
+    query_wait_s: float | None = Field(
+        default=None,
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="See `proxy.query_wait_s`.",
+    )
+    max_clients: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="See `proxy.max_clients_per_database`.",
+    )
     dbname: str | None = Field(
         default=None, min_length=1, description="Its name at the server, if that is another."
+    )
+    user: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Who logs in at the server, whoever the client is: all of its clients share "
+        "this user's pool, and its rights.",
+    )
+    secret_file: Location | None = Field(
+        default=None,
+        description="The password of `user` on one line, mode 0600; without it the one that "
+        "`users_file` has.",
     )
     settings: dict[str, str] = Field(
         default={}, description="Settings of PostgreSQL that its sessions begin with."
     )
+
+
+def _own_seconds(le: float) -> Any:
+    """A limit of time of one user."""
+    words = "Instead of the one of `[proxy]`, for clients of this user."
+    return Field(default=None, ge=0, le=le, allow_inf_nan=False, description=words)
 
 
 class ProxyUser(Section):
@@ -38,6 +68,22 @@ class ProxyUser(Section):
     max_connections: int = Field(
         default=0, ge=0, le=1_000_000, description="So many of its clients at once; 0: no limit."
     )
+    max_servers: int = Field(
+        default=0,
+        ge=0,
+        le=100_000,
+        description="So many servers for it at once, in all databases; 0: no limit.",
+    )
+    pool_size: int | None = Field(
+        default=None, ge=1, le=10_000, description="Of its pools, instead of the database's."
+    )
+    reserve: int | None = Field(
+        default=None, ge=0, le=10_000, description="Of its pools, instead of the database's."
+    )
+    query_wait_s: float | None = _own_seconds(3600)
+    client_idle_s: float | None = _own_seconds(864000)
+    idle_in_transaction_s: float | None = _own_seconds(86400)
+    query_s: float | None = _own_seconds(86400)
 
 
 class ProxyRule(Section):

@@ -46,10 +46,7 @@ def settings_of(config: Config, *, users_file: Path, ca: Path, admin_socket: Pat
             if node.kind is NodeKind.DATABASE
         },
         "databases": _databases(proxy),
-        "users": {
-            name: {"pool_mode": user.pool_mode, "max_connections": user.max_connections}
-            for name, user in proxy.users.items()
-        },
+        "users": {name: user.model_dump() for name, user in proxy.users.items()},
         "auth": {
             "rules": _rules(proxy),
             "users_file": str(users_file),
@@ -108,7 +105,14 @@ def _databases(proxy: Proxy) -> dict[str, Settings]:
         return {"*": common}
     return {
         name: {key: _own_or(common, pool, key) for key in _OF_ALL}
-        | {"dbname": pool.dbname, "settings": pool.settings}
+        | {
+            "dbname": pool.dbname,
+            "settings": pool.settings,
+            "query_wait_s": pool.query_wait_s,
+            "max_clients": pool.max_clients or 0,
+            "user": pool.user,
+            "secret_file": None if pool.secret_file is None else str(pool.secret_file),
+        }
         for name, pool in proxy.databases.items()
     }
 

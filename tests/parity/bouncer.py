@@ -1,6 +1,7 @@
 """Stands where PgBouncer's tests expect `pgbouncer`: our proxy behind its command line.
 
     bouncer.py [--quiet] test.ini
+    bouncer.py --version | --help
 
 It reads the ini, runs our data path with what that says in our words, and keeps the console
 of PgBouncer's Unix socket: SET and RELOAD change the translated configuration, SHUTDOWN and the
@@ -19,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.parity.pgbouncer_ini import Ini, read, translate
+from tests.parity.pgbouncer_ini import Ini, read, read_users, translate
 
 SSL, GSS, CANCEL = 80877103, 80877104, 80877102
 SET = re.compile(rb"\s*set\s+(\w+)\s*(?:=|\s+to\s+)\s*(.*?)\s*;?\s*$", re.IGNORECASE | re.DOTALL)
@@ -38,6 +39,7 @@ class Bouncer:
         self.clients = self.sockets / f".flightmode.{self.port}"
         self.ended = asyncio.Event()
         self.reloaded = asyncio.Event()
+        self.refused = False
         self.process: asyncio.subprocess.Process | None = None
 
     def read(self) -> Ini:
@@ -46,7 +48,13 @@ class Bouncer:
         return ini
 
     def config(self) -> str:
-        translation = translate(self.read(), self.sockets, self.admin, self.clients)
+        ini = self.read()
+        listed = Path(ini.settings.get("auth_file") or "/dev/null")
+        known = read_users(listed.read_text()) if listed.exists() else {}
+        translation = translate(ini, self.sockets, self.admin, self.clients, known)
+        for path, text in translation.files.items():
+            path.touch(mode=0o600)
+            path.write_text(text)
         if translation.unknown:
             print("no word for:", "; ".join(translation.unknown), file=sys.stderr)
         users = translation.config["auth"].get("users_file")
@@ -101,15 +109,18 @@ class Bouncer:
         with os.fdopen(log, "ab", buffering=0) as out:
             async for line in self.process.stdout:
                 out.write(line)
+                out.write(as_they_say(line))
                 if b"reloaded" in line:
+                    self.refused = line.startswith(b"not reloaded")
                     self.reloaded.set()
 
-    async def push(self) -> None:
-        """The configuration as it is now; returns when it is in use, or was refused."""
+    async def push(self) -> bool:
+        """The configuration as it is now: whether it is in use, or was refused."""
         self.reloaded.clear()
         await self.tell({"config": json.loads(self.config())})
         async with asyncio.timeout(5):
             await self.reloaded.wait()
+        return not self.refused
 
     # ------------------------------------------------------------------ the gateway
 
@@ -149,26 +160,29 @@ class Bouncer:
                 if answer is None:
                     to.write(head + rest)
                 else:
-                    writer.write(complete(answer))
+                    writer.write(answer)
         except asyncio.IncompleteReadError:
             to.close()
             await back
 
     async def own(self, text: bytes) -> bytes | None:
-        """Carry it out if it is ours; the tag of its completion."""
+        """Carry it out if it is ours; what is answered."""
         if found := SET.match(text):
-            value = found[2].decode()
-            self.overlay[found[1].decode().lower()] = value.strip("'")
-            await self.push()
-            return b"SET"
+            name, value = found[1].decode().lower(), found[2].decode()
+            self.overlay[name] = value.strip("'")
+            # A key that does not fit its certificate does so with the next SET: until then, as
+            # there, the old ones are in use.
+            done = await self.push() or "_tls_" in name
+            return complete(b"SET") if done else refuse(b"SET failed")
         verb = text.strip().rstrip(b";").upper()
         if verb == b"RELOAD":
             self.overlay.clear()
-            await self.push()
-            return b"RELOAD"
+            done = await self.push()
+            words = b"RELOAD failed, see logs for additional details"
+            return complete(b"RELOAD") if done else refuse(words)
         if verb.startswith(b"SHUTDOWN"):
             self.ended.set()
-            return b"SHUTDOWN"
+            return complete(b"SHUTDOWN")
         return None
 
 
@@ -184,6 +198,35 @@ def complete(tag: bytes) -> bytes:
     return b"C" + struct.pack("!i", len(tag) + 5) + tag + b"\0Z\0\0\0\x05I"
 
 
+def refuse(words: bytes) -> bytes:
+    """With their code for settings that are none."""
+    fields = b"SERROR\0CF0000\0M" + words + b"\0\0"
+    return b"E" + struct.pack("!i", len(fields) + 4) + fields + b"Z\0\0\0\x05I"
+
+
+def as_they_say(line: bytes) -> bytes:
+    """An event of ours as a line of their log, if they have one for it."""
+    if not line.startswith(b"{"):
+        return b""
+    event = json.loads(line)
+    match event["event"]:
+        case "login_refused":
+            said = f"closing because: {event['reason']} (age=0s)"
+        case "limit_of_time":
+            said = f"closing because: {event['reason']} (age=0s)"
+        case "server_refused":
+            said = f"server login failed: FATAL {event['reason'].removeprefix('it refused: ')}"
+        case _:
+            return b""
+    return f"LOG {said}\n".encode()
+
+
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["--help"]:
+        print(__doc__)
+        sys.exit()
+    if sys.argv[1:2] == ["--version"]:
+        program = os.environ["FLIGHTMODE_SERVE"]
+        os.execv(program, [program, "--version"])
     paths = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
     sys.exit(asyncio.run(Bouncer(Path(paths[0])).run()))

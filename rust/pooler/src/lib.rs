@@ -33,6 +33,7 @@ pub mod pool;
 pub mod prepared;
 pub mod route;
 pub mod session;
+pub mod started;
 pub mod statement;
 pub mod texts;
 pub mod topology;

@@ -194,6 +194,17 @@ impl Session {
         level.is_some_and(is_deaf)
     }
 
+    /// The end of its login: servers report this, and what the client is told of them is `told`,
+    /// for it came with settings of its own (`started`).
+    pub fn on_login(
+        &mut self,
+        reported: &Rc<Values>,
+        told: &Rc<Values>,
+    ) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.reported = Rc::clone(reported);
+        self.told.news_from(told)
+    }
+
     /// A server is the client's now; `reported` are its `ParameterStatus`.  What the client has to
     /// be told of them.
     pub fn on_server(&mut self, reported: &Rc<Values>) -> Vec<(Vec<u8>, Vec<u8>)> {

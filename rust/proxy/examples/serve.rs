@@ -23,11 +23,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args()
         .nth(1)
         .ok_or("usage: serve CONFIG.json < NEWS")?;
+    if path == "--version" {
+        println!("Flightmode {}", env!("CARGO_PKG_VERSION"));
+        return Ok(());
+    }
     let proxy = Arc::new(Proxy::start(&read(&path)?, Vec::new())?);
     let (watched, from) = (Arc::clone(&proxy), path.clone());
     std::thread::spawn(move || watch(&watched, &from));
     for line in std::io::stdin().lock().lines() {
-        match serde_json::from_str(&line?) {
+        let line = line?;
+        match serde_json::from_str(&line) {
             Ok(Line::News(news)) => proxy.topology(&news),
             Ok(Line::Command(command)) => println!("{:?}", proxy.command(&command)),
             Ok(Line::Config { config }) => {
@@ -37,6 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     Err(wrong) => println!("not reloaded: {wrong}"),
                 }
             }
+            Err(wrong) if line.contains("\"config\"") => println!("not reloaded: {wrong}"),
             Err(wrong) => eprintln!("no news: {wrong}"),
         }
     }

@@ -44,6 +44,16 @@ impl Census {
         self.counts().add(who);
     }
 
+    /// How many of a user are in.
+    pub fn of_user(&self, user: &str) -> usize {
+        self.counts().users.get(user).map_or(0, |count| *count)
+    }
+
+    /// The names of those who are in.
+    pub fn users(&self) -> Vec<String> {
+        self.counts().users.keys().cloned().collect()
+    }
+
     /// How many are in.
     pub fn all(&self) -> usize {
         self.counts().all
@@ -86,13 +96,17 @@ impl Counts {
                 "no more connections allowed (max_clients is {most})"
             ));
         }
-        if user > 0 && of(&self.users, who.user) >= user {
-            return Some(format!("user \"{}\" has its {user} connections", who.user));
-        }
-        let most = limits.per_database;
+        let own = config.database(who.database);
+        let most = match own.map_or(0, |database| database.max_clients) {
+            0 => limits.per_database,
+            own => own,
+        };
         if most > 0 && of(&self.databases, who.database) >= most {
             let name = who.database;
             return Some(format!("database \"{name}\" has its {most} connections"));
+        }
+        if user > 0 && of(&self.users, who.user) >= user {
+            return Some(format!("user \"{}\" has its {user} connections", who.user));
         }
         let most = limits.per_ip;
         if most > 0 && !who.address.is_empty() && of(&self.addresses, who.address) >= most {
@@ -148,6 +162,24 @@ mod tests {
         assert!(census.enter(who("eve", "::1"), &config).is_err());
         census.leave(who("ada", "::1"));
         assert!(census.enter(who("ada", "::1"), &config).is_ok());
+    }
+
+    #[test]
+    fn a_database_may_have_a_limit_of_its_own() {
+        let text = r#"{"listen":[],"nodes":{},"limits":{"per_database":1},
+            "databases":{"app":{"max_clients":2},"other":{}}}"#;
+        let (census, config) = (Census::default(), serde_json::from_str(text).unwrap());
+        let of = |database| Who {
+            database,
+            ..who("ada", "::1")
+        };
+        for (database, most) in [("app", 2), ("other", 1)] {
+            for _ in 0..most {
+                assert!(census.enter(of(database), &config).is_ok());
+            }
+            assert!(census.enter(of(database), &config).is_err());
+        }
+        assert_eq!(census.of_user("ada"), 3);
     }
 
     #[test]

@@ -123,6 +123,14 @@ pub struct Database {
     pub dbname: Option<String>,
     pub settings: BTreeMap<String, String>,
     pub max_db_connections: usize,
+    /// Instead of that of `times`.
+    pub query_wait_s: Option<f64>,
+    /// Its clients at once; 0: `limits.per_database`.
+    pub max_clients: usize,
+    /// Who logs in at the server, whoever the client is: all of its clients share that pool.
+    pub user: Option<String>,
+    /// That user's password, on one line; without it what the users file says.
+    pub secret_file: Option<PathBuf>,
 }
 
 impl Default for Database {
@@ -135,6 +143,10 @@ impl Default for Database {
             dbname: None,
             settings: BTreeMap::new(),
             max_db_connections: 0,
+            query_wait_s: None,
+            max_clients: 0,
+            user: None,
+            secret_file: None,
         }
     }
 }
@@ -144,6 +156,16 @@ impl Default for Database {
 pub struct User {
     pub pool_mode: Option<PoolMode>,
     pub max_connections: usize,
+    /// Its servers at once, in all databases; 0: no limit.
+    pub max_servers: usize,
+    /// Its own limits of time, instead of those of `times`.
+    pub query_wait_s: Option<f64>,
+    pub client_idle_s: Option<f64>,
+    pub idle_in_transaction_s: Option<f64>,
+    pub query_s: Option<f64>,
+    /// The size of its pools and their reserve, instead of a database's.
+    pub pool_size: Option<usize>,
+    pub reserve: Option<usize>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -313,6 +335,37 @@ impl Config {
         }
         let found = self.databases.get(name).or(self.databases.get("*"));
         found.cloned()
+    }
+
+    /// The limits of time that hold for a user's clients.
+    pub fn times_of(&self, user: &str) -> Times {
+        let mut times = self.times.clone();
+        if let Some(own) = self.users.get(user) {
+            times.client_idle_s = own.client_idle_s.unwrap_or(times.client_idle_s);
+            times.idle_in_transaction_s = own
+                .idle_in_transaction_s
+                .unwrap_or(times.idle_in_transaction_s);
+            times.query_s = own.query_s.unwrap_or(times.query_s);
+        }
+        times
+    }
+
+    /// How long clients of a user's pool wait while its servers serve others.
+    pub fn query_wait_of(&self, database: &Database, user: &str) -> f64 {
+        let own = self.users.get(user).and_then(|user| user.query_wait_s);
+        let own = own.or(database.query_wait_s);
+        own.unwrap_or(self.times.query_wait_s)
+    }
+
+    /// The size of a user's pool of a database, and its reserve.
+    pub fn size_of(&self, database: &Database, user: &str) -> (usize, usize) {
+        let own = self.users.get(user);
+        let size = own.and_then(|user| user.pool_size);
+        let reserve = own.and_then(|user| user.reserve);
+        (
+            size.unwrap_or(database.pool_size),
+            reserve.unwrap_or(database.reserve),
+        )
     }
 
     /// How a user of a database is pooled.

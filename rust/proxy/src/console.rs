@@ -5,6 +5,7 @@
 mod show;
 mod table;
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -17,11 +18,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::config::{Admin, Config, Method, Rule, RuleType};
 use crate::events::Happened;
-use crate::hub::Hub;
+use crate::hub::{Hub, Operator};
 use crate::listen::Kind;
 use crate::login::Guest;
 use crate::orders::{Command, Outcome};
-use crate::shard::refuse;
+use crate::server::peer;
+use crate::shard::{about, refuse};
 use crate::stats;
 use crate::stream::Stream;
 
@@ -106,14 +108,30 @@ fn rights(admin: &Admin, user: &str, kind: Kind) -> Option<Rights> {
 }
 
 /// Until the operator leaves.
-pub async fn serve(guest: Guest, hub: &Rc<Hub>, config: &Config, kind: Kind, who: &str) {
+pub async fn serve(
+    guest: Guest,
+    hub: &Rc<Hub>,
+    config: &Config,
+    kind: Kind,
+    address: Option<SocketAddr>,
+) {
+    let who = peer(address);
     let Some(rights) = rights(&config.admin, &guest.user, kind) else {
         let words = format!(
             "user \"{}\" is neither in admin.users nor in admin.stats_users",
             guest.user
         );
-        return refuse(guest.stream, hub, "42501", &words, who).await;
+        return refuse(guest.stream, hub, "42501", &words, &who).await;
     };
+    let id = hub.client_id();
+    let operator = Operator {
+        database: guest.database.clone(),
+        address: address
+            .map(|address| address.ip().to_string())
+            .unwrap_or_default(),
+        about: about(&guest, hub, address),
+    };
+    hub.operators.borrow_mut().insert(id, operator);
     let mut console = Console {
         stream: guest.stream,
         unread: guest.unread,
@@ -125,6 +143,7 @@ pub async fn serve(guest: Guest, hub: &Rc<Hub>, config: &Config, kind: Kind, who
     if let Err(wrong) = console.run().await {
         tracing::debug!(client = who, "the console ended: {wrong}");
     }
+    hub.operators.borrow_mut().remove(&id);
 }
 
 struct Console {

@@ -38,6 +38,13 @@ pub enum Happened {
         user: String,
         reason: String,
     },
+    /// A client was ended, or its statement cancelled, for a limit of time.
+    LimitOfTime {
+        client: u64,
+        user: String,
+        database: String,
+        reason: String,
+    },
     /// The console asks for the settings to be read again: `Proxy::reload`.
     ReloadAsked { by: String },
     /// The console asks for the end.
@@ -57,6 +64,7 @@ impl Happened {
         match self {
             Self::LoginRefused { .. }
             | Self::PoolWait { .. }
+            | Self::LimitOfTime { .. }
             | Self::ServerRefused { .. }
             | Self::CancelUnknown { .. }
             | Self::Dropped { .. } => true,

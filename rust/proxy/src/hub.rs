@@ -19,7 +19,7 @@ use flightmode_pooler::unit::Ledger;
 use flightmode_wire::scram::Credential;
 use tokio::sync::{watch, Notify};
 
-use crate::config::{Config, Database, News, PoolMode, Times};
+use crate::config::{Config, Database, News, PoolMode};
 use crate::events::{Happened, Sink};
 use crate::inbox;
 use crate::memory::Memory;
@@ -79,6 +79,8 @@ pub struct PoolKey {
 pub struct PoolOf {
     pub key: PoolKey,
     pub mode: Cell<PoolMode>,
+    /// How long its clients wait while its servers serve others; zero: as long as they are held.
+    pub query_wait_s: Cell<f64>,
     pub machine: RefCell<Pool>,
     idle: RefCell<ByNumber<ServerId, Box<Server>>>,
     /// Where each server is and since when.
@@ -107,6 +109,8 @@ pub struct Hub {
     pub ledger: RefCell<Ledger>,
     pub catalog: RefCell<Catalog>,
     pub clients: RefCell<ByNumber<ClientId, Entry>>,
+    /// Who is at the console; counted nowhere, and sent away by nobody.
+    pub operators: RefCell<BTreeMap<ClientId, Operator>>,
     /// The term, for who has a server of its own.
     pub term: watch::Sender<u64>,
     pub door: RefCell<Option<Rc<Door>>>,
@@ -147,9 +151,18 @@ pub struct Entry {
     pub replicates: bool,
 }
 
+/// Somebody at the console.
+pub struct Operator {
+    pub database: String,
+    pub address: String,
+    pub about: About,
+}
+
 /// What an operator is told of a client.
 #[derive(Clone, Debug, Default)]
 pub struct About {
+    /// As it proved to be; its server may be logged in as somebody else.
+    pub user: String,
     pub port: u16,
     pub application: String,
     pub tls: Option<String>,
@@ -157,22 +170,22 @@ pub struct About {
 }
 
 /// What this shard's pool of a database may do: each has its part of what all have.
-pub fn limits_of(database: &Database, hub: &Hub) -> Limits {
-    let size = hub.shards.share(database.pool_size).max(1);
+pub fn limits_of(database: &Database, user: &str, hub: &Hub) -> Limits {
+    let (size, _) = hub.config().size_of(database, user);
+    let size = hub.shards.share(size).max(1);
     Limits {
         size,
         warm: hub.shards.share(database.min_pool_size).clamp(1, size),
         idle_s: hub.config.borrow().times.server_idle_s,
-        full_s: full_s(&hub.config.borrow().times),
+        full_s: full_s(&hub.config(), database, user),
         ..Limits::default()
     }
 }
 
-fn full_s(times: &Times) -> f64 {
-    if times.query_wait_s > 0.0 {
-        times.query_wait_s
-    } else {
-        times.hold_for_s
+fn full_s(config: &Config, database: &Database, user: &str) -> f64 {
+    match config.query_wait_of(database, user) {
+        own if own > 0.0 => own,
+        _ => config.times.hold_for_s,
     }
 }
 
@@ -197,6 +210,7 @@ impl Hub {
             ledger: RefCell::new(Ledger::new(KEPT_BY_UNIT, KEPT_IN_ALL)),
             catalog: RefCell::default(),
             clients: RefCell::default(),
+            operators: RefCell::default(),
             term: watch::Sender::new(0),
             door: RefCell::default(),
             paused: RefCell::default(),
@@ -232,27 +246,38 @@ impl Hub {
         ClientId(id)
     }
 
-    /// The pool of a user of a database; made when the first comes.
+    /// The pool of a user of a database; made when the first comes.  A database with a user of its
+    /// own has one pool for all.
     pub fn pool(
         self: &Rc<Self>,
         key: &PoolKey,
-        credential: Option<Credential>,
+        mut credential: Option<Credential>,
     ) -> Option<Rc<PoolOf>> {
         let config = self.config();
         let database = config.database(&key.database)?;
-        if let Some(found) = self.pools.borrow().get(key) {
+        let mut key = key.clone();
+        if let Some(user) = &database.user {
+            key.user.clone_from(user);
+            // What a client proved itself with is nothing that another user could use.
+            credential = None;
+        }
+        if let Some(found) = self.pools.borrow().get(&key) {
             if credential.is_some() {
                 found.identity.borrow_mut().credential = credential;
             }
             return Some(Rc::clone(found));
         }
-        let mut machine = Pool::new(limits_of(&database, self), self.topology.borrow().clone());
+        let mut machine = Pool::new(
+            limits_of(&database, &key.user, self),
+            self.topology.borrow().clone(),
+        );
         if self.is_paused(&key.database) {
             machine.pause();
         }
         let pool = Rc::new(PoolOf {
             key: key.clone(),
             mode: Cell::new(config.mode_of(&database, &key.user)),
+            query_wait_s: Cell::new(config.query_wait_of(&database, &key.user)),
             machine: RefCell::new(machine),
             idle: RefCell::default(),
             nodes: RefCell::default(),
@@ -272,10 +297,8 @@ impl Hub {
             in_reserve: Cell::new(false),
             counts: Counts::default(),
         });
-        pool.take_identity(&database);
-        self.pools
-            .borrow_mut()
-            .insert(key.clone(), Rc::clone(&pool));
+        pool.take_identity(&database, self);
+        self.pools.borrow_mut().insert(key, Rc::clone(&pool));
         tokio::task::spawn_local(pools::keep_time(Rc::clone(self), Rc::clone(&pool)));
         Some(pool)
     }

@@ -306,6 +306,7 @@ impl Shard {
     async fn serve(mut self, ready: &std::sync::mpsc::Sender<Result<(), StartError>>) {
         let hub = hub::Hub::new(&self.fresh, self.shards, self.sink);
         tokio::task::spawn_local(times::keep(std::rc::Rc::clone(&hub)));
+        hub.open_ahead();
         for opened in self.opened {
             if let Err(wrong) = listen::begin(opened, &hub) {
                 let what = "a listening socket".to_owned();

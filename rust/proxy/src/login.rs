@@ -346,7 +346,8 @@ async fn prove(
                 _ => None,
             };
         }
-        Method::Scram => {
+        // As in Postgres: where it says md5, a secret of SCRAM is asked for by SCRAM.
+        Method::Scram | Method::Md5 if method == Method::Scram || is_scram(known.as_ref()) => {
             let proven = scram(stream, unread, &guest.user, known.as_ref(), door, config)
                 .await
                 .inspect_err(|_| door.doubt(&guest.user))?;
@@ -355,7 +356,7 @@ async fn prove(
                 _ => Credential::Keys(proven),
             });
         }
-        Method::Md5 => {
+        Method::Scram | Method::Md5 => {
             by_md5(stream, unread, &guest.user, known.as_ref(), config)
                 .await
                 .inspect_err(|_| door.doubt(&guest.user))?;
@@ -387,6 +388,10 @@ async fn prove(
         }
     }
     Ok(guest)
+}
+
+fn is_scram(known: Option<&Known>) -> bool {
+    matches!(known, Some(Known::Scram(_)))
 }
 
 async fn password_message(

@@ -35,7 +35,7 @@ use tokio::net::{TcpStream, UnixStream};
 use zeroize::Zeroizing;
 
 use crate::census::Who;
-use crate::hub::{Event, Hub, PoolKey, PoolOf};
+use crate::hub::{Event, Hub, PoolKey};
 use crate::login::Guest;
 use crate::names::Statements;
 use crate::relay::Relay;
@@ -225,6 +225,15 @@ impl Relay {
         true
     }
 
+    /// What the client has proved itself with, if its servers are logged in with that.
+    fn proof(&self) -> Option<Credential> {
+        let config = self.hub.config();
+        let database = config.database(&self.pool.key.database);
+        let is_forced = database.is_some_and(|database| database.user.is_some());
+        let identity = self.pool.identity.borrow();
+        identity.credential.clone().filter(|_| !is_forced)
+    }
+
     fn state(&self) -> Option<Vec<u8>> {
         let carried = self.session.carried()?;
         let clients = self.hub.clients.borrow();
@@ -234,9 +243,9 @@ impl Relay {
             version: VERSION,
             id: self.id.0 as u32,
             secret: entry.secret.clone(),
-            user: self.pool.key.user.clone(),
+            user: entry.about.user.clone(),
             database: self.pool.key.database.clone(),
-            proof: self.pool.credential().map(|known| match known {
+            proof: self.proof().map(|known| match known {
                 Credential::Password(word) => Proof::Password(word.to_vec()),
                 Credential::Keys(keys) => Proof::Keys(keys.to_bytes().to_vec()),
             }),
@@ -451,12 +460,6 @@ fn text_of(parse: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     match FromClient::read(b'P', body).ok()? {
         FromClient::Parse(Parse { sql, .. }) => Some((Vec::new(), sql.to_vec())),
         _ => None,
-    }
-}
-
-impl PoolOf {
-    fn credential(&self) -> Option<Credential> {
-        self.identity.borrow().credential.clone()
     }
 }
 

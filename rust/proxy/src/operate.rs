@@ -1,5 +1,6 @@
 //! A shard does what an operator asks for: pause, drain, other settings.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
@@ -8,20 +9,24 @@ use std::time::Duration;
 use crate::census::Who;
 use crate::config::Config;
 use crate::events::Happened;
-use crate::hub::{limits_of, Event, Hub, PoolOf};
+use crate::hub::{limits_of, Event, Hub, PoolKey, PoolOf};
 use crate::orders::{Command, Outcome};
-use crate::secrets::Users;
+use crate::secrets::{private, Known, Users};
 use crate::server::Target;
 use crate::shard::Door;
 use crate::{tls, StartError};
 
 use flightmode_pooler::pool::ClientId;
 use flightmode_pooler::topology::NodeId;
+use flightmode_wire::scram::Credential;
+use zeroize::Zeroizing;
 
 /// Settings with what their files say, checked: it can be taken by every shard.
 pub struct Fresh {
     pub config: Config,
     users: Users,
+    /// By database: what its own user logs in with.
+    secrets: BTreeMap<String, Credential>,
     acceptor: Option<tokio_rustls::TlsAcceptor>,
     end_point: Option<Vec<u8>>,
     to_servers: Option<Arc<rustls::ClientConfig>>,
@@ -35,6 +40,7 @@ impl Fresh {
             Some(path) => Users::load(path, &mock_key)?,
             None => Users::default(),
         };
+        let secrets = own_secrets(config, &users)?;
         let (acceptor, end_point) = match config.client_tls.mode {
             crate::config::ClientTlsMode::Disable => (None, None),
             _ => crate::shard::acceptor(config).map_err(StartError::Tls)?,
@@ -42,6 +48,7 @@ impl Fresh {
         Ok(Self {
             config: config.clone(),
             users,
+            secrets,
             acceptor,
             end_point,
             to_servers: tls::client_settings(&config.server_tls).map_err(StartError::Tls)?,
@@ -55,6 +62,7 @@ impl Fresh {
             tls_only: self.config.client_tls.mode == crate::config::ClientTlsMode::Require,
             end_point: self.end_point.clone(),
             users: self.users.clone(),
+            secrets: self.secrets.clone(),
             mock_key: self.mock_key,
             asked: crate::auth_query::Asked::new(&self.config, self.mock_key, hub),
         })
@@ -71,6 +79,28 @@ impl Fresh {
     }
 }
 
+/// What databases with a user of their own log in with.  Raises when a file can't be read.
+fn own_secrets(config: &Config, users: &Users) -> Result<BTreeMap<String, Credential>, StartError> {
+    let mut secrets = BTreeMap::new();
+    for (name, database) in &config.databases {
+        let Some(user) = &database.user else { continue };
+        let word = match (&database.secret_file, users.get(user.as_bytes())) {
+            (Some(path), _) => {
+                let text = private(path)?;
+                let line = text.lines().next().unwrap_or_default();
+                Some(Zeroizing::new(line.as_bytes().to_vec()))
+            }
+            // Who has the secret of SCRAM only can tell a password from another, and not log in.
+            (None, Some(Known::Password { word, .. })) => Some(word.clone()),
+            (None, _) => None,
+        };
+        if let Some(word) = word {
+            secrets.insert(name.clone(), Credential::Password(word));
+        }
+    }
+    Ok(secrets)
+}
+
 impl Hub {
     /// From now on these settings.  A node keeps its number; those who are in stay in.
     pub fn reload(self: &Rc<Self>, fresh: &Fresh) {
@@ -85,7 +115,23 @@ impl Hub {
         for pool in self.all_pools() {
             self.reload_pool(&pool, moved);
         }
+        self.open_ahead();
         self.timed.notify_one();
+    }
+
+    /// Where the user is known before any client comes, so is what its pool has to have.
+    pub fn open_ahead(self: &Rc<Self>) {
+        for (name, database) in &self.config().databases {
+            if let (Some(user), true) = (&database.user, database.min_pool_size > 0) {
+                let key = PoolKey {
+                    database: name.clone(),
+                    user: user.clone(),
+                };
+                if name != "*" {
+                    self.pool(&key, None);
+                }
+            }
+        }
     }
 
     pub fn take_nodes(&self, fresh: &Fresh) {
@@ -109,11 +155,13 @@ impl Hub {
         };
         let now_s = self.now_s();
         pool.mode.set(config.mode_of(&database, &pool.key.user));
+        let wait_s = config.query_wait_of(&database, &pool.key.user);
+        pool.query_wait_s.set(wait_s);
         pool.in_reserve.set(false);
-        let limits = limits_of(&database, self);
+        let limits = limits_of(&database, &pool.key.user, self);
         let acts = pool.machine.borrow_mut().set_limits(limits, now_s);
         pool.carry_out(self, acts);
-        if pool.take_identity(&database) || moved {
+        if pool.take_identity(&database, self) || moved {
             let acts = pool.machine.borrow_mut().reconnect(now_s);
             pool.carry_out(self, acts);
         }
@@ -279,7 +327,7 @@ impl Hub {
         let gone = self.clients.borrow_mut().remove(&id);
         if let Some(gone) = gone {
             self.shards.census.leave(Who {
-                user: &gone.pool.key.user,
+                user: &gone.about.user,
                 database: &gone.pool.key.database,
                 address: &gone.address,
             });

@@ -266,11 +266,10 @@ impl Relay {
     }
 
     fn budget_s(&self) -> f64 {
-        let times = &self.hub.config.borrow().times;
-        if times.query_wait_s > 0.0 {
-            times.query_wait_s.min(times.hold_for_s)
-        } else {
-            times.hold_for_s
+        let hold_for_s = self.hub.config.borrow().times.hold_for_s;
+        match self.pool.query_wait_s.get() {
+            own if own > 0.0 => own.min(hold_for_s),
+            _ => hold_for_s,
         }
     }
 

@@ -38,7 +38,7 @@ pub async fn replicate(
     let server_key = Rc::default();
     let entry = Entry {
         secret,
-        pool,
+        pool: Rc::clone(&pool),
         server: Rc::new(Cell::new(None)),
         key: Rc::clone(&server_key),
         address: address
@@ -52,6 +52,7 @@ pub async fn replicate(
     hub.clients.borrow_mut().insert(id, entry);
     let replica = Replica {
         guest,
+        pool,
         own_key,
         server_key,
         events,
@@ -63,6 +64,7 @@ pub async fn replicate(
 
 struct Replica {
     guest: Guest,
+    pool: Rc<PoolOf>,
     own_key: Option<CancelKey>,
     server_key: Rc<RefCell<Option<CancelKey>>>,
     events: inbox::Receiver<Event>,
@@ -72,7 +74,7 @@ struct Replica {
 impl Replica {
     async fn run(mut self, hub: &Rc<Hub>, config: &Config) {
         let mut terms = hub.term.subscribe();
-        let (target, mut server) = match own_server(&self.guest, hub, config).await {
+        let (target, mut server) = match own_server(&self.guest, &self.pool, hub, config).await {
             Ok(found) => found,
             Err(words) => return refuse(self.guest.stream, hub, "57P03", &words, &self.who).await,
         };
@@ -139,24 +141,31 @@ fn strike(target: Target, key: Option<CancelKey>) {
 
 async fn own_server(
     guest: &Guest,
+    pool: &PoolOf,
     hub: &Rc<Hub>,
     config: &Config,
 ) -> Result<(Target, Server), String> {
     let primary = hub.topology.borrow().writable();
     let target = primary.and_then(|node| hub.targets.borrow().get(&node).cloned());
     let target = target.ok_or("there is no primary to replicate from")?;
-    let database = config.database(&guest.database).unwrap_or_default();
-    let name = database.dbname.unwrap_or_else(|| guest.database.clone());
+    let is_forced = {
+        let database = config.database(&guest.database);
+        database.is_some_and(|database| database.user.is_some())
+    };
     let mut startup = guest.settings.clone();
     startup.push((
         b"replication".to_vec(),
         guest.replication.clone().unwrap_or_default(),
     ));
+    let known = pool.identity.borrow().clone();
     let identity = Identity {
-        user: guest.user.clone().into_bytes(),
-        database: name.into_bytes(),
-        credential: guest.credential.clone(),
+        credential: if is_forced {
+            known.credential
+        } else {
+            guest.credential.clone()
+        },
         startup,
+        ..known
     };
     let within = Duration::from_secs_f64(config.times.server_connect_s.max(0.1));
     let server = connect(&target, &identity, within, 1).await;

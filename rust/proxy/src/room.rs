@@ -1,7 +1,8 @@
-//! Room for servers beyond one pool: the limit of a database, and the reserve of a pool.
+//! Room for servers beyond one pool: the limits of a database and of a user, and the reserve of a pool.
 
 use std::rc::Rc;
 
+use flightmode_pooler::pool::operate::Seen;
 use flightmode_pooler::pool::ServerId;
 
 use crate::hub::{limits_of, Hub, PoolOf};
@@ -10,28 +11,42 @@ use crate::hub::{limits_of, Hub, PoolOf};
 const RESERVE_AFTER_S: f64 = 5.0;
 
 impl PoolOf {
-    /// Whether this login may be begun.  At the limit of the database it may if another of its
-    /// pools has a server that nobody uses, which is closed for it.
+    /// Whether this login may be begun: neither its database nor its user has all its servers.
     pub fn has_room(self: &Rc<Self>, hub: &Rc<Hub>, server: ServerId) -> bool {
         let config = hub.config();
-        let most = config
-            .database(&self.key.database)
-            .map_or(0, |database| database.max_db_connections);
+        let of_database = config.database(&self.key.database);
+        let most = of_database.map_or(0, |database| database.max_db_connections);
+        let is_of_database = |pool: &PoolOf| pool.key.database == self.key.database;
+        let of_user = config.users.get(&self.key.user);
+        let most_of_user = of_user.map_or(0, |user| user.max_servers);
+        let is_of_user = |pool: &PoolOf| pool.key.user == self.key.user;
+        self.is_within(hub, server, ("max_db_connections", most), is_of_database)
+            && self.is_within(hub, server, ("max_servers", most_of_user), is_of_user)
+    }
+
+    /// At the limit it may if another of those pools has a server that nobody uses, which is
+    /// closed for it.
+    fn is_within(
+        self: &Rc<Self>,
+        hub: &Rc<Hub>,
+        server: ServerId,
+        (limit, most): (&str, usize),
+        is_counted: impl Fn(&PoolOf) -> bool,
+    ) -> bool {
         if most == 0 {
             return true;
         }
-        let most = hub.shards.share(most).max(1);
+        let share = hub.shards.share(most).max(1);
         let mut pools = hub.all_pools();
-        pools.retain(|pool| pool.key.database == self.key.database);
+        pools.retain(|pool| is_counted(pool));
         let open: usize = pools.iter().map(|pool| pool.machine.borrow().len()).sum();
-        if open <= most {
+        if open <= share {
             return true;
         }
         let idle = pools.iter().find_map(|pool| {
             let seen = pool.machine.borrow().seen();
-            let free = |seen: &&flightmode_pooler::pool::operate::Seen| {
-                seen.client.is_none() && !seen.connecting && seen.server != server
-            };
+            let free =
+                |seen: &&Seen| seen.client.is_none() && !seen.connecting && seen.server != server;
             let longest = seen
                 .iter()
                 .filter(free)
@@ -39,7 +54,7 @@ impl PoolOf {
             Some((Rc::clone(pool), longest.server))
         });
         let Some((pool, idle)) = idle else {
-            let words = format!("max_db_connections leaves it no server: it is {most}");
+            let words = format!("{limit} leaves it no server: it is {most}");
             *self.failure.borrow_mut() = Some(words);
             return false;
         };
@@ -60,14 +75,15 @@ impl PoolOf {
             .borrow()
             .oldest_wait_s()
             .map_or(0.0, |since_s| now_s - since_s);
+        let (_, reserve) = config.size_of(&database, &self.key.user);
         let had = self.in_reserve.get();
-        let has = database.reserve > 0 && (waited_s >= RESERVE_AFTER_S || (had && waited_s > 0.0));
+        let has = reserve > 0 && (waited_s >= RESERVE_AFTER_S || (had && waited_s > 0.0));
         if self.in_reserve.replace(has) == has {
             return;
         }
-        let mut limits = limits_of(&database, hub);
+        let mut limits = limits_of(&database, &self.key.user, hub);
         if has {
-            limits.size += hub.shards.share(database.reserve);
+            limits.size += hub.shards.share(reserve);
         }
         let acts = self.machine.borrow_mut().set_limits(limits, now_s);
         self.carry_out(hub, acts);

@@ -297,8 +297,12 @@ fn authenticate(
             started.finish(proof).map_err(|wrong| protocol(&wrong))?;
         }
         Authentication::CleartextPassword | Authentication::Md5Password(_) => {
-            let words = "it wants a password in a form that is not safe; use scram-sha-256";
-            return Err(ConnectError::Protocol(words.to_owned()));
+            // It will say so each time: nobody waits for another answer.
+            return Err(ConnectError::Refused {
+                sqlstate: "28P01".to_owned(),
+                message: "it wants a password in a form that is not safe; use scram-sha-256"
+                    .to_owned(),
+            });
         }
         Authentication::Other { number, .. } => {
             return Err(ConnectError::Protocol(format!(

@@ -1,6 +1,7 @@
 //! One thread: its listeners, its clients, its pools.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -11,8 +12,10 @@ use flightmode_pooler::guc::Values;
 use flightmode_pooler::pool::ClientId;
 use flightmode_pooler::route::{Target, Wish};
 use flightmode_pooler::session::{Mode, Session};
+use flightmode_pooler::started::as_started;
 use flightmode_pooler::topology::Lsn;
 use flightmode_wire::report::Report;
+use flightmode_wire::scram::Credential;
 use flightmode_wire::server::{Authentication, FromServer, TxStatus};
 use flightmode_wire::startup::CancelKey;
 use tokio::io::AsyncWriteExt;
@@ -47,6 +50,8 @@ pub struct Door {
     /// they are not offered to.
     pub end_point: Option<Vec<u8>>,
     pub users: Users,
+    /// By database: what its own user logs in with.
+    pub secrets: BTreeMap<String, Credential>,
     pub mock_key: [u8; 32],
     /// Where those are asked for that the list does not have.
     pub asked: Option<Asked>,
@@ -113,7 +118,7 @@ async fn welcome(
     let who = server::peer(address);
     if console::is_console(config, &guest.database) {
         drop(entering);
-        return console::serve(guest, hub, config, kind, &who).await;
+        return console::serve(guest, hub, config, kind, address).await;
     }
     let ip = address.map(|address| address.ip());
     if hub.draining.get() {
@@ -242,6 +247,7 @@ pub fn about(guest: &Guest, hub: &Hub, address: Option<SocketAddr>) -> About {
         .iter()
         .find(|(name, _)| name == b"application_name");
     About {
+        user: guest.user.clone(),
         port: address.map_or(0, |address| address.port()),
         application: named
             .map(|(_, value)| String::from_utf8_lossy(value).into_owned())
@@ -287,7 +293,12 @@ impl Relay {
         let mut bytes = Vec::new();
         FromServer::Authentication(Authentication::Ok).write(&mut bytes);
         let reported = self.pool.reported.borrow().clone().unwrap_or_default();
-        for (name, value) in self.session.on_server(&reported) {
+        let told = match as_started(&reported, self.session.settings().values()) {
+            // Most clients of a pool come with the same.
+            Some(own) => self.pool.variants.shared(&Rc::new(own)),
+            None => Rc::clone(&reported),
+        };
+        for (name, value) in self.session.on_login(&reported, &told) {
             let (name, value) = (name.as_slice(), value.as_slice());
             FromServer::ParameterStatus { name, value }.write(&mut bytes);
         }

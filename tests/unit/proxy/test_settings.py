@@ -73,6 +73,10 @@ def test_a_pool_of_its_own_takes_what_it_does_not_say_from_the_others() -> None:
             "max_db_connections": 40,
             "dbname": None,
             "settings": {},
+            "query_wait_s": None,
+            "max_clients": 0,
+            "user": None,
+            "secret_file": None,
         },
         "stats": {
             "pool_mode": "transaction",
@@ -82,7 +86,34 @@ def test_a_pool_of_its_own_takes_what_it_does_not_say_from_the_others() -> None:
             "max_db_connections": 4,
             "dbname": None,
             "settings": {"statement_timeout": "5s"},
+            "query_wait_s": None,
+            "max_clients": 0,
+            "user": None,
+            "secret_file": None,
         },
+    }
+
+
+def test_a_database_may_have_a_user_and_a_user_may_have_limits_of_its_own() -> None:
+    made = settings(
+        '[proxy.databases.app]\nuser = "shared"\nsecret_file = "/etc/shared"\nmax_clients = 7\n'
+        "[proxy.users.bob]\nmax_servers = 2\npool_size = 1\nreserve = 3\n"
+    )
+    databases, users = made["databases"], made["users"]
+    assert isinstance(databases, dict)
+    assert isinstance(users, dict)
+    told = {"user": "shared", "secret_file": "/etc/shared", "max_clients": 7}
+    assert told.items() <= databases["app"].items()
+    assert users["bob"] == {
+        "pool_mode": None,
+        "max_connections": 0,
+        "max_servers": 2,
+        "pool_size": 1,
+        "reserve": 3,
+        "query_wait_s": None,
+        "client_idle_s": None,
+        "idle_in_transaction_s": None,
+        "query_s": None,
     }
 
 

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use flightmode_pooler::pool::ClientId;
 use serde_json::Value;
 
 use super::table::Type::{Float, Int, Text};
 use super::table::{Cell, Row, Table, Type};
 use crate::config::{Config, PoolMode};
-use crate::hub::{Hub, PoolOf};
+use crate::hub::{Hub, Operator, PoolOf};
 use crate::pace::Doing;
 use crate::stats::{PoolStats, Stats};
 
@@ -166,7 +167,10 @@ fn databases(hub: &Rc<Hub>, stats: &Stats) -> Vec<Row> {
             mode(database.pool_mode.unwrap_or_default()),
             database.max_db_connections.into(),
             of.iter().map(|p| p.servers()).sum::<usize>().into(),
-            config.limits.per_database.into(),
+            match database.max_clients {
+                0 => config.limits.per_database.into(),
+                own => own.into(),
+            },
             of.iter().map(|p| p.clients()).sum::<usize>().into(),
             hub.is_paused(name).into(),
         ]
@@ -176,7 +180,10 @@ fn databases(hub: &Rc<Hub>, stats: &Stats) -> Vec<Row> {
 
 const USERS: Columns = &[
     ("name", Text),
+    ("pool_size", Text),
+    ("reserve_pool_size", Text),
     ("pool_mode", Text),
+    ("max_user_connections", Int),
     ("current_connections", Int),
     ("max_user_client_connections", Int),
     ("current_client_connections", Int),
@@ -187,7 +194,9 @@ fn users(hub: &Rc<Hub>, stats: &Stats) -> Vec<Row> {
     let listed = hub.door().map(|door| door.users.names());
     let listed = listed.unwrap_or_default();
     let used = stats.pools.iter().map(|pool| pool.user.clone());
-    let names: BTreeSet<String> = listed.into_iter().chain(used).collect();
+    let used = used.chain(hub.shards.census.users());
+    let limited = config.users.keys().cloned();
+    let names: BTreeSet<String> = listed.into_iter().chain(used).chain(limited).collect();
     let row = |name: &String| {
         let settings = config.users.get(name).cloned().unwrap_or_default();
         let most = match settings.max_connections {
@@ -197,10 +206,20 @@ fn users(hub: &Rc<Hub>, stats: &Stats) -> Vec<Row> {
         let of: Vec<_> = stats.pools.iter().filter(|p| p.user == *name).collect();
         vec![
             name.as_str().into(),
+            // As there: a text, and an empty one where it is as the database says.
+            settings
+                .pool_size
+                .map_or_else(String::new, |n| n.to_string())
+                .into(),
+            settings
+                .reserve
+                .map_or_else(String::new, |n| n.to_string())
+                .into(),
             settings.pool_mode.map_or(Cell::Null, mode),
+            settings.max_servers.into(),
             of.iter().map(|p| p.servers()).sum::<usize>().into(),
             most.into(),
-            of.iter().map(|p| p.clients()).sum::<usize>().into(),
+            hub.shards.census.of_user(name).into(),
         ]
     };
     names.iter().map(row).collect()
@@ -378,7 +397,7 @@ fn clients(hub: &Rc<Hub>) -> Vec<Row> {
         let node = server.and_then(|server| entry.pool.node_of(server));
         rows.push(vec![
             "C".into(),
-            entry.pool.key.user.as_str().into(),
+            entry.about.user.as_str().into(),
             entry.pool.key.database.as_str().into(),
             state.into(),
             (if local { "unix" } else { &entry.address }).into(),
@@ -396,8 +415,36 @@ fn clients(hub: &Rc<Hub>) -> Vec<Row> {
             for_s.into(),
         ]);
     }
+    for (id, operator) in &*hub.operators.borrow() {
+        rows.push(operator_row(*id, operator, now_s));
+    }
     rows.sort_by(|left, right| format!("{:?}", left[14]).cmp(&format!("{:?}", right[14])));
     rows
+}
+
+/// Who looks is listed too, as there.
+fn operator_row(id: ClientId, operator: &Operator, now_s: f64) -> Row {
+    let (about, address) = (&operator.about, &operator.address);
+    let for_s = now_s - about.since_s;
+    vec![
+        "C".into(),
+        about.user.as_str().into(),
+        operator.database.as_str().into(),
+        "active".into(),
+        (if address.is_empty() { "unix" } else { address }).into(),
+        usize::from(about.port).into(),
+        ago(for_s).into(),
+        0_usize.into(),
+        0_usize.into(),
+        false.into(),
+        Cell::Null,
+        Cell::Null,
+        about.tls.clone().unwrap_or_default().into(),
+        about.application.as_str().into(),
+        id.0.into(),
+        Cell::Null,
+        for_s.into(),
+    ]
 }
 
 fn pid(key: Option<&flightmode_wire::startup::CancelKey>) -> Cell {

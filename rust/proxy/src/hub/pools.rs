@@ -7,7 +7,7 @@ use super::{
 
 impl PoolOf {
     /// As whom and with what its servers are opened from now on.  Whether that has changed.
-    pub fn take_identity(&self, database: &Database) -> bool {
+    pub fn take_identity(&self, database: &Database, hub: &Hub) -> bool {
         let bytes = |text: &String| text.clone().into_bytes();
         let name = bytes(database.dbname.as_ref().unwrap_or(&self.key.database));
         let settings = database.settings.iter();
@@ -15,6 +15,12 @@ impl PoolOf {
             .map(|(name, value)| (bytes(name), bytes(value)))
             .collect();
         let mut identity = self.identity.borrow_mut();
+        if database.user.as_ref() == Some(&self.key.user) {
+            let listed = hub.config().databases.contains_key(&self.key.database);
+            let name = if listed { &self.key.database } else { "*" };
+            let door = hub.door();
+            identity.credential = door.and_then(|door| door.secrets.get(name).cloned());
+        }
         let before = (
             std::mem::replace(&mut identity.database, name),
             std::mem::replace(&mut identity.startup, startup),
