@@ -70,6 +70,9 @@ BY_KEPT: Mapping[str, str] = {
     "only the leader counts as passed over": (
         "a-third-node-holds-more-than-the-one-that-was-forced"
     ),
+    "who makes room for another machine does not count as passed over": (
+        "a-node-that-makes-room-holds-more-than-the-one-that-was-forced"
+    ),
     "who waits goes by its own ttl": "a-ttl-that-differs",
     "what is left of a longer permission is forgotten": "a-ttl-that-shrinks",
     **BY_PLAN,

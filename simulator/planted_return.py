@@ -48,8 +48,18 @@ RETURN = (
         (
             (
                 "decide/election.py",
-                "        passed_over |= {state.leader, *view.policy.databases}\n",
-                "        passed_over |= {state.leader}\n",
+                "{state.leader, *view.policy.databases, *_that_have_published(view)}\n",
+                "{state.leader}\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "who makes room for another machine does not count as passed over",
+        (
+            (
+                "decide/election.py",
+                "{state.leader, *view.policy.databases, *_that_have_published(view)}\n",
+                "{state.leader, *view.policy.databases}\n",
             ),
         ),
     ),

@@ -17,6 +17,7 @@ from flightmode.decide.suspicion import second_observer, silence_s, suspects
 from flightmode.model.action import Detach, FinishRequest, SwapState
 from flightmode.model.cluster import HistoryEntry, Mode, Request, RequestKind
 from flightmode.model.decision import Decision
+from flightmode.model.member import NodeKind
 from flightmode.model.server import Run
 from flightmode.model.view import View
 
@@ -101,7 +102,7 @@ def _claim(view: View, reason: str, forced: Request | None) -> SwapState:
     passed_over = {*state.passed_over}
     if forced is not None:
         # A third node may hold more of what the leader acknowledged than this one.
-        passed_over |= {state.leader, *view.policy.databases}
+        passed_over |= {state.leader, *view.policy.databases, *_that_have_published(view)}
     claimed = replace(
         state,
         term=state.term + 1,
@@ -118,6 +119,16 @@ def _claim(view: View, reason: str, forced: Request | None) -> SwapState:
     position = view.server.position
     history = HistoryEntry(claimed.term, view.me.name, state.leader, reason, view.wall_s, position)
     return replace(swap(view, "claim", claimed), history=history)
+
+
+def _that_have_published(view: View) -> set[str]:
+    """Database nodes, also those that are not in this node's flightmode.toml.
+
+    In an exchange of machines that lacks who makes room, or who has only just come, and both hold
+    data (I10).  However old the record is: who is away may be the one that holds more.
+    """
+    told = (seen.member for seen in view.store.members)
+    return {member.name for member in told if member.kind is NodeKind.DATABASE}
 
 
 def forced_now(view: View) -> str | None:

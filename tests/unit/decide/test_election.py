@@ -11,6 +11,7 @@ from flightmode.model.member import Node, NodeKind
 from flightmode.model.server import Run
 from flightmode.model.view import Job, JobKind
 from tests.unit.decide.worlds import (
+    ALL_WELL,
     AMS,
     DETACHED,
     FRA,
@@ -22,7 +23,9 @@ from tests.unit.decide.worlds import (
     SYNC,
     WALL_S,
     follower,
+    member,
     request,
+    seen,
     silent_leader,
     store,
     verbs,
@@ -171,6 +174,17 @@ class TestTheHumanEscapeHatch:
         third = replace(POLICY, nodes=(AMS, FRA, Node("ber", NodeKind.DATABASE, "10.0.0.4")))
         late = store(SOLO, state_changed_s=NOW_S - 5.1, requests=(self.forced,))
         claim = decide(follower(store=late, server=DETACHED, policy=third)).actions[0]
+        assert isinstance(claim, SwapState)
+        assert claim.state.passed_over == ("ams", "ber")
+
+    @pytest.mark.parametrize("ago_s", [0.3, 1e9])
+    def test_a_node_that_is_not_in_flightmode_toml_is_passed_over_too(self, ago_s):
+        """It makes room for another machine, or has only just come, and holds data (I10)."""
+        assert "ber" not in POLICY.databases
+        ber = member(Node("ber", NodeKind.DATABASE, "10.0.0.4"), STANDBY)
+        members = (*ALL_WELL, seen(ber, ago_s=ago_s))
+        late = store(SOLO, state_changed_s=NOW_S - 5.1, requests=(self.forced,), members=members)
+        claim = decide(follower(store=late, server=DETACHED)).actions[0]
         assert isinstance(claim, SwapState)
         assert claim.state.passed_over == ("ams", "ber")
 
