@@ -7,7 +7,7 @@ mod pools;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use flightmode_pooler::guc::Values;
 use flightmode_pooler::numbers::ByNumber;
@@ -19,6 +19,7 @@ use flightmode_pooler::unit::Ledger;
 use flightmode_wire::scram::Credential;
 use tokio::sync::{watch, Notify};
 
+use crate::clock::Clock;
 use crate::config::{Config, Database, News, PoolMode, Times};
 use crate::events::{Happened, Sink};
 use crate::inbox;
@@ -89,6 +90,8 @@ pub struct PoolOf {
     /// What a server of this pool last said of itself at its login.
     pub reported: RefCell<Option<Rc<Values>>>,
     pub variants: Variants,
+    /// With which settings clients come in.
+    pub starts: Variants,
     tick: Notify,
     /// When the machine is looked at next, whatever happens.
     wakes_at_s: Cell<f64>,
@@ -129,7 +132,7 @@ pub struct Hub {
     pub no_primary_until_s: Cell<f64>,
     pub told_in_recovery: Cell<Option<(u64, NodeId)>>,
     next_client: Cell<u64>,
-    began: Instant,
+    pub clock: Clock,
 }
 
 /// A client as others find it.
@@ -214,12 +217,12 @@ impl Hub {
             no_primary_until_s: Cell::new(0.0),
             told_in_recovery: Cell::new(None),
             next_client: Cell::new(1 + first),
-            began: Instant::now(),
+            clock: Clock::new(),
         })
     }
 
     pub fn now_s(&self) -> f64 {
-        self.began.elapsed().as_secs_f64()
+        self.clock.now_s()
     }
 
     pub fn config(&self) -> Rc<Config> {
@@ -266,6 +269,7 @@ impl Hub {
             }),
             reported: RefCell::default(),
             variants: Variants::default(),
+            starts: Variants::default(),
             tick: Notify::new(),
             wakes_at_s: Cell::new(0.0),
             failure: RefCell::default(),

@@ -120,21 +120,36 @@ enum Woken {
 impl Relay {
     /// Until the client leaves or is sent away.
     pub async fn run(mut self) {
-        loop {
-            self.work();
-            self.on_worked();
-            if (self.ending && self.to_client.is_empty()) || self.moves() {
-                break;
-            }
-            match poll_fn(|cx| self.poll(cx)).await {
-                Woken::FromClient | Woken::FromServer | Woken::Wrote => (),
-                Woken::ClientGone | Woken::OutOfPatience => break,
-                Woken::Rested => self.on_rested(),
-                Woken::ServerGone => self.on_server_gone(true),
-                Woken::Event(event) => self.on_event(event),
-            }
+        let hub = Rc::clone(&self.hub);
+        let mut goes_on = {
+            let _standing = hub.clock.stand_still();
+            self.turn()
+        };
+        while goes_on {
+            let woken = poll_fn(|cx| self.poll(cx)).await;
+            let _standing = hub.clock.stand_still();
+            goes_on = self.on_woken(woken) && self.turn();
         }
         self.leave();
+    }
+
+    /// What there is to do, up to the next wait.  Whether there is one.
+    fn turn(&mut self) -> bool {
+        self.work();
+        self.on_worked();
+        !((self.ending && self.to_client.is_empty()) || self.moves())
+    }
+
+    /// Whether the client is still there.
+    fn on_woken(&mut self, woken: Woken) -> bool {
+        match woken {
+            Woken::FromClient | Woken::FromServer | Woken::Wrote => (),
+            Woken::ClientGone | Woken::OutOfPatience => return false,
+            Woken::Rested => self.on_rested(),
+            Woken::ServerGone => self.on_server_gone(true),
+            Woken::Event(event) => self.on_event(event),
+        }
+        true
     }
 
     /// Everything that can be done without waiting.
@@ -345,7 +360,7 @@ impl Relay {
             undoes: changes.iter().any(|(_, value)| value.is_none()),
         };
         if !changes.is_empty() {
-            held.server.settings = self.session.settings().values().clone();
+            held.server.settings = Rc::clone(self.session.settings().shared());
         }
         self.held = Some(held);
         if !changes.is_empty() {
@@ -384,11 +399,7 @@ impl Relay {
             && self
                 .held
                 .as_ref()
-                .filter(|held| !held.is_stale)
-                .is_some_and(|held| {
-                    let said = held.server.reported.get(&b"in_hot_standby"[..]);
-                    said.is_some_and(|said| said == b"on")
-                })
+                .is_some_and(|held| !held.is_stale && held.server.is_standby)
     }
 
     /// The server has answered what it was asked before it hears of its client.
@@ -507,9 +518,9 @@ impl Relay {
         };
         self.has.set(None);
         self.key.borrow_mut().take();
-        let values = self.session.settings().values();
-        if held.server.settings != *values {
-            held.server.settings.clone_from(values);
+        let values = self.session.settings().shared();
+        if !Rc::ptr_eq(&held.server.settings, values) && held.server.settings != *values {
+            held.server.settings = Rc::clone(values);
         }
         let pool = Rc::clone(&self.pool);
         pool.checkin(&self.hub, held.id, held.server);

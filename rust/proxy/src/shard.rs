@@ -196,6 +196,7 @@ pub fn relay_of(
     hub.clients.borrow_mut().insert(id, entry);
     let mode = mode_of(&pool);
     let (wish, settings) = wish_of(guest.settings);
+    let settings = pool.starts.shared(&Rc::new(settings));
     let source = Source::new(guest.unread, config.limits.max_message);
     Relay {
         id,
