@@ -78,8 +78,8 @@ impl Relay {
         }
         if let Some(raw) = self.source.take() {
             // A clock costs more than to ask whether it is needed.
-            if self.held.is_some() && !self.pace.is_under_way() {
-                self.pace.on_sent(self.hub.now_s());
+            if self.held.is_some() && !self.at.pace.is_under_way() {
+                self.at.pace.on_sent(self.hub.now_s());
             }
             self.on_message(&raw);
         }

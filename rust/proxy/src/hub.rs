@@ -17,6 +17,7 @@ use flightmode_pooler::prepared::Catalog;
 use flightmode_pooler::topology::{Change, NodeId, Standby, Topology};
 use flightmode_pooler::unit::Ledger;
 use flightmode_wire::scram::Credential;
+use flightmode_wire::startup::CancelKey;
 use tokio::sync::{watch, Notify};
 
 use crate::clock::Clock;
@@ -109,7 +110,8 @@ pub struct Hub {
     pub pools: RefCell<BTreeMap<PoolKey, Rc<PoolOf>>>,
     pub ledger: RefCell<Ledger>,
     pub catalog: RefCell<Catalog>,
-    pub clients: RefCell<ByNumber<ClientId, Entry>>,
+    /// In boxes, for a table is twice as large as what is in it.
+    pub clients: RefCell<ByNumber<ClientId, Box<Entry>>>,
     /// The term, for who has a server of its own.
     pub term: watch::Sender<u64>,
     pub door: RefCell<Option<Rc<Door>>>,
@@ -139,15 +141,36 @@ pub struct Hub {
 pub struct Entry {
     pub secret: Vec<u8>,
     pub pool: Rc<PoolOf>,
-    pub server: Rc<Cell<Option<ServerId>>>,
-    /// The key of the server that it has now.
-    pub key: Rc<RefCell<Option<flightmode_wire::startup::CancelKey>>>,
+    pub at: Rc<Whereabouts>,
     pub address: String,
     pub events: inbox::Sender<Event>,
-    pub pace: Rc<Pace>,
     pub about: About,
     /// It has a server of its own, which no pool knows.
     pub replicates: bool,
+}
+
+/// What a client is doing, and which server it has for that.
+#[derive(Default)]
+pub struct Whereabouts {
+    pub server: Cell<Option<ServerId>>,
+    /// The key of that server.
+    pub key: RefCell<Option<Rc<CancelKey>>>,
+    pub pace: Pace,
+}
+
+impl Whereabouts {
+    pub fn new(now_s: f64) -> Rc<Self> {
+        Rc::new(Self {
+            pace: Pace::new(now_s),
+            ..Self::default()
+        })
+    }
+
+    /// It has no server any more.
+    pub fn on_parted(&self) {
+        self.server.set(None);
+        self.key.borrow_mut().take();
+    }
 }
 
 /// What an operator is told of a client.

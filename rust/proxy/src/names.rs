@@ -22,25 +22,36 @@ struct Pending {
 /// See the module.
 #[derive(Default)]
 pub struct Statements {
-    names: Names,
     unnamed: Option<Bytes>,
+    /// Only of a client that has prepared anything: most of those that are idle have not.
+    known: Option<Box<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    names: Names,
     pending: VecDeque<Pending>,
     /// Those that we asked the server to parse, in the client's place.
     injected: VecDeque<Option<StatementId>>,
 }
 
 impl Statements {
+    fn known(&mut self) -> &mut Known {
+        self.known.get_or_insert_with(Box::default)
+    }
+
     /// Where a client's name leads, also before its Parse is answered.
     pub fn find(&self, name: &[u8]) -> Option<StatementId> {
+        let known = self.known.as_ref()?;
         let is_it = |pending: &&Pending| pending.name == name && pending.id.is_some();
-        let pending = self.pending.iter().rev().find(is_it);
-        pending.map_or_else(|| self.names.get(name), |pending| pending.id)
+        let pending = known.pending.iter().rev().find(is_it);
+        pending.map_or_else(|| known.names.get(name), |pending| pending.id)
     }
 
     /// What the client has names for, to be carried to another process.
     pub fn contents(&self, hub: &Hub) -> Vec<(Vec<u8>, Content)> {
         let catalog = hub.catalog.borrow();
-        let named = self.names.iter();
+        let named = self.known.iter().flat_map(|known| known.names.iter());
         named
             .filter_map(|(name, id)| Some((name.to_vec(), Content::clone(catalog.content(id)?))))
             .collect()
@@ -48,17 +59,15 @@ impl Statements {
 
     /// The same, in that process.
     pub fn carried(kept: Vec<(Vec<u8>, Content)>, unnamed: Option<Bytes>, hub: &Hub) -> Self {
-        let mut catalog = hub.catalog.borrow_mut();
-        let mut names = Names::default();
-        for (name, content) in kept {
-            let id = catalog.keep(content);
-            names.on_parsed(&name, id, &mut catalog);
-        }
-        Self {
-            names,
+        let mut statements = Self {
             unnamed,
-            ..Self::default()
+            known: None,
+        };
+        for (name, content) in kept {
+            let id = hub.catalog.borrow_mut().keep(content);
+            statements.lead(&name, id, hub);
         }
+        statements
     }
 
     pub fn unnamed(&self) -> Option<&Bytes> {
@@ -72,38 +81,39 @@ impl Statements {
 
     /// A name of the client leads to the same text under other settings.
     pub fn lead(&mut self, name: &[u8], id: StatementId, hub: &Hub) {
-        self.names
-            .on_parsed(name, id, &mut hub.catalog.borrow_mut());
+        let names = &mut self.known().names;
+        names.on_parsed(name, id, &mut hub.catalog.borrow_mut());
     }
 
     pub fn on_parse_sent(&mut self, name: &[u8], id: Option<StatementId>, asked: bool) {
         let name = name.to_vec();
-        self.pending.push_back(Pending { name, id, asked });
+        let pending = Pending { name, id, asked };
+        self.known().pending.push_back(pending);
     }
 
     pub fn on_injected(&mut self, id: Option<StatementId>) {
-        self.injected.push_back(id);
+        self.known().injected.push_back(id);
     }
 
     /// The oldest Parse of the client is done.
     pub fn on_parsed(&mut self, hub: &Hub) {
+        let pending = self.known().pending.pop_front();
         if let Some(Pending {
             name, id: Some(id), ..
-        }) = self.pending.pop_front()
+        }) = pending
         {
-            self.names
-                .on_parsed(&name, id, &mut hub.catalog.borrow_mut());
+            self.lead(&name, id, hub);
         }
     }
 
     /// The oldest Parse of ours is done.
     pub fn on_injected_done(&mut self) {
-        self.injected.pop_front();
+        self.known().injected.pop_front();
     }
 
     /// The oldest Parse of the client will never be.  What the server does not have after all.
     pub fn on_dropped(&mut self, hub: &Hub) -> Option<StatementId> {
-        let pending = self.pending.pop_front()?;
+        let pending = self.known().pending.pop_front()?;
         if pending.name.is_empty() {
             self.unnamed = None;
         }
@@ -113,29 +123,36 @@ impl Statements {
     }
 
     pub fn on_injected_dropped(&mut self) -> Option<StatementId> {
-        self.injected.pop_front().flatten()
+        self.known().injected.pop_front().flatten()
     }
 
     pub fn is_taken(&self, name: &[u8]) -> bool {
-        self.names.is_taken(name) || self.pending.iter().any(|pending| pending.name == name)
+        self.known.as_ref().is_some_and(|known| {
+            known.names.is_taken(name) || known.pending.iter().any(|pending| pending.name == name)
+        })
     }
 
     pub fn close(&mut self, name: &[u8], hub: &Hub) {
-        self.names.close(name, &mut hub.catalog.borrow_mut());
+        if let Some(known) = &mut self.known {
+            known.names.close(name, &mut hub.catalog.borrow_mut());
+        }
     }
 
     pub fn close_all(&mut self, hub: &Hub) {
-        self.names.close_all(&mut hub.catalog.borrow_mut());
+        if let Some(known) = &mut self.known {
+            known.names.close_all(&mut hub.catalog.borrow_mut());
+        }
     }
 
     /// What was under way is not any more; the names stay.
     pub fn on_server_lost(&mut self, hub: &Hub) {
-        for pending in self.pending.drain(..) {
+        let Some(known) = &mut self.known else { return };
+        for pending in known.pending.drain(..) {
             if let Some(id) = pending.id {
                 hub.catalog.borrow_mut().release(id);
             }
         }
-        self.injected.clear();
+        known.injected.clear();
     }
 
     /// The client has gone.

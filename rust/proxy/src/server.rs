@@ -54,7 +54,7 @@ pub struct Server {
     pub reported: Rc<Values>,
     /// It said last that it is one (`in_hot_standby`).
     pub is_standby: bool,
-    pub key: Option<CancelKey>,
+    pub key: Option<Rc<CancelKey>>,
     /// The settings that were given to it for its clients.
     pub settings: Rc<Values>,
     pub prepared: Prepared,
@@ -235,7 +235,7 @@ async fn log_in(
                 stream.write_all(&answer).await?;
                 stream.flush().await?;
             }
-            FromServer::BackendKeyData(found) => key = Some(found),
+            FromServer::BackendKeyData(found) => key = Some(Rc::new(found)),
             FromServer::ParameterStatus { name, value } => {
                 reported.insert(name.to_vec(), value.to_vec());
             }
