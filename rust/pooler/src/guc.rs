@@ -179,7 +179,7 @@ impl Settings {
     /// need the rights of the session's own user.
     pub fn changes_from(&self, server: &Values) -> Vec<Change> {
         // Mostly it is the same client's server again, or one of a client that came in like it.
-        if std::ptr::eq(server, &*self.now) || *server == *self.now {
+        if std::ptr::eq(server, Rc::as_ptr(&self.now)) || *server == *self.now {
             return Vec::new();
         }
         let gone = server.keys().filter(|name| !self.now.contains_key(*name));
