@@ -66,7 +66,7 @@ pub enum Sent {
 }
 
 /// What to do with a server's message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reply {
     /// Whether the client gets it.
     pub forward: bool,
@@ -223,6 +223,30 @@ impl Flow {
             self.owed.push_back((Step::CopyEnd, Whose::Clients));
         }
         Sent::Forward
+    }
+
+    /// A message of the server that ends nothing but a Bind or a Describe: whether the client gets
+    /// it.  Most messages are of this kind.  `None`: it is for `on_reply`, and nothing was done yet.
+    pub fn on_passing(&mut self, tag: u8) -> Option<bool> {
+        let &(step, whose) = self.owed.front()?;
+        match (tag, step) {
+            (b'T' | b'D', Step::Query)
+            | (b'D', Step::Execute)
+            | (b't', Step::DescribeStatement) => {}
+            (b'2', Step::Bind) | (b'T' | b'n', Step::DescribePortal | Step::DescribeStatement)
+                if self.is_next_of_server() =>
+            {
+                self.owed.pop_front();
+            }
+            _ => return None,
+        }
+        Some(whose == Whose::Clients)
+    }
+
+    /// Whether the server owes what comes behind the front: no answer of ours has its turn then.
+    fn is_next_of_server(&self) -> bool {
+        let next = self.owed.get(1);
+        next.is_some_and(|(step, whose)| *whose != Whose::Local && *step != Step::CopyEnd)
     }
 
     /// A message of the server came; `status` is that of a `ReadyForQuery`.

@@ -20,7 +20,8 @@ pub type Change = (Vec<u8>, Option<Vec<u8>>);
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    now: Values,
+    /// Shared by clients that came in with the same.
+    now: Rc<Values>,
     /// What to put back, last first.
     undo: Vec<Change>,
     /// What holds until the end of the transaction, last last.
@@ -43,14 +44,19 @@ const WITHOUT_MEANING: [&[u8]; 8] = [
 
 impl Settings {
     /// Those of the start-up packet: what RESET goes back to is the server's own affair.
-    pub fn new(start: Values) -> Self {
+    pub fn new(start: impl Into<Rc<Values>>) -> Self {
         Self {
-            now: start,
+            now: start.into(),
             ..Self::default()
         }
     }
 
     pub fn values(&self) -> &Values {
+        &self.now
+    }
+
+    /// The same, for who keeps it.
+    pub fn shared(&self) -> &Rc<Values> {
         &self.now
     }
 
@@ -66,9 +72,10 @@ impl Settings {
 
     /// SET, or RESET of one.
     pub fn set(&mut self, name: &[u8], value: Option<&[u8]>) {
+        let now = Rc::make_mut(&mut self.now);
         let before = match value {
-            Some(value) => self.now.insert(name.to_vec(), value.to_vec()),
-            None => self.now.remove(name),
+            Some(value) => now.insert(name.to_vec(), value.to_vec()),
+            None => now.remove(name),
         };
         self.undo.push((name.to_vec(), before));
         if !self.local.is_empty() {
@@ -128,7 +135,7 @@ impl Settings {
 
     /// DISCARD ALL; it can't be in a transaction.
     pub fn discard_all(&mut self) {
-        self.now.clear();
+        self.now = Rc::default();
         self.commit();
     }
 
@@ -171,12 +178,13 @@ impl Settings {
     /// What brings a server from `server` to these settings, role last: the settings before it may
     /// need the rights of the session's own user.
     pub fn changes_from(&self, server: &Values) -> Vec<Change> {
-        if *server == self.now {
+        // Mostly it is the same client's server again, or one of a client that came in like it.
+        if std::ptr::eq(server, Rc::as_ptr(&self.now)) || *server == *self.now {
             return Vec::new();
         }
         let gone = server.keys().filter(|name| !self.now.contains_key(*name));
         let mut changes: Vec<Change> = gone.map(|name| (name.clone(), None)).collect();
-        for (name, value) in &self.now {
+        for (name, value) in &*self.now {
             if server.get(name) != Some(value) {
                 changes.push((name.clone(), Some(value.clone())));
             }
@@ -193,9 +201,10 @@ impl Settings {
 
     fn undo_to(&mut self, length: usize) {
         for (name, before) in self.undo.drain(length.min(self.undo.len())..).rev() {
+            let now = Rc::make_mut(&mut self.now);
             match before {
-                Some(value) => self.now.insert(name, value),
-                None => self.now.remove(&name),
+                Some(value) => now.insert(name, value),
+                None => now.remove(&name),
             };
         }
     }

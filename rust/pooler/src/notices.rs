@@ -49,17 +49,10 @@ pub fn with_warnings(sql: &[u8], standard_strings: bool) -> Option<Vec<u8>> {
 
 /// Whether there is anything to look at: most texts cost no more than this.
 fn names_it(sql: &[u8]) -> bool {
-    let mut rest = sql;
-    while let Some(at) = rest.iter().position(|byte| *byte == b'_') {
-        rest = &rest[at + 1..];
-        if rest
-            .get(..UNDER.len())
-            .is_some_and(|found| found.eq_ignore_ascii_case(UNDER))
-        {
-            return true;
-        }
-    }
-    false
+    memchr::memchr_iter(b'_', sql).any(|at| {
+        let found = sql.get(at + 1..at + 1 + UNDER.len());
+        found.is_some_and(|found| found.eq_ignore_ascii_case(UNDER))
+    })
 }
 
 /// The value of the SET or `set_config` that begins at `at`, if it is for fewer than warnings.

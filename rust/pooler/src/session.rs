@@ -28,8 +28,8 @@ use crate::aftermath::Aftermath;
 use crate::flow::{Flow, Reply, Sent, Step, Unasked, Whose};
 use crate::guc::{Reported, Settings, Values};
 use crate::notices::{is_deaf, with_warnings};
-use crate::statement::{read, Pin, Said, Statement};
-use crate::texts::{prepared, Text};
+use crate::statement::{Pin, Said, Statement};
+use crate::texts::{prepared, queried, Text};
 use crate::unit::{Effect, Ledger, Unit};
 
 /// When a client gives its server back.
@@ -51,6 +51,7 @@ pub struct Heard {
 
 pub use carried::Carried;
 use named::Named;
+use reading::Reading;
 
 /// Which names a DEALLOCATE or DISCARD has taken away.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +112,8 @@ pub struct Session {
     flow: Flow,
     settings: Settings,
     reported: Rc<Values>,
+    /// How texts are to be read, by what is in `reported`.
+    reading: Reading,
     told: Reported,
     pins: BTreeSet<Pin>,
     /// Those that are gone when the transaction is committed.
@@ -128,12 +131,13 @@ pub struct Session {
 
 impl Session {
     /// A client that has just logged in, with the settings of its start-up packet.
-    pub fn new(mode: Mode, start: Values) -> Self {
+    pub fn new(mode: Mode, start: impl Into<Rc<Values>>) -> Self {
         Self {
             mode,
             flow: Flow::new(),
             settings: Settings::new(start),
             reported: Rc::default(),
+            reading: Reading::default(),
             told: Reported::default(),
             pins: BTreeSet::new(),
             unpinned: BTreeSet::new(),
@@ -184,8 +188,8 @@ impl Session {
 
     /// What the server gets instead of this text, if that would make it keep its warnings.
     pub fn with_warnings(&self, sql: &[u8]) -> Option<Vec<u8>> {
-        let louder = with_warnings(sql, self.has_standard_strings())?;
-        self.is_readable().then_some(louder)
+        let louder = with_warnings(sql, self.reading.standard_strings)?;
+        self.reading.is_possible.then_some(louder)
     }
 
     /// Whether the client wants no notices at all, not even warnings.
@@ -214,6 +218,7 @@ impl Session {
         }
         let is_same = self.reported == *reported;
         self.reported = Rc::clone(reported);
+        self.reading = Reading::of(reported);
         if is_same {
             return Vec::new();
         }
@@ -272,6 +277,16 @@ impl Session {
         sent
     }
 
+    /// A message of the server that only goes on or is swallowed, and whether it goes on.  `None`:
+    /// it may mean more, and nothing was done with it yet: it is for `on_reply`.
+    pub fn on_passing(&mut self, tag: u8) -> Option<bool> {
+        let forward = self.flow.on_passing(tag)?;
+        if forward {
+            self.unit.on_seen();
+        }
+        Some(forward)
+    }
+
     /// A message of the server.  Not for a FATAL error: that is the loss of the server.
     pub fn on_reply(
         &mut self,
@@ -288,6 +303,7 @@ impl Session {
         match message {
             FromServer::ParameterStatus { name, value } => {
                 Rc::make_mut(&mut self.reported).insert(name.to_vec(), value.to_vec());
+                self.reading = Reading::of(&self.reported);
                 self.told.on_status(name, value);
             }
             FromServer::CommandComplete(tag) if reply.forward => {

@@ -1,19 +1,23 @@
-//! Texts of prepared statements that were read before.
+//! Texts that were read before.
 //!
 //! Intuition: an application has a few hundred texts and sends each of them for ever.  What one
 //! says follows from the text alone, so it is read once for all clients of a shard, and a client
 //! keeps what was read and not the text.
 //!
-//! Rule: no more than two generations of a fixed size are kept.  A text that nobody has sent for
-//! a generation is read again; a long one always is.
+//! Rules
+//! - no more than two generations of a fixed size are kept.  A text that nobody has sent for a
+//!   generation is read again; a long one always is;
+//! - a simple query has its values among its words, so it is known by its shape: the text with
+//!   each whole number made the same one.  That is done only where what was read can't depend on
+//!   the number, which is everywhere but in a constant, in a name and in the value of a SET.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::aftermath::{exit_of, Exit};
-use crate::lexer::Unreadable;
-use crate::statement::{read, Statement};
+use crate::lexer::{is_in_word, Unreadable};
+use crate::statement::{read, Said, Statement};
 
 /// Texts of one generation.
 const GENERATION: usize = 512;
@@ -28,6 +32,7 @@ pub struct Text {
     pub exit: Option<Exit>,
 }
 
+/// Two generations of what was read, by its key.
 #[derive(Default)]
 struct Texts {
     young: HashMap<Box<[u8]>, Rc<Text>>,
@@ -36,44 +41,129 @@ struct Texts {
 
 thread_local! {
     /// What is read follows from the text, so it is no matter who sent it; a thread is a shard.
-    static KNOWN: RefCell<Texts> = RefCell::default();
+    static PREPARED: RefCell<Texts> = RefCell::default();
+    static QUERIED: RefCell<Shapes> = RefCell::default();
 }
 
 /// What a text of a Parse says.  `standard_strings` as for `statement::read`.
 pub fn prepared(sql: &[u8], standard_strings: bool) -> Result<Rc<Text>, Unreadable> {
     if !standard_strings || sql.len() > LONGEST {
-        return read_whole(sql, standard_strings).map(Rc::new);
+        return read_prepared(sql, standard_strings).map(Rc::new);
     }
-    KNOWN.with_borrow_mut(|known| known.find(sql))
+    PREPARED.with_borrow_mut(|known| {
+        if let Some(found) = known.find(sql) {
+            return Ok(found);
+        }
+        let text = Rc::new(read_prepared(sql, true)?);
+        known.keep(sql, &text);
+        Ok(text)
+    })
 }
 
-fn read_whole(sql: &[u8], standard_strings: bool) -> Result<Text, Unreadable> {
+/// What a text of a simple query says.
+pub fn queried(sql: &[u8], standard_strings: bool) -> Result<Rc<Text>, Unreadable> {
+    QUERIED.with_borrow_mut(|shapes| shapes.find(sql, standard_strings))
+}
+
+fn read_prepared(sql: &[u8], standard_strings: bool) -> Result<Text, Unreadable> {
     let mut statements = read(sql, standard_strings)?;
     statements.truncate(1);
     let exit = exit_of(sql);
     Ok(Text { statements, exit })
 }
 
+fn read_queried(sql: &[u8], standard_strings: bool) -> Result<Text, Unreadable> {
+    Ok(Text {
+        statements: read(sql, standard_strings)?,
+        exit: None,
+    })
+}
+
 impl Texts {
-    fn find(&mut self, sql: &[u8]) -> Result<Rc<Text>, Unreadable> {
-        if let Some(found) = self.young.get(sql) {
-            return Ok(Rc::clone(found));
+    fn find(&mut self, key: &[u8]) -> Option<Rc<Text>> {
+        if let Some(found) = self.young.get(key) {
+            return Some(Rc::clone(found));
         }
-        let (key, text) = match self.old.remove_entry(sql) {
-            Some(known) => known,
-            None => (sql.into(), Rc::new(read_whole(sql, true)?)),
-        };
+        let (key, text) = self.old.remove_entry(key)?;
+        self.put(key, Rc::clone(&text));
+        Some(text)
+    }
+
+    fn keep(&mut self, key: &[u8], text: &Rc<Text>) {
+        self.put(key.into(), Rc::clone(text));
+    }
+
+    fn put(&mut self, key: Box<[u8]>, text: Rc<Text>) {
         if self.young.len() >= GENERATION {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(key, Rc::clone(&text));
+        self.young.insert(key, text);
+    }
+}
+
+#[derive(Default)]
+struct Shapes {
+    /// That of the text at hand.
+    shape: Vec<u8>,
+    known: Texts,
+}
+
+impl Shapes {
+    fn find(&mut self, sql: &[u8], standard_strings: bool) -> Result<Rc<Text>, Unreadable> {
+        if sql.len() > LONGEST || !shape_of(sql, &mut self.shape) {
+            return read_queried(sql, standard_strings).map(Rc::new);
+        }
+        if let Some(found) = self.known.find(&self.shape) {
+            return Ok(found);
+        }
+        let text = Rc::new(read_queried(sql, standard_strings)?);
+        let has_value = |statement: &Statement| {
+            matches!(statement.said, Said::Set { .. } | Said::SetLocal { .. })
+        };
+        if !text.statements.iter().any(has_value) {
+            self.known.keep(&self.shape, &text);
+        }
         Ok(text)
     }
+}
+
+/// The shape of a text, and whether it has one: a text with a quote or a dollar in it may have
+/// constants and names that are no words, and is not worth the doubt.
+///
+/// Without those a text is words, signs, numbers and comments.  A run of digits that neither a
+/// word nor a point touches is a number of its own or stands in a comment.
+fn shape_of(sql: &[u8], shape: &mut Vec<u8>) -> bool {
+    shape.clear();
+    let (mut from, mut at) = (0, 0);
+    let touches = |byte: &u8| is_in_word(*byte) || *byte == b'.';
+    while let Some(byte) = sql.get(at) {
+        match byte {
+            b'\'' | b'"' | b'$' => return false,
+            b'0'..=b'9' => {
+                let digits = sql[at..].iter().take_while(|byte| byte.is_ascii_digit());
+                let end = at + digits.count();
+                let is_alone = !at
+                    .checked_sub(1)
+                    .is_some_and(|before| touches(&sql[before]))
+                    && !sql.get(end).is_some_and(touches);
+                if is_alone {
+                    shape.extend_from_slice(&sql[from..at]);
+                    shape.push(b'0');
+                    from = end;
+                }
+                at = end;
+            }
+            _ => at += 1,
+        }
+    }
+    shape.extend_from_slice(&sql[from..]);
+    true
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_text_is_read_once_and_means_what_it_means_when_it_is_read_alone() {
@@ -94,14 +184,84 @@ mod tests {
     #[test]
     fn no_more_than_two_generations_are_kept_and_what_is_in_use_stays() {
         let mut texts = Texts::default();
-        let used = texts.find(b"select 0").unwrap();
+        let text = Rc::new(read_prepared(b"select 0", true).unwrap());
+        texts.keep(b"used", &text);
         for number in 1..=4 * GENERATION {
-            texts.find(format!("select {number}").as_bytes()).unwrap();
-            assert!(Rc::ptr_eq(&used, &texts.find(b"select 0").unwrap()));
+            texts.keep(format!("select {number}").as_bytes(), &text);
+            assert!(texts.find(b"used").is_some());
             assert!(texts.young.len() <= GENERATION && texts.old.len() <= GENERATION);
         }
+        assert!(texts.find(b"select 1").is_none());
         let long = vec![b' '; LONGEST + 1];
         prepared(&long, true).unwrap();
-        assert!(KNOWN.with_borrow(|known| known.young.is_empty()));
+        assert!(PREPARED.with_borrow(|known| known.young.is_empty()));
+    }
+
+    fn shape(sql: &str) -> Option<String> {
+        let mut shape = Vec::new();
+        let has_one = shape_of(sql.as_bytes(), &mut shape);
+        has_one.then(|| String::from_utf8(shape).unwrap())
+    }
+
+    #[test]
+    fn a_query_is_known_by_its_words_and_not_by_its_numbers() {
+        let one = shape("SELECT a FROM t1 WHERE id = 42 AND x IN (7,8)");
+        let expected = "SELECT a FROM t1 WHERE id = 0 AND x IN (0,0)";
+        assert_eq!(one.as_deref(), Some(expected));
+        let mut shapes = Shapes::default();
+        let first = shapes.find(b"select 1, md5(x)", true).unwrap();
+        let again = shapes.find(b"select 22, md5(x)", true).unwrap();
+        assert!(Rc::ptr_eq(&first, &again));
+        let other = shapes.find(b"select 22, md6(x)", true).unwrap();
+        assert_ne!(first, other, "md5 changes nothing, md6 may");
+    }
+
+    #[test]
+    fn a_number_that_matters_is_part_of_what_a_text_says() {
+        for sql in ["select 1.5", "select 1e5", "select t1.a2", "savepoint s1"] {
+            assert_eq!(shape(sql).as_deref(), Some(sql));
+        }
+        for sql in [
+            "select '1'",
+            "select \"t 1\"",
+            "select $1",
+            "select $a$ 1 $a$",
+        ] {
+            assert_eq!(shape(sql), None);
+        }
+        let mut shapes = Shapes::default();
+        for value in [10, 20] {
+            let sql = format!("select 1; set statement_timeout = {value}");
+            let text = shapes.find(sql.as_bytes(), true).unwrap();
+            assert_eq!(text.statements, read(sql.as_bytes(), true).unwrap());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_known_of_a_query_is_what_it_says(
+            texts in proptest::collection::vec(
+                proptest::collection::vec(
+                    proptest::sample::select(&[
+                        "select", "set", "a", "b1", "begin", "commit", "set_config", "nextval",
+                        "md5", "1", "2", "31", "1.5", ".5", "3e", "-", "--", "/*", "*/", "\n",
+                        "+", "(", ")", ",", ";", "=", "to", "'", "\"", "$", "$1", "_", ".", "e",
+                        "local", "savepoint", "temp", "into", "deallocate", "reset", " ", "\\",
+                    ][..]),
+                    0..8,
+                ),
+                1..40,
+            ),
+            separator in proptest::sample::select(&["", " "][..]),
+            standard: bool,
+        ) {
+            let mut shapes = Shapes::default();
+            for words in &texts {
+                let sql = words.join(separator);
+                let found = shapes.find(sql.as_bytes(), standard);
+                let found = found.map(|text| text.statements.clone());
+                prop_assert_eq!(found, read(sql.as_bytes(), standard), "{}", sql);
+            }
+        }
     }
 }

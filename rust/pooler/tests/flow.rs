@@ -1,6 +1,6 @@
 //! Which replies are owed to whom.
 
-use flightmode_pooler::flow::{Flow, Instead, Sent, Step, Unasked, Whose};
+use flightmode_pooler::flow::{Flow, Instead, Reply, Sent, Step, Unasked, Whose};
 use flightmode_wire::server::TxStatus;
 use proptest::prelude::*;
 
@@ -437,5 +437,37 @@ proptest! {
         let readies = told.iter().filter(|told| **told == Instead::Ready).count();
         prop_assert_eq!(readies, owed);
         prop_assert_eq!(flow.ready_owed(), 0);
+    }
+
+    #[test]
+    fn what_only_passes_is_what_an_answer_would_have_made_of_it(
+        steps in proptest::collection::vec((any_step(), 0..3usize), 0..20),
+        tags in proptest::collection::vec(
+            proptest::sample::select(&b"ZZE123CITDdcGHWtnsVNSAx"[..]), 0..40),
+    ) {
+        let mut flow = Flow::new();
+        for (step, whose) in steps {
+            flow.on_sent(step, [Whose::Clients, Whose::Ours, Whose::Local][whose]);
+        }
+        for tag in tags {
+            let mut other = flow.clone();
+            let status = (tag == b'Z').then_some(TxStatus::Idle);
+            let passing = flow.on_passing(tag);
+            let Ok(reply) = other.on_reply(tag, status) else {
+                prop_assert_eq!(passing, None);
+                break;
+            };
+            if let Some(forward) = passing {
+                let bare = Reply { forward, done: reply.done, ..Reply::default() };
+                prop_assert_eq!(&reply, &bare);
+                let is_quiet = matches!(
+                    reply.done,
+                    None | Some(Step::Bind | Step::DescribeStatement | Step::DescribePortal)
+                );
+                prop_assert!(is_quiet);
+                prop_assert_eq!(format!("{flow:?}"), format!("{other:?}"));
+            }
+            flow = other;
+        }
     }
 }

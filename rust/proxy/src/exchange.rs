@@ -80,8 +80,8 @@ impl Relay {
         }
         if let Some(raw) = self.source.take() {
             // A clock costs more than to ask whether it is needed.
-            if self.held.is_some() && !self.pace.is_under_way() {
-                self.pace.on_sent(self.hub.now_s());
+            if self.held.is_some() && !self.at.pace.is_under_way() {
+                self.at.pace.on_sent(self.hub.now_s());
             }
             self.on_message(&raw);
         }
@@ -270,11 +270,17 @@ impl Relay {
                     }
                 }
                 let length = match frame.tag {
-                    b'D' => rows(rules, rest),
+                    b'D' => rows(rules, rest, frame.len),
                     _ => frame.len,
                 };
                 at += length;
-                self.on_reply(&rest[..length], frame);
+                match self.session.on_passing(frame.tag) {
+                    Some(true) if self.unconfirmed != Unconfirmed::Told => {
+                        self.to_client.extend_from_slice(&rest[..length]);
+                    }
+                    Some(_) => (),
+                    None => self.on_reply(&rest[..length], frame),
+                }
             } else if let (true, Some(long)) = (frame.len > WHOLE, long(frame.tag)) {
                 self.on_long_reply(&long, frame.len);
             } else if frame.len > WHOLE && self.hub.memory.is_over(&self.hub) {
@@ -312,7 +318,7 @@ impl Relay {
             }
             FromServer::ParameterStatus { name, value } => {
                 if let Some(held) = &mut self.held {
-                    Rc::make_mut(&mut held.server.reported).insert(name.to_vec(), value.to_vec());
+                    held.server.on_status(name, value);
                     held.server.reported = self.pool.variants.shared(&held.server.reported);
                     if *name == b"in_hot_standby" && *value == b"on" {
                         let (pool, id) = (Rc::clone(&self.pool), held.id);
@@ -513,9 +519,9 @@ impl Relay {
     }
 }
 
-/// How long the rows are that begin `bytes`, the whole ones in one stretch.
-fn rows(rules: Rules, bytes: &[u8]) -> usize {
-    let mut end = 0;
+/// How long the rows are that begin `bytes`, the whole ones in one stretch; `first`: of the first.
+fn rows(rules: Rules, bytes: &[u8], first: usize) -> usize {
+    let mut end = first;
     while let Ok(Some(frame)) = rules.peek(&bytes[end..]) {
         if frame.tag != b'D' || bytes.len() - end < frame.len {
             break;

@@ -7,7 +7,7 @@ mod pools;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use flightmode_pooler::guc::Values;
 use flightmode_pooler::numbers::ByNumber;
@@ -17,8 +17,10 @@ use flightmode_pooler::prepared::Catalog;
 use flightmode_pooler::topology::{Change, NodeId, Standby, Topology};
 use flightmode_pooler::unit::Ledger;
 use flightmode_wire::scram::Credential;
+use flightmode_wire::startup::CancelKey;
 use tokio::sync::{watch, Notify};
 
+use crate::clock::Clock;
 use crate::config::{Config, Database, News, PoolMode};
 use crate::events::{Happened, Sink};
 use crate::inbox;
@@ -91,6 +93,8 @@ pub struct PoolOf {
     /// What a server of this pool last said of itself at its login.
     pub reported: RefCell<Option<Rc<Values>>>,
     pub variants: Variants,
+    /// With which settings clients come in.
+    pub starts: Variants,
     tick: Notify,
     /// When the machine is looked at next, whatever happens.
     wakes_at_s: Cell<f64>,
@@ -108,7 +112,8 @@ pub struct Hub {
     pub pools: RefCell<BTreeMap<PoolKey, Rc<PoolOf>>>,
     pub ledger: RefCell<Ledger>,
     pub catalog: RefCell<Catalog>,
-    pub clients: RefCell<ByNumber<ClientId, Entry>>,
+    /// In boxes, for a table is twice as large as what is in it.
+    pub clients: RefCell<ByNumber<ClientId, Box<Entry>>>,
     /// Who is at the console; counted nowhere, and sent away by nobody.
     pub operators: RefCell<BTreeMap<ClientId, Operator>>,
     /// The term, for who has a server of its own.
@@ -133,22 +138,43 @@ pub struct Hub {
     pub no_primary_until_s: Cell<f64>,
     pub told_in_recovery: Cell<Option<(u64, NodeId)>>,
     next_client: Cell<u64>,
-    began: Instant,
+    pub clock: Clock,
 }
 
 /// A client as others find it.
 pub struct Entry {
     pub secret: Vec<u8>,
     pub pool: Rc<PoolOf>,
-    pub server: Rc<Cell<Option<ServerId>>>,
-    /// The key of the server that it has now.
-    pub key: Rc<RefCell<Option<flightmode_wire::startup::CancelKey>>>,
+    pub at: Rc<Whereabouts>,
     pub address: String,
     pub events: inbox::Sender<Event>,
-    pub pace: Rc<Pace>,
     pub about: About,
     /// It has a server of its own, which no pool knows.
     pub replicates: bool,
+}
+
+/// What a client is doing, and which server it has for that.
+#[derive(Default)]
+pub struct Whereabouts {
+    pub server: Cell<Option<ServerId>>,
+    /// The key of that server.
+    pub key: RefCell<Option<Rc<CancelKey>>>,
+    pub pace: Pace,
+}
+
+impl Whereabouts {
+    pub fn new(now_s: f64) -> Rc<Self> {
+        Rc::new(Self {
+            pace: Pace::new(now_s),
+            ..Self::default()
+        })
+    }
+
+    /// It has no server any more.
+    pub fn on_parted(&self) {
+        self.server.set(None);
+        self.key.borrow_mut().take();
+    }
 }
 
 /// Somebody at the console.
@@ -228,12 +254,12 @@ impl Hub {
             no_primary_until_s: Cell::new(0.0),
             told_in_recovery: Cell::new(None),
             next_client: Cell::new(1 + first),
-            began: Instant::now(),
+            clock: Clock::new(),
         })
     }
 
     pub fn now_s(&self) -> f64 {
-        self.began.elapsed().as_secs_f64()
+        self.clock.now_s()
     }
 
     pub fn config(&self) -> Rc<Config> {
@@ -291,6 +317,7 @@ impl Hub {
             }),
             reported: RefCell::default(),
             variants: Variants::default(),
+            starts: Variants::default(),
             tick: Notify::new(),
             wakes_at_s: Cell::new(0.0),
             failure: RefCell::default(),

@@ -21,6 +21,7 @@
 
 mod auth_query;
 mod census;
+mod clock;
 pub mod config;
 mod console;
 pub mod events;

@@ -43,7 +43,9 @@ impl Relay {
     pub fn on_client_ready(&mut self, status: TxStatus) {
         let behind = self.session.flow().is_running();
         let now_s = self.hub.now_s();
-        self.pace.on_ready(status, behind, now_s, &self.pool.counts);
+        self.at
+            .pace
+            .on_ready(status, behind, now_s, &self.pool.counts);
         if status != TxStatus::Idle && self.pool.mode.get() == PoolMode::Statement {
             // In words that could not be read, or by a function.
             self.end_with("0A000", NO_BLOCKS);
@@ -78,7 +80,7 @@ impl Relay {
             self.skipping = true;
         }
         self.to_client.extend_from_slice(&bytes);
-        self.pace.on_over(TxStatus::Idle, self.hub.now_s());
+        self.at.pace.on_over(TxStatus::Idle, self.hub.now_s());
         true
     }
 

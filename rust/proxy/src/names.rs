@@ -26,32 +26,47 @@ enum Pending {
 /// See the module.
 #[derive(Default)]
 pub struct Statements {
-    names: Names,
     unnamed: Option<Bytes>,
+    /// Only of a client that has prepared anything: most of those that are idle have not.
+    known: Option<Box<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    names: Names,
     pending: VecDeque<Pending>,
     /// Those that we asked the server to parse, in the client's place.
     injected: VecDeque<Option<StatementId>>,
 }
 
 impl Statements {
+    fn known(&mut self) -> &mut Known {
+        self.known.get_or_insert_with(Box::default)
+    }
+
     /// Where a client's name leads, also before its Parse is answered.
     pub fn find(&self, name: &[u8]) -> Option<StatementId> {
-        let last = self.pending.iter().rev().find_map(|pending| match pending {
-            Pending::Parse {
-                name: found,
-                id: Some(id),
-                ..
-            } if found == name => Some(Some(*id)),
-            Pending::Close(Some(found)) if found == name => Some(None),
-            _ => None,
-        });
-        last.unwrap_or_else(|| self.names.get(name))
+        let known = self.known.as_ref()?;
+        let last = known
+            .pending
+            .iter()
+            .rev()
+            .find_map(|pending| match pending {
+                Pending::Parse {
+                    name: found,
+                    id: Some(id),
+                    ..
+                } if found == name => Some(Some(*id)),
+                Pending::Close(Some(found)) if found == name => Some(None),
+                _ => None,
+            });
+        last.unwrap_or_else(|| known.names.get(name))
     }
 
     /// What the client has names for, to be carried to another process.
     pub fn contents(&self, hub: &Hub) -> Vec<(Vec<u8>, Content)> {
         let catalog = hub.catalog.borrow();
-        let named = self.names.iter();
+        let named = self.known.iter().flat_map(|known| known.names.iter());
         named
             .filter_map(|(name, id)| Some((name.to_vec(), Content::clone(catalog.content(id)?))))
             .collect()
@@ -59,17 +74,15 @@ impl Statements {
 
     /// The same, in that process.
     pub fn carried(kept: Vec<(Vec<u8>, Content)>, unnamed: Option<Bytes>, hub: &Hub) -> Self {
-        let mut catalog = hub.catalog.borrow_mut();
-        let mut names = Names::default();
-        for (name, content) in kept {
-            let id = catalog.keep(content);
-            names.on_parsed(&name, id, &mut catalog);
-        }
-        Self {
-            names,
+        let mut statements = Self {
             unnamed,
-            ..Self::default()
+            known: None,
+        };
+        for (name, content) in kept {
+            let id = hub.catalog.borrow_mut().keep(content);
+            statements.lead(&name, id, hub);
         }
+        statements
     }
 
     pub fn unnamed(&self) -> Option<&Bytes> {
@@ -83,28 +96,29 @@ impl Statements {
 
     /// A name of the client leads to the same text under other settings.
     pub fn lead(&mut self, name: &[u8], id: StatementId, hub: &Hub) {
-        self.names
-            .on_parsed(name, id, &mut hub.catalog.borrow_mut());
+        let names = &mut self.known().names;
+        names.on_parsed(name, id, &mut hub.catalog.borrow_mut());
     }
 
     pub fn on_parse_sent(&mut self, name: &[u8], id: Option<StatementId>, asked: bool) {
         let name = name.to_vec();
-        self.pending.push_back(Pending::Parse { name, id, asked });
+        let pending = Pending::Parse { name, id, asked };
+        self.known().pending.push_back(pending);
     }
 
     /// `name`: of a statement that has one.
     pub fn on_close_sent(&mut self, name: Option<&[u8]>) {
-        self.pending
-            .push_back(Pending::Close(name.map(<[u8]>::to_vec)));
+        let pending = Pending::Close(name.map(<[u8]>::to_vec));
+        self.known().pending.push_back(pending);
     }
 
     pub fn on_injected(&mut self, id: Option<StatementId>) {
-        self.injected.push_back(id);
+        self.known().injected.push_back(id);
     }
 
     /// The oldest Parse or Close of the client is done.
     pub fn on_named(&mut self, hub: &Hub) {
-        match self.pending.pop_front() {
+        match self.known().pending.pop_front() {
             Some(Pending::Parse {
                 name, id: Some(id), ..
             }) => self.lead(&name, id, hub),
@@ -115,13 +129,13 @@ impl Statements {
 
     /// The oldest Parse of ours is done.
     pub fn on_injected_done(&mut self) {
-        self.injected.pop_front();
+        self.known().injected.pop_front();
     }
 
     /// The oldest Parse or Close of the client will never be: a name that was to be closed leads
     /// where it did.  What the server does not have after all.
     pub fn on_dropped(&mut self, hub: &Hub) -> Option<StatementId> {
-        let Some(Pending::Parse { name, id, asked }) = self.pending.pop_front() else {
+        let Some(Pending::Parse { name, id, asked }) = self.known().pending.pop_front() else {
             return None;
         };
         if name.is_empty() {
@@ -133,34 +147,46 @@ impl Statements {
     }
 
     pub fn on_injected_dropped(&mut self) -> Option<StatementId> {
-        self.injected.pop_front().flatten()
+        self.known().injected.pop_front().flatten()
     }
 
     pub fn is_taken(&self, name: &[u8]) -> bool {
-        let last = self.pending.iter().rev().find_map(|pending| match pending {
-            Pending::Parse { name: found, .. } if found == name => Some(true),
-            Pending::Close(Some(found)) if found == name => Some(false),
-            _ => None,
-        });
-        last.unwrap_or_else(|| self.names.is_taken(name))
+        let Some(known) = &self.known else {
+            return false;
+        };
+        let last = known
+            .pending
+            .iter()
+            .rev()
+            .find_map(|pending| match pending {
+                Pending::Parse { name: found, .. } if found == name => Some(true),
+                Pending::Close(Some(found)) if found == name => Some(false),
+                _ => None,
+            });
+        last.unwrap_or_else(|| known.names.is_taken(name))
     }
 
     pub fn close(&mut self, name: &[u8], hub: &Hub) {
-        self.names.close(name, &mut hub.catalog.borrow_mut());
+        if let Some(known) = &mut self.known {
+            known.names.close(name, &mut hub.catalog.borrow_mut());
+        }
     }
 
     pub fn close_all(&mut self, hub: &Hub) {
-        self.names.close_all(&mut hub.catalog.borrow_mut());
+        if let Some(known) = &mut self.known {
+            known.names.close_all(&mut hub.catalog.borrow_mut());
+        }
     }
 
     /// What was under way is not any more; the names stay.
     pub fn on_server_lost(&mut self, hub: &Hub) {
-        for pending in self.pending.drain(..) {
+        let Some(known) = &mut self.known else { return };
+        for pending in known.pending.drain(..) {
             if let Pending::Parse { id: Some(id), .. } = pending {
                 hub.catalog.borrow_mut().release(id);
             }
         }
-        self.injected.clear();
+        known.injected.clear();
     }
 
     /// The client has gone.

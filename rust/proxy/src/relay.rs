@@ -6,7 +6,6 @@
 
 mod parting;
 
-use std::cell::{Cell, RefCell};
 use std::future::{poll_fn, Future};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -22,13 +21,11 @@ use flightmode_pooler::unit::Ledger;
 use flightmode_wire::client::FromClient;
 use flightmode_wire::report::Report;
 use flightmode_wire::server::{FromServer, TxStatus};
-use flightmode_wire::startup::CancelKey;
 use tokio::time::Sleep;
 
-use crate::hub::{Event, Hub, PoolOf};
+use crate::hub::{Event, Hub, PoolOf, Whereabouts};
 use crate::inbox;
 use crate::names::{set_all, Statements};
-use crate::pace::Pace;
 use crate::server::{self, Server};
 use crate::source::Source;
 use crate::stream::{read, release, write, Stream};
@@ -80,11 +77,9 @@ pub struct Relay {
     pub ending: bool,
     /// When a client that is sent away and does not listen is left.
     pub patience: Option<Pin<Box<Sleep>>>,
-    pub has: Rc<Cell<Option<ServerId>>>,
-    pub key: Rc<RefCell<Option<CancelKey>>>,
+    pub at: Rc<Whereabouts>,
     pub events_in: inbox::Sender<Event>,
     pub events: inbox::Receiver<Event>,
-    pub pace: Rc<Pace>,
     /// Bytes that are kept for it, as the shard has counted them.
     pub kept: usize,
     /// What it is told when it is sent away, once it is between two transactions.
@@ -120,21 +115,36 @@ enum Woken {
 impl Relay {
     /// Until the client leaves or is sent away.
     pub async fn run(mut self) {
-        loop {
-            self.work();
-            self.on_worked();
-            if (self.ending && self.to_client.is_empty()) || self.moves() {
-                break;
-            }
-            match poll_fn(|cx| self.poll(cx)).await {
-                Woken::FromClient | Woken::FromServer | Woken::Wrote => (),
-                Woken::ClientGone | Woken::OutOfPatience => break,
-                Woken::Rested => self.on_rested(),
-                Woken::ServerGone => self.on_server_gone(true),
-                Woken::Event(event) => self.on_event(event),
-            }
+        let hub = Rc::clone(&self.hub);
+        let mut goes_on = {
+            let _standing = hub.clock.stand_still();
+            self.turn()
+        };
+        while goes_on {
+            let woken = poll_fn(|cx| self.poll(cx)).await;
+            let _standing = hub.clock.stand_still();
+            goes_on = self.on_woken(woken) && self.turn();
         }
         self.leave();
+    }
+
+    /// What there is to do, up to the next wait.  Whether there is one.
+    fn turn(&mut self) -> bool {
+        self.work();
+        self.on_worked();
+        !((self.ending && self.to_client.is_empty()) || self.moves())
+    }
+
+    /// Whether the client is still there.
+    fn on_woken(&mut self, woken: Woken) -> bool {
+        match woken {
+            Woken::FromClient | Woken::FromServer | Woken::Wrote => (),
+            Woken::ClientGone | Woken::OutOfPatience => return false,
+            Woken::Rested => self.on_rested(),
+            Woken::ServerGone => self.on_server_gone(true),
+            Woken::Event(event) => self.on_event(event),
+        }
+        true
     }
 
     /// Everything that can be done without waiting.
@@ -253,7 +263,7 @@ impl Relay {
         }
         let now_s = self.hub.now_s();
         self.waiting = Some(Waiting { since_s: now_s });
-        self.pace.on_waiting(now_s);
+        self.at.pace.on_waiting(now_s);
         let since_s = *self.held_since_s.get_or_insert(now_s - self.was_held_s);
         let wait_s = since_s + self.budget_s() - now_s;
         // It would be granted a server at once, and that one fail like those before.
@@ -332,8 +342,8 @@ impl Relay {
             let words = format!("there is no primary: the data are {lag_s:.1} s old");
             Report::new("NOTICE", "01000", &words).write_notice(&mut self.out());
         }
-        self.has.set(Some(id));
-        self.key.borrow_mut().clone_from(&server.key);
+        self.at.server.set(Some(id));
+        self.at.key.borrow_mut().clone_from(&server.key);
         let changes = self.session.settings().changes_from(&server.settings);
         let mut held = Held {
             id,
@@ -344,7 +354,7 @@ impl Relay {
             undoes: changes.iter().any(|(_, value)| value.is_none()),
         };
         if !changes.is_empty() {
-            held.server.settings = self.session.settings().values().clone();
+            held.server.settings = Rc::clone(self.session.settings().shared());
         }
         self.held = Some(held);
         if !changes.is_empty() {
@@ -383,11 +393,7 @@ impl Relay {
             && self
                 .held
                 .as_ref()
-                .filter(|held| !held.is_stale)
-                .is_some_and(|held| {
-                    let said = held.server.reported.get(&b"in_hot_standby"[..]);
-                    said.is_some_and(|said| said == b"on")
-                })
+                .is_some_and(|held| !held.is_stale && held.server.is_standby)
     }
 
     /// The server has answered what it was asked before it hears of its client.
@@ -461,15 +467,15 @@ impl Relay {
                 self.ending = true;
             }
         }
-        self.pace
+        self.at
+            .pace
             .on_over(self.session.flow().status(), self.hub.now_s());
     }
 
     /// Close it, and forget what was under way there.  Whether the client has half a message.
     pub fn forget_server(&mut self, found: bool) -> Option<bool> {
         let held = self.held.take()?;
-        self.has.set(None);
-        self.key.borrow_mut().take();
+        self.at.on_parted();
         drop(held.server);
         self.statements.on_server_lost(&self.hub);
         self.source.forget_part();
@@ -504,11 +510,10 @@ impl Relay {
         let Some(mut held) = self.held.take() else {
             return;
         };
-        self.has.set(None);
-        self.key.borrow_mut().take();
-        let values = self.session.settings().values();
-        if held.server.settings != *values {
-            held.server.settings.clone_from(values);
+        self.at.on_parted();
+        let values = self.session.settings().shared();
+        if !Rc::ptr_eq(&held.server.settings, values) && held.server.settings != *values {
+            held.server.settings = Rc::clone(values);
         }
         let pool = Rc::clone(&self.pool);
         pool.checkin(&self.hub, held.id, held.server);

@@ -3,7 +3,6 @@
 //! It is counted, listed, cancelled and sent away like the others.  It ends with the term, for a
 //! primary of an old term must not be replicated from.
 
-use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,10 +13,9 @@ use flightmode_wire::startup::CancelKey;
 use tokio::io::{copy_bidirectional, AsyncWriteExt};
 
 use crate::config::Config;
-use crate::hub::{Entry, Event, Hub, PoolOf};
+use crate::hub::{Entry, Event, Hub, PoolOf, Whereabouts};
 use crate::inbox;
 use crate::login::Guest;
-use crate::pace::Pace;
 use crate::relay::CANCEL_WITHIN;
 use crate::server::{self, connect, peer, Identity, Server, Target};
 use crate::shard::{about, refuse};
@@ -35,26 +33,24 @@ pub async fn replicate(
     let (id, secret) = known_by;
     let own_key = CancelKey::new(id.0 as u32, &secret);
     let (sender, events) = inbox::inbox();
-    let server_key = Rc::default();
+    let at = Whereabouts::new(hub.now_s());
     let entry = Entry {
         secret,
         pool: Rc::clone(&pool),
-        server: Rc::new(Cell::new(None)),
-        key: Rc::clone(&server_key),
+        at: Rc::clone(&at),
         address: address
             .map(|address| address.ip().to_string())
             .unwrap_or_default(),
         events: sender,
-        pace: Rc::new(Pace::new(hub.now_s())),
         about: about(&guest, hub, address),
         replicates: true,
     };
-    hub.clients.borrow_mut().insert(id, entry);
+    hub.clients.borrow_mut().insert(id, Box::new(entry));
     let replica = Replica {
         guest,
         pool,
         own_key,
-        server_key,
+        at,
         events,
         who: peer(address),
     };
@@ -66,7 +62,7 @@ struct Replica {
     guest: Guest,
     pool: Rc<PoolOf>,
     own_key: Option<CancelKey>,
-    server_key: Rc<RefCell<Option<CancelKey>>>,
+    at: Rc<Whereabouts>,
     events: inbox::Receiver<Event>,
     who: String,
 }
@@ -79,7 +75,7 @@ impl Replica {
             Err(words) => return refuse(self.guest.stream, hub, "57P03", &words, &self.who).await,
         };
         let key = server.key.clone();
-        self.server_key.borrow_mut().clone_from(&key);
+        self.at.key.borrow_mut().clone_from(&key);
         let (greeting, who) = (self.greeting(&server), self.who);
         let guest = &mut self.guest;
         let mut relayed = std::pin::pin!(async {
@@ -130,7 +126,7 @@ impl Replica {
     }
 }
 
-fn strike(target: Target, key: Option<CancelKey>) {
+fn strike(target: Target, key: Option<Rc<CancelKey>>) {
     let Some(key) = key else { return };
     tokio::task::spawn_local(async move {
         if let Err(wrong) = server::cancel(&target, &key, CANCEL_WITHIN).await {

@@ -52,9 +52,11 @@ pub struct Server {
     /// What is still to be sent.
     pub unsent: BytesMut,
     pub reported: Rc<Values>,
-    pub key: Option<CancelKey>,
+    /// It said last that it is one (`in_hot_standby`).
+    pub is_standby: bool,
+    pub key: Option<Rc<CancelKey>>,
     /// The settings that were given to it for its clients.
-    pub settings: Values,
+    pub settings: Rc<Values>,
     pub prepared: Prepared,
 }
 
@@ -233,7 +235,7 @@ async fn log_in(
                 stream.write_all(&answer).await?;
                 stream.flush().await?;
             }
-            FromServer::BackendKeyData(found) => key = Some(found),
+            FromServer::BackendKeyData(found) => key = Some(Rc::new(found)),
             FromServer::ParameterStatus { name, value } => {
                 reported.insert(name.to_vec(), value.to_vec());
             }
@@ -251,9 +253,10 @@ async fn log_in(
         stream,
         unread,
         unsent: BytesMut::new(),
+        is_standby: reported.get(STANDBY).is_some_and(|said| said == b"on"),
         reported: Rc::new(reported),
         key,
-        settings: Values::new(),
+        settings: Rc::default(),
         prepared: Prepared::new(most_prepared),
     })
 }
@@ -351,7 +354,18 @@ pub fn peer(address: Option<SocketAddr>) -> String {
     )
 }
 
+/// What servers report since version 14.
+const STANDBY: &[u8] = b"in_hot_standby";
+
 impl Server {
+    /// It reports a setting.
+    pub fn on_status(&mut self, name: &[u8], value: &[u8]) {
+        Rc::make_mut(&mut self.reported).insert(name.to_vec(), value.to_vec());
+        if name == STANDBY {
+            self.is_standby = value == b"on";
+        }
+    }
+
     /// Whether it is still there and has nothing to say.  Settings that it reports are taken note
     /// of; anything else that nobody asked for ends it.
     pub fn is_quiet(&mut self) -> bool {
@@ -380,7 +394,7 @@ impl Server {
             let bytes = self.unread.split_to(frame.len);
             match FromServer::read(frame.tag, &bytes[5..]) {
                 Ok(FromServer::ParameterStatus { name, value }) => {
-                    Rc::make_mut(&mut self.reported).insert(name.to_vec(), value.to_vec());
+                    self.on_status(name, value);
                 }
                 Ok(FromServer::Notice(_)) => (),
                 _ => return false,

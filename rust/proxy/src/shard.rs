@@ -1,6 +1,4 @@
 //! One thread: its listeners, its clients, its pools.
-
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -26,13 +24,12 @@ use crate::census::Who;
 use crate::config::{Config, PoolMode};
 use crate::console;
 use crate::events::Happened;
-use crate::hub::{About, Entry, Event, Hub, PoolKey, PoolOf};
+use crate::hub::{About, Entry, Event, Hub, PoolKey, PoolOf, Whereabouts};
 use crate::inbox;
 use crate::listen::Kind;
 use crate::login::{receive, Arrival, Guest, Refused};
 use crate::moving::Entering;
 use crate::names::Statements;
-use crate::pace::Pace;
 use crate::porch::Comer;
 use crate::proxy_protocol;
 use crate::relay::{Relay, Unconfirmed, CANCEL_WITHIN};
@@ -183,24 +180,22 @@ pub fn relay_of(
     (id, secret): (ClientId, Vec<u8>),
 ) -> Relay {
     let (events_in, events) = inbox::inbox();
-    let pace = Rc::new(Pace::new(hub.now_s()));
-    let (has, key) = (Rc::new(Cell::new(None)), Rc::new(RefCell::new(None)));
+    let at = Whereabouts::new(hub.now_s());
     let entry = Entry {
         secret,
         pool: Rc::clone(&pool),
-        server: Rc::clone(&has),
-        key: Rc::clone(&key),
+        at: Rc::clone(&at),
         address: address
             .map(|address| address.ip().to_string())
             .unwrap_or_default(),
         events: events_in.clone(),
-        pace: Rc::clone(&pace),
         about: about(&guest, hub, address),
         replicates: false,
     };
-    hub.clients.borrow_mut().insert(id, entry);
+    hub.clients.borrow_mut().insert(id, Box::new(entry));
     let mode = mode_of(&pool);
     let (wish, settings) = wish_of(guest.settings);
+    let settings = pool.starts.shared(&Rc::new(settings));
     let source = Source::new(guest.unread, config.limits.max_message);
     Relay {
         id,
@@ -224,11 +219,9 @@ pub fn relay_of(
         reruns: 0,
         ending: false,
         patience: None,
-        has,
-        key,
+        at,
         events_in,
         events,
-        pace,
         kept: 0,
         farewell: None,
     }
@@ -324,7 +317,7 @@ impl Relay {
                     self.waiting = None;
                     // The login has waited; its first statement has not.
                     self.held_since_s = None;
-                    self.pace.on_over(TxStatus::Idle, self.hub.now_s());
+                    self.at.pace.on_over(TxStatus::Idle, self.hub.now_s());
                     self.pool.note_reported(&mut server);
                     let pool = Rc::clone(&self.pool);
                     pool.checkin(&self.hub, id, server);
@@ -377,9 +370,9 @@ async fn cancel_here(hub: &Rc<Hub>, key: &CancelKey) -> bool {
         let fits = CancelKey::new(id.0 as u32, &entry.secret).is_some_and(|own| own == *key);
         fits.then(|| {
             let (pool, events) = (Rc::clone(&entry.pool), entry.events.clone());
-            let of_server = entry.key.borrow().clone();
+            let of_server = entry.at.key.borrow().clone();
             let own_server = entry.replicates.then_some(events);
-            (*id, pool, entry.server.get(), of_server, own_server)
+            (*id, pool, entry.at.server.get(), of_server, own_server)
         })
     });
     let is_here = found.is_some();

@@ -314,12 +314,12 @@ pub fn of(hub: &Rc<Hub>) -> Stats {
         let Some(pool) = pools.get_mut(&entry.pool.key) else {
             continue;
         };
-        match entry.pace.doing() {
+        match entry.at.pace.doing() {
             Doing::Waiting => {
                 pool.clients_waiting += 1;
                 if is_held {
                     holds.now += 1;
-                    holds.longest_s = holds.longest_s.max(entry.pace.for_s(now_s));
+                    holds.longest_s = holds.longest_s.max(entry.at.pace.for_s(now_s));
                 }
             }
             Doing::Running | Doing::InTransaction => pool.clients_active += 1,

@@ -66,10 +66,10 @@ fn look(hub: &Rc<Hub>) {
     };
     let clients = hub.clients.borrow();
     for (id, entry) in clients.iter().filter(|(_, entry)| !entry.replicates) {
-        let for_s = entry.pace.for_s(now_s);
+        let for_s = entry.at.pace.for_s(now_s);
         let own = of_users.get(entry.about.user.as_str());
         let times = own.unwrap_or(&config.times);
-        match entry.pace.doing() {
+        match entry.at.pace.doing() {
             Doing::Idle if is_over(times.client_idle_s, for_s) => {
                 let words = "terminating connection: idle for client_idle_s";
                 leave(*id, entry, "57P05", words);
@@ -79,9 +79,9 @@ fn look(hub: &Rc<Hub>) {
                              idle_in_transaction_s";
                 leave(*id, entry, "25P03", words);
             }
-            Doing::Running if is_over(times.query_s, for_s) && entry.pace.strike() => {
-                let key = entry.key.borrow().clone();
-                if let (Some(server), Some(key)) = (entry.server.get(), key) {
+            Doing::Running if is_over(times.query_s, for_s) && entry.at.pace.strike() => {
+                let key = entry.at.key.borrow().clone();
+                if let (Some(server), Some(key)) = (entry.at.server.get(), key) {
                     let (hub, id, pool) = (Rc::clone(hub), *id, Rc::clone(&entry.pool));
                     tell(id, entry, "cancelled: it runs for query_s");
                     tokio::task::spawn_local(async move {

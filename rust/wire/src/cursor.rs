@@ -57,11 +57,7 @@ impl<'a> Cursor<'a> {
 
     /// The bytes up to a NUL, which is stepped over.
     pub(crate) fn text(&mut self) -> Result<&'a [u8], Malformed> {
-        let end = self
-            .rest
-            .iter()
-            .position(|byte| *byte == 0)
-            .ok_or(self.malformed())?;
+        let end = memchr::memchr(0, self.rest).ok_or(self.malformed())?;
         let text = self.take(end)?;
         self.take(1)?;
         Ok(text)

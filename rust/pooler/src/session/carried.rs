@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use flightmode_wire::server::TxStatus;
 
+use super::reading::Reading;
 use super::{Mode, Session};
 use crate::guc::{Reported, Settings, Values};
 
@@ -46,6 +47,7 @@ impl Session {
         session.settings = Settings::new(carried.settings);
         session.told = Reported::new(carried.told);
         session.reported = Rc::new(carried.reported);
+        session.reading = Reading::of(&session.reported);
         for (name, sql) in statements {
             let text = session.read_prepared(&sql);
             session.statements.insert(&name, text);

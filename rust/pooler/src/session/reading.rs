@@ -1,16 +1,52 @@
 //! What the client says, read: which statements are under way, and what they can do.
 
 use super::{
-    commits, prepared, read, Effect, FromClient, Naming, Object, Pin, Rc, Running, Said, Session,
-    Statement, Text,
+    commits, prepared, queried, Effect, FromClient, Naming, Object, Pin, Rc, Running, Said,
+    Session, Statement, Text, Values,
 };
+
+/// How a client's texts are to be read, as its server says.  Asked for each text, so it is looked
+/// up when the server says something and not then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reading {
+    pub standard_strings: bool,
+    /// A text in an encoding whose second bytes may look like a quote or backslash is not read.
+    pub is_possible: bool,
+}
+
+impl Reading {
+    pub fn of(reported: &Values) -> Self {
+        const AMBIGUOUS: [&[u8]; 7] = [
+            b"SJIS",
+            b"SHIFT_JIS_2004",
+            b"BIG5",
+            b"GBK",
+            b"UHC",
+            b"GB18030",
+            b"JOHAB",
+        ];
+        let reported = |name: &[u8]| reported.get(name).map(Vec::as_slice);
+        let encoding = reported(b"client_encoding");
+        Self {
+            standard_strings: reported(b"standard_conforming_strings") != Some(b"off"),
+            // Not even a standby makes a statement harmless: it may be promoted before it reads it.
+            is_possible: !encoding.is_some_and(|found| AMBIGUOUS.contains(&found)),
+        }
+    }
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self::of(&Values::new())
+    }
+}
 
 impl Session {
     /// What the message will do, and that it is under way.
     pub(super) fn note(&mut self, message: &FromClient) -> Effect {
         match *message {
             FromClient::Query(sql) => {
-                let text = Rc::new(self.read(sql));
+                let text = self.read(sql);
                 if opens_first(&text.statements) {
                     self.unit.on_begin_sent();
                 }
@@ -60,44 +96,16 @@ impl Session {
         }
     }
 
-    /// A text in an encoding whose second bytes may look like a quote or backslash is not read.
-    pub(super) fn is_readable(&self) -> bool {
-        const AMBIGUOUS: [&[u8]; 7] = [
-            b"SJIS",
-            b"SHIFT_JIS_2004",
-            b"BIG5",
-            b"GBK",
-            b"UHC",
-            b"GB18030",
-            b"JOHAB",
-        ];
-        let encoding = self.reported(b"client_encoding");
-        // Not even a standby makes a statement harmless: it may be promoted before it reads it.
-        !encoding.is_some_and(|found| AMBIGUOUS.contains(&found))
-    }
-
-    pub(super) fn reported(&self, name: &[u8]) -> Option<&[u8]> {
-        self.reported.get(name).map(Vec::as_slice)
-    }
-
-    pub(super) fn has_standard_strings(&self) -> bool {
-        self.reported(b"standard_conforming_strings") != Some(b"off")
-    }
-
-    pub(super) fn read(&self, sql: &[u8]) -> Text {
-        let statements = match read(sql, self.has_standard_strings()) {
-            Ok(all) if self.is_readable() => all,
-            _ => return unreadable(),
-        };
-        Text {
-            statements,
-            exit: None,
+    pub(super) fn read(&self, sql: &[u8]) -> Rc<Text> {
+        match queried(sql, self.reading.standard_strings) {
+            Ok(text) if self.reading.is_possible => text,
+            _ => Rc::new(unreadable()),
         }
     }
 
     pub(super) fn read_prepared(&self, sql: &[u8]) -> Rc<Text> {
-        match prepared(sql, self.has_standard_strings()) {
-            Ok(text) if self.is_readable() => text,
+        match prepared(sql, self.reading.standard_strings) {
+            Ok(text) if self.reading.is_possible => text,
             _ => Rc::new(unreadable()),
         }
     }

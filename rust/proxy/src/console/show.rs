@@ -380,8 +380,8 @@ fn clients(hub: &Rc<Hub>) -> Vec<Row> {
     let now_s = hub.now_s();
     let mut rows = Vec::new();
     for (id, entry) in &*hub.clients.borrow() {
-        let doing = entry.pace.doing();
-        let for_s = entry.pace.for_s(now_s);
+        let doing = entry.at.pace.doing();
+        let for_s = entry.at.pace.for_s(now_s);
         let wait_us = if doing == Doing::Waiting {
             (for_s * 1e6) as u64
         } else {
@@ -393,7 +393,7 @@ fn clients(hub: &Rc<Hub>) -> Vec<Row> {
             Doing::Idle => "idle",
             Doing::Running | Doing::InTransaction => "active",
         };
-        let server = entry.server.get();
+        let server = entry.at.server.get();
         let node = server.and_then(|server| entry.pool.node_of(server));
         rows.push(vec![
             "C".into(),
@@ -407,7 +407,7 @@ fn clients(hub: &Rc<Hub>) -> Vec<Row> {
             (wait_us % 1_000_000).into(),
             hub.draining.get().into(),
             server.map(|server| server.0.to_string()).into(),
-            pid(entry.key.borrow().as_ref()),
+            pid(entry.at.key.borrow().as_deref()),
             entry.about.tls.clone().unwrap_or_default().into(),
             entry.about.application.as_str().into(),
             id.0.into(),
@@ -471,8 +471,8 @@ fn servers_of(hub: &Rc<Hub>, pool: &Rc<PoolOf>) -> Vec<Row> {
         };
         let entry = seen.client.and_then(|client| clients.get(&client));
         let key = match entry {
-            Some(entry) => pid(entry.key.borrow().as_ref()),
-            None => pid(pool.key_of(seen.server).as_ref()),
+            Some(entry) => pid(entry.at.key.borrow().as_deref()),
+            None => pid(pool.key_of(seen.server).as_deref()),
         };
         let born_s = pool.born_of(seen.server).unwrap_or(now_s);
         vec![
@@ -503,7 +503,7 @@ fn servers_of(hub: &Rc<Hub>, pool: &Rc<PoolOf>) -> Vec<Row> {
             seen.server.0.into(),
             hub.name_of(seen.node).into(),
             match entry {
-                Some(entry) => entry.pace.for_s(now_s).into(),
+                Some(entry) => entry.at.pace.for_s(now_s).into(),
                 None => (now_s - seen.idle_since_s).into(),
             },
         ]

@@ -1,8 +1,8 @@
 //! A pool at work: what its machine has decided is carried out, in time.
 
 use super::{
-    inbox, server, Act, ClientId, Database, Duration, Event, Happened, Hub, NodeId, PoolOf, Rc,
-    Seen, Server, ServerId, SWEEP_S,
+    inbox, server, Act, CancelKey, ClientId, Database, Duration, Event, Happened, Hub, NodeId,
+    PoolOf, Rc, Seen, Server, ServerId, SWEEP_S,
 };
 
 impl PoolOf {
@@ -223,7 +223,7 @@ impl PoolOf {
     }
 
     /// The key of a server that nobody uses.
-    pub fn key_of(&self, server: ServerId) -> Option<flightmode_wire::startup::CancelKey> {
+    pub fn key_of(&self, server: ServerId) -> Option<Rc<CancelKey>> {
         self.idle.borrow().get(&server)?.key.clone()
     }
 }

@@ -39,7 +39,7 @@ impl Relay {
             self.skipping = true;
         }
         self.to_client.extend_from_slice(&bytes);
-        self.pace.on_over(TxStatus::Idle, self.hub.now_s());
+        self.at.pace.on_over(TxStatus::Idle, self.hub.now_s());
     }
 
     pub(super) fn leave(&mut self) {
