@@ -6,11 +6,12 @@
 //! what comes next, and not at all if that is the end of the server.
 //!
 //! Rule: only what is behind a message that ends its group or is a query is kept.  Who has asked
-//! by a Flush waits for just this.
+//! by a Flush waits for just this.  Nor is much kept: a server could go on opening for ever.
 
 use flightmode_wire::frame::{Frame, Rules, HEADER};
 use flightmode_wire::server::FromServer;
 
+use crate::exchange::WHOLE;
 use crate::relay::Relay;
 
 /// What becomes of the opening of an answer.
@@ -44,6 +45,9 @@ impl Relay {
 /// `bytes` begin with `first`, which opens an answer and is here as a whole.
 pub(super) fn opening(rules: Rules, bytes: &[u8], first: Frame) -> Opening {
     let mut at = first.len;
+    if bytes.len() > WHOLE {
+        return Opening::GoesOn(at);
+    }
     loop {
         let rest = &bytes[at..];
         match rest.first() {
@@ -117,6 +121,14 @@ mod tests {
         let both = [FromServer::ParseComplete, FromServer::BindComplete, ROWS];
         assert_eq!(after(&both, 0), Opening::Waits);
         assert_eq!(after(&both, 3), Opening::Waits);
+    }
+
+    #[test]
+    fn an_opening_without_an_end_is_not_waited_for() {
+        let some = vec![FromServer::ParseComplete; WHOLE / 5];
+        assert_eq!(after(&some, 0), Opening::Waits);
+        let more = vec![FromServer::ParseComplete; WHOLE / 5 + 1];
+        assert_eq!(after(&more, 0), Opening::GoesOn(5));
     }
 
     #[test]
