@@ -56,6 +56,8 @@ class FenceProcess:
         self.killed: Callable[[], None] = lambda: None
         """An agent ended a primary by SIGKILL."""
         self.fence = self._new()
+        self.began_s = -1e9
+        """When this process of it was started, in the world's time."""
         self._armed: float | None = None
 
     def _new(self) -> "WatchedFence":
@@ -105,6 +107,7 @@ class FenceProcess:
 
     def _again(self) -> None:
         self.fence = self._new()
+        self.began_s = self.host.loop.time()
         self._armed = None
 
     power_on = _again

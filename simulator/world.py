@@ -226,9 +226,12 @@ class World:
         self.history.add(fact)
 
     def _able(self, name: str) -> bool:
-        node = self.nodes[name]
-        there = node.fence is not None and not node.fence.hung and not node.fence.fence.lost
-        return there and node.server is not None and node.server.data is not None
+        """For long enough that its agent knew when it decided."""
+        node, fence = self.nodes[name], self.nodes[name].fence
+        if fence is None or fence.hung or fence.fence.lost:
+            return False
+        fence_s = self.loop.time() - max(node.fence_since_s, fence.began_s)
+        return fence_s > _SEEN_S and node.server is not None and node.server.data is not None
 
     def _had_no_room(self, server: SimServer, client: SimStore) -> bool:
         """Since long before the claim was decided: its agent has had the time to see it."""
