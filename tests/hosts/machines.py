@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -187,9 +186,6 @@ def is_whole(status: dict[str, Any]) -> bool:
 @contextmanager
 def founder(suite: str = SUITE, more: tuple[str, ...] = ()) -> Iterator[Founder]:
     """Bare hosts of that Debian that have booted; `more`: others than the cluster begins with."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # A shell's background job, and whatever it starts: the stories' Ctrl-C would do nothing.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     with Hosts((*NODES, APP, *more), suite=suite) as hosts:
         hosts.boot()
         try:
