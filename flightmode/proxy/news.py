@@ -78,7 +78,7 @@ def news_of(outlook: Outlook, revision: int, caught_up_s: Mapping[str, float]) -
         for name, member in _standbys(outlook).items()
         if name in caught_up_s
     )
-    parting = obstacle is None and leader is not None and leader.parting
+    parting = obstacle is None and _parts(outlook, state.leader)
     about_to = f"{state.leader} is about to be stopped" if parting else None
     return News(
         state.term,
@@ -87,6 +87,19 @@ def news_of(outlook: Outlook, revision: int, caught_up_s: Mapping[str, float]) -
         standbys,
         obstacle or about_to or state.reason,
         parting,
+    )
+
+
+def _parts(outlook: Outlook, leader: str) -> bool:
+    """Whether it is about to be stopped.
+
+    Who has said so and nothing since is not: its agent has died in between, and its Postgres may
+    go on.
+    """
+    since_s = outlook.now_s - outlook.policy.member_fresh_s
+    return any(
+        seen.member.name == leader and seen.member.parting and seen.changed_s >= since_s
+        for seen in outlook.store.members
     )
 
 

@@ -39,6 +39,12 @@ def test_a_primary_that_is_about_to_stop_is_told_so_and_stays_the_primary() -> N
     assert told().serving == "ams"
 
 
+def test_a_primary_whose_agent_died_as_it_was_about_to_stop_serves() -> None:
+    """Alone, nothing else would end that: clients would be held beside a healthy PostgreSQL."""
+    said_long_ago = seen(member("ams", parting=True), ago_s=10.0)
+    assert told(store(said_long_ago, seen(member("fra")))).serving == "ams"
+
+
 def test_who_is_no_primary_any_more_parts_no_more() -> None:
     """A record that nobody has renewed says nothing of the next leader."""
     state = replace(STATE, term=5, leader="fra", previous="ams", sync=())
