@@ -86,6 +86,7 @@ async def test_a_planned_stop_waits_for_transactions_that_are_under_way(machine:
     assert not done, "a transaction is open"
     await user.commit()
     await asyncio.wait_for(settling, 15.0)
+    await user.close()
 
 
 async def test_a_transaction_that_does_not_end_is_not_waited_for_longer(machine: Machine) -> None:
