@@ -6,8 +6,10 @@ Source: etcd's operations guide, "Runtime reconfiguration": remove first, then a
 quorum is never larger than it has to be.
 """
 
+import asyncio
 import shlex
-from collections.abc import Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping
 
 from flightmode.config import Config
 from flightmode.config.derive import bracketed
@@ -19,6 +21,10 @@ from flightmode.store.etcd_members import EtcdHealth, EtcdMember, EtcdMembers
 DROP_IN = f"{ETCD_DROP_INS}/rejoin.conf"
 ETCD_UNIT = "flightmode-etcd.service"
 ETCD_DATA = f"{STATE}-etcd"
+_UNSETTLED = "etcdserver: unhealthy cluster"
+"""etcd's refusal of a change while some member has been connected for less than 5 s."""
+_SETTLED_WITHIN_S = 20.0
+_AGAIN_S = 0.5
 
 
 async def announce(members: EtcdMembers, config: Config, name: str) -> int:
@@ -32,7 +38,7 @@ async def announce(members: EtcdMembers, config: Config, name: str) -> int:
         old = next((each for each in known if each.name == name), None)
         if old is not None:
             await _strike_off(members, old)
-        await members.add(url)
+        await _add(members, url)
     for each in await members.list():
         if url in each.peer_urls:
             return each.id
@@ -56,7 +62,7 @@ async def follow(members: EtcdMembers, config: Config) -> Mapping[str, int]:
         await _strike_off(members, stray)
     there = {url for each in await members.list() for url in each.peer_urls}
     for url in urls.keys() - there:
-        await members.add(url)
+        await _add(members, url)
     new = {url: each.id for each in await members.list() if not each.name for url in each.peer_urls}
     return {name: new[url] for url, name in urls.items() if url in new}
 
@@ -75,11 +81,27 @@ async def _lead_elsewhere(members: EtcdMembers, gone: EtcdMember, stay: list[Etc
 
 async def _strike_off(members: EtcdMembers, old: EtcdMember) -> None:
     try:
-        await members.remove(old.id)
+        await _once_settled(lambda: members.remove(old.id))
     except StoreUnknown:
         # Done or not: the list says which.
         if any(each.id == old.id for each in await members.list()):
             raise
+
+
+async def _add(members: EtcdMembers, url: str) -> None:
+    await _once_settled(lambda: members.add(url))
+
+
+async def _once_settled(change: Callable[[], Awaitable[None]]) -> None:
+    """A member that has only just come holds up the next change: that was refused, not lost."""
+    until_s = time.monotonic() + _SETTLED_WITHIN_S
+    while True:
+        try:
+            return await change()
+        except StoreUnknown as refusal:
+            if _UNSETTLED not in str(refusal) or time.monotonic() > until_s:
+                raise
+        await asyncio.sleep(_AGAIN_S)
 
 
 def existing(member: int) -> File:

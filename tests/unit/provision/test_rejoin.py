@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from flightmode.cli.commands.life import may_be_replaced
-from flightmode.errors import RequestWrong
+from flightmode.errors import RequestWrong, StoreUnknown
 from flightmode.provision.rejoin import DROP_IN, ETCD_DATA, announce, clearing, existing, follow
 from flightmode.store.etcd_members import EtcdMember, EtcdMembers
 from tests.unit.provision.test_plan import CONFIG
@@ -26,14 +26,23 @@ class Members:
 
     known: tuple[EtcdMember, ...]
     next: int = 100
+    unsettled: int = 0
+    """So many changes it refuses first."""
 
     async def list(self) -> tuple[EtcdMember, ...]:
         return self.known
 
+    def _settles(self) -> None:
+        if self.unsettled:
+            self.unsettled -= 1
+            raise StoreUnknown("no answer (https://a:2379: etcdserver: unhealthy cluster)")
+
     async def remove(self, number: int) -> None:
+        self._settles()
         self.known = tuple(each for each in self.known if each.id != number)
 
     async def add(self, url: str) -> None:
+        self._settles()
         self.known += (EtcdMember(self.next, "", (url,), (), learner=False),)
         self.next += 1
 
@@ -56,6 +65,14 @@ async def test_a_node_that_comes_anew_is_another_member_and_is_announced_once() 
     assert first == 100
     assert [each.id for each in members.known] == [1, 3, 100]
     assert await announce(members.calls, CONFIG, "fra") == first
+
+
+async def test_a_change_that_comes_just_after_another_waits_until_etcd_takes_it() -> None:
+    """The member that came last has been connected for less than 5 s."""
+    members = three()
+    members.unsettled = 2
+    assert await announce(members.calls, CONFIG, "fra") == 100
+    assert [each.id for each in members.known] == [1, 3, 100]
 
 
 async def test_who_follows_the_file_is_told_by_its_number_until_it_has_started() -> None:
