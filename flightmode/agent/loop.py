@@ -136,7 +136,7 @@ class Agent:
         """A stop of ours waits for just that, and rings when it is over: a look before its end
         could only wait for it, and would make the look that matters late."""
         job = self.jobs.running
-        stops = job is not None and job.kind is JobKind.STOP
+        stops = job is not None and job.kind == JobKind.STOP
         return stops and isinstance(event, Exited | TreeEmpty)
 
 

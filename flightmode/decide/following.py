@@ -7,7 +7,7 @@ from flightmode.decide.election import election, forced_now, paused
 from flightmode.decide.leading import wrong_data
 from flightmode.decide.members import fresh
 from flightmode.decide.permission import lease_s, silent_for_s, state_of
-from flightmode.decide.requests import own_task, wanted
+from flightmode.decide.requests import own_task, planned_stop, wanted
 from flightmode.decide.suspicion import until_suspicion_s
 from flightmode.decide.switchover import take_back
 from flightmode.model.action import (
@@ -209,8 +209,7 @@ def _slot_lost(view: View, leader: Member) -> bool:
 
 
 def _stop(view: View, rule: str, why: str) -> Decision:
-    stop = StopPostgres(view.memory.term, fast=True, patience_s=view.policy.stop_patience_s)
-    return answer(view, rule, why, stop, wake_s=SOON_S)
+    return answer(view, rule, why, planned_stop(view), wake_s=SOON_S)
 
 
 def _request(view: View) -> Decision | None:
@@ -228,8 +227,7 @@ def _reinit(view: View) -> Decision | None:
     if view.memory.task != request.id or not _cloned(view):
         if _ready_leader(view) is None:
             return None
-        stop = StopPostgres(view.memory.term, fast=True, patience_s=view.policy.stop_patience_s)
-        return _reinit_begins(view, request, stop)
+        return _reinit_begins(view, request, planned_stop(view))
     memory = replace(view.memory, task=None, task_stage="")
     finish = FinishRequest(request, True, "cloned again; the old directory is kept beside")
     return answer(view, "request: reinit done", "cloned as asked", finish, memory=memory)

@@ -23,7 +23,7 @@ def publish(view: View, decision: Decision) -> Decision:
     if not view.store.reachable:
         return decision
     memory = decision.memory
-    member = replace(_member(view, decision.problem), parting=_parts(view, memory))
+    member = _member(view, decision)
     due = view.now_s - memory.published_s >= view.policy.renew_every_s
     if not due and not _weighty(view, memory.published, member):
         return decision
@@ -51,7 +51,7 @@ def _idle(slots: tuple[Slot, ...]) -> list[object]:
     return [_HELD(slot) for slot in slots]
 
 
-def _member(view: View, problem: str | None) -> Member:
+def _member(view: View, decision: Decision) -> Member:
     server, data = view.server, view.server.data
     return Member(
         name=view.me.name,
@@ -69,7 +69,7 @@ def _member(view: View, problem: str | None) -> Member:
         slots=server.slots,
         admits_clients=server.admits_clients,
         job=None if view.job is None else view.job.kind,
-        problem=problem,
+        problem=decision.problem,
         disk_free=round(server.disk_free, 2),
         fence_level=view.fence.level if view.fence.reachable else NO_FENCE,
         pending_restart=server.pending_restart,
@@ -77,6 +77,7 @@ def _member(view: View, problem: str | None) -> Member:
         suspects=suspects(view),
         takes_up=True,
         fence_term=view.fence.term if view.fence.reachable else 0,
+        parting=_parts(view, decision.memory),
     )
 
 

@@ -34,6 +34,13 @@ def asked(view: View, kind: RequestKind) -> Request | None:
     return next((r for r in view.store.requests if r.kind is kind), None)
 
 
+def planned_stop(view: View) -> StopPostgres:
+    """In peace (S5): a primary's clients have a moment for what is under way."""
+    settle_s = view.policy.settle_s if view.server.run is Run.PRIMARY else 0.0
+    patience_s = view.policy.stop_patience_s
+    return StopPostgres(view.memory.term, fast=True, patience_s=patience_s, settle_s=settle_s)
+
+
 def by_leader(view: View) -> Decision | None:
     """Pauses, recorded in the state so that a claim cannot overlook them (I7); and refusals."""
     return _expired(view) or _pause(view) or _resume(view) or _refused(view)
@@ -124,11 +131,10 @@ def own_task(view: View) -> Decision | None:
         return None
     if view.memory.task != request.id:
         memory = replace(view.memory, task=request.id, task_stage="stop", task_since_s=view.now_s)
-        settle_s = view.policy.settle_s if view.server.run is Run.PRIMARY else 0.0
-        patience_s = view.policy.stop_patience_s
-        stop = StopPostgres(view.memory.term, fast=True, patience_s=patience_s, settle_s=settle_s)
         why = f"{request.asked_by} asked for a restart of Postgres here"
-        return answer(view, "request: restart", why, stop, memory=memory, wake_s=SOON_S)
+        return answer(
+            view, "request: restart", why, planned_stop(view), memory=memory, wake_s=SOON_S
+        )
     if view.memory.task_stage == "stop" and view.job is None and _answers(view):
         memory = replace(view.memory, task=None, task_stage="")
         result = view.result(JobKind.STOP)

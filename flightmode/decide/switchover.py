@@ -19,8 +19,8 @@ from flightmode.decide.permission import (
     swap,
 )
 from flightmode.decide.quorum import alive
-from flightmode.decide.requests import asked
-from flightmode.model.action import Checkpoint, FinishRequest, StartPostgres, StopPostgres
+from flightmode.decide.requests import asked, planned_stop
+from flightmode.model.action import Checkpoint, FinishRequest, StartPostgres
 from flightmode.model.cluster import HistoryEntry, Mode, Request, RequestKind
 from flightmode.model.decision import Decision
 from flightmode.model.member import NO_FENCE
@@ -88,13 +88,8 @@ def _after_checkpoint(view: View, request: Request) -> Decision | None:
     if refusal is not None:
         return _refused(view, request, refusal)
     memory = replace(view.memory, task_stage="stop", task_since_s=view.now_s)
-    stop = StopPostgres(
-        state_of(view).term,
-        fast=True,
-        patience_s=view.policy.stop_patience_s,
-        settle_s=view.policy.settle_s,
-    )
     why = f"stopping Postgres so that {_target(view, request)} can take over"
+    stop = planned_stop(view)
     return answer(view, "switchover: stop", why, stop, memory=memory, wake_s=SOON_S)
 
 

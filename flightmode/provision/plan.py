@@ -10,6 +10,7 @@ from flightmode.config import Config
 from flightmode.provision.facts import CLOCKS, CURRENT, RELEASES, DebianCluster, Facts
 from flightmode.provision.wanted import (
     ETC,
+    ETCD,
     KERNEL,
     OWN_USER,
     PROXY,
@@ -26,8 +27,6 @@ _POSTGRESQL = "postgresql.service"
 _FENCE = "flightmode-fence.service"
 _FIREWALL = "flightmode-firewall.service"
 _AGENT = "flightmode-agent.service"
-ETCD = "flightmode-etcd.service"
-"""Of the type `notify`: a restart of it that is waited for ends when it answers again."""
 CLOSE_S = 0.1
 """The start of a process is known to a hundredth of a second; what happens to it is further apart
 than this from what was written before."""

@@ -15,11 +15,10 @@ from flightmode.config import Config
 from flightmode.config.derive import bracketed
 from flightmode.errors import RequestRefused, StoreUnknown
 from flightmode.provision.plan import Plan, Step
-from flightmode.provision.wanted import ETCD_DROP_INS, STATE, File, Owned
+from flightmode.provision.wanted import ETCD, ETCD_DROP_INS, STATE, File, Owned
 from flightmode.store.etcd_members import EtcdHealth, EtcdMember, EtcdMembers
 
 DROP_IN = f"{ETCD_DROP_INS}/rejoin.conf"
-ETCD_UNIT = "flightmode-etcd.service"
 ETCD_DATA = f"{STATE}-etcd"
 _UNSETTLED = "etcdserver: unhealthy cluster"
 """etcd's refusal of a change while some member has been connected for less than 5 s."""
@@ -122,8 +121,8 @@ def clearing(name: str, member: int) -> Plan:
     """
     command = f"""set -e
 grep -qsx {shlex.quote(f"# {_of(member)}")} {DROP_IN} && exit 0
-known=$(systemctl show --property=LoadState --value {ETCD_UNIT})
-[ "$known" = not-found ] || systemctl stop {ETCD_UNIT}
+known=$(systemctl show --property=LoadState --value {ETCD})
+[ "$known" = not-found ] || systemctl stop {ETCD}
 [ -e {ETCD_DATA}/member ] || exit 0
 aside={ETCD_DATA}.old-$(date +%Y%m%dT%H%M%S)
 mv -T {ETCD_DATA} "$aside"

@@ -18,12 +18,12 @@ from flightmode.provision.plan import (
     locked_apt,
     proxy_takeover,
 )
-from flightmode.provision.wanted import Role, Wanted
+from flightmode.provision.wanted import PROXY, Role, Wanted
 from flightmode.remote.port import Remote
 
 LOOK_WITHIN_S = 300.0
 _TAIL = 1200
-_FENCE, _PROXY = "flightmode-fence.service", "flightmode-proxy.service"
+_FENCE = "flightmode-fence.service"
 _UPGRADE = "upgrade --with-new-pkgs -y -q"
 """Never `dist-upgrade`: it may remove packages, and it might be one that we run."""
 
@@ -98,7 +98,7 @@ def plan(config: Config, wanted: Wanted, age: Age) -> Plan:
 def _restart(config: Config, wanted: Wanted, name: str) -> Step:
     if name == _FENCE:
         return fence_restart(config, wanted)
-    if name == _PROXY:
+    if name == PROXY:
         return proxy_takeover()
     return Step(f"restart {name}", f"systemctl restart {name}")
 

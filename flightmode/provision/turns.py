@@ -12,7 +12,8 @@ from typing import Any
 from flightmode.config import Config
 from flightmode.errors import HostRefused, HostUnreachable, RequestUnfinished, StepFailed
 from flightmode.model.member import NodeKind
-from flightmode.provision.plan import ETCD, Plan, Step
+from flightmode.provision.plan import Plan, Step
+from flightmode.provision.wanted import ETCD
 
 
 def in_two(plan: Plan) -> tuple[Plan, Plan]:

@@ -18,6 +18,8 @@ from flightmode.provision.units import (
 
 OWN_USER = "flightmode"
 """Runs etcd, the witness' agent and the proxy: a system user that owns nothing else."""
+ETCD = "flightmode-etcd.service"
+"""Of the type `notify`: a restart of it that is waited for ends when it answers again."""
 PROXY = "flightmode-proxy.service"
 PROXY_SOCKET = "flightmode-proxy.socket"
 ETC = "/etc/flightmode"
@@ -25,7 +27,7 @@ STATE = "/var/lib/flightmode"
 UNITS = "/etc/systemd/system"
 KERNEL = "/etc/sysctl.d/60-flightmode.conf"
 LOGROTATE = "/etc/logrotate.d/flightmode"
-ETCD_DROP_INS = f"{UNITS}/flightmode-etcd.service.d"
+ETCD_DROP_INS = f"{UNITS}/{ETCD}.d"
 
 
 class Role(StrEnum):
@@ -181,7 +183,7 @@ def _units_of_a_node(config: Config, name: str, user: str, *, database: bool) ->
     fence = {"flightmode-fence.service": fence_unit(config, name)} if database else {}
     return {
         "flightmode-firewall.service": firewall_unit(),
-        "flightmode-etcd.service": etcd_unit(config, name, OWN_USER),
+        ETCD: etcd_unit(config, name, OWN_USER),
         **fence,
         "flightmode-agent.service": agent_unit(name, user, fenced=database),
     }
@@ -238,7 +240,7 @@ def _copies_for_etcd(bundle: Bundle) -> list[File]:
     """etcd runs as a user of its own, and a key is readable by its owner only."""
     own = Owned(0o600, f"{OWN_USER}:{OWN_USER}")
     return [
-        File(f"{ETC}/etcd-{path}", content, own, ("flightmode-etcd.service",))
+        File(f"{ETC}/etcd-{path}", content, own, (ETCD,))
         for path, content in bundle.files.items()
         if path.startswith("tls/")
     ]
