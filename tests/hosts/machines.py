@@ -246,6 +246,11 @@ class Told:
         pause = f"longest pause {self.pause.length_s:.2f} s, from {utc(self.pause.from_s)}"
         return "; ".join((lost, str(self.errors), pause, *self.faults))
 
+    def as_promised(self) -> None:
+        """Nothing acknowledged is missing, and clients were told what guarantees.md says."""
+        assert self.verdict.sound, self.verdict
+        assert self.errors.as_promised, self.errors
+
     def undisturbed(self, pause_s: float) -> None:
         """No client saw an error, not even one that may be tried again; writes paused so long."""
         assert self.verdict.sound, self.verdict
