@@ -10,6 +10,7 @@ import asyncio
 import shlex
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 
 from flightmode.config import Config
 from flightmode.config.derive import bracketed
@@ -20,10 +21,10 @@ from flightmode.store.etcd_members import EtcdHealth, EtcdMember, EtcdMembers
 
 DROP_IN = f"{ETCD_DROP_INS}/rejoin.conf"
 ETCD_DATA = f"{STATE}-etcd"
-_UNSETTLED = "etcdserver: unhealthy cluster"
-"""etcd's refusal of a change while some member has been connected for less than 5 s."""
-_SETTLED_WITHIN_S = 20.0
+_KNOWN_WITHIN_S = 20.0
 _AGAIN_S = 0.5
+
+T = TypeVar("T")
 
 
 async def announce(members: EtcdMembers, config: Config, name: str) -> int:
@@ -31,13 +32,17 @@ async def announce(members: EtcdMembers, config: Config, name: str) -> int:
 
     May be repeated: what is done already is left alone.  Raises StoreUnknown, RequestRefused.
     """
+    return await _until_known(lambda: _announce(members, config, name))
+
+
+async def _announce(members: EtcdMembers, config: Config, name: str) -> int:
     url = _peer_url(config, name)
     known = await members.list()
     if not any(not each.name and url in each.peer_urls for each in known):
         old = next((each for each in known if each.name == name), None)
         if old is not None:
-            await _strike_off(members, old)
-        await _add(members, url)
+            await members.remove(old.id)
+        await members.add(url)
     for each in await members.list():
         if url in each.peer_urls:
             return each.id
@@ -49,6 +54,10 @@ async def follow(members: EtcdMembers, config: Config) -> Mapping[str, int]:
 
     May be repeated.  Raises StoreUnknown, RequestRefused: two have changed at once.
     """
+    return await _until_known(lambda: _follow(members, config))
+
+
+async def _follow(members: EtcdMembers, config: Config) -> Mapping[str, int]:
     urls = {_peer_url(config, name): name for name in config.nodes}
     known = await members.list()
     strays = [each for each in known if not urls.keys() & set(each.peer_urls)]
@@ -58,10 +67,10 @@ async def follow(members: EtcdMembers, config: Config) -> Mapping[str, int]:
     stay = [each for each in known if each.name and each not in strays]
     for stray in strays:
         await _lead_elsewhere(members, stray, stay)
-        await _strike_off(members, stray)
+        await members.remove(stray.id)
     there = {url for each in await members.list() for url in each.peer_urls}
     for url in urls.keys() - there:
-        await _add(members, url)
+        await members.add(url)
     new = {url: each.id for each in await members.list() if not each.name for url in each.peer_urls}
     return {name: new[url] for url, name in urls.items() if url in new}
 
@@ -78,27 +87,18 @@ async def _lead_elsewhere(members: EtcdMembers, gone: EtcdMember, stay: list[Etc
         await members.move_leader(stay[0].id)
 
 
-async def _strike_off(members: EtcdMembers, old: EtcdMember) -> None:
-    try:
-        await _once_settled(lambda: members.remove(old.id))
-    except StoreUnknown:
-        # Done or not: the list says which.
-        if any(each.id == old.id for each in await members.list()):
-            raise
+async def _until_known(act: Callable[[], Awaitable[T]]) -> T:
+    """Again, while etcd does not answer: the list tells by then what was done.
 
-
-async def _add(members: EtcdMembers, url: str) -> None:
-    await _once_settled(lambda: members.add(url))
-
-
-async def _once_settled(change: Callable[[], Awaitable[None]]) -> None:
-    """A member that has only just come holds up the next change: that was refused, not lost."""
-    until_s = time.monotonic() + _SETTLED_WITHIN_S
+    For a moment it elects a leader, or refuses a change ("unhealthy cluster") because a member has
+    been connected for less than 5 s.
+    """
+    until_s = time.monotonic() + _KNOWN_WITHIN_S
     while True:
         try:
-            return await change()
-        except StoreUnknown as refusal:
-            if _UNSETTLED not in str(refusal) or time.monotonic() > until_s:
+            return await act()
+        except StoreUnknown:
+            if time.monotonic() > until_s:
                 raise
         await asyncio.sleep(_AGAIN_S)
 
