@@ -1,9 +1,10 @@
 //! Which node serves.  The one place that answers this.
 //!
 //! Rule: a client that may write gets the writable primary or waits; it never gets a node that
-//! only was one, and no primary that is about to stop.  A client that asked for a standby gets one within its bound of lag and with
-//! everything that it has already seen (read your writes), else the primary.  Data that are
-//! older than asked for are given only to who said that they will do, and are named so.
+//! only was one, and no primary that is about to stop.  A client that asked for a standby gets one
+//! within its bound of lag and with everything that it has already seen (read your writes), else
+//! the primary.  Data that are older than asked for are given only to who said that they will do,
+//! and are named so.
 
 use crate::topology::{Lsn, NodeId, Standby, Topology};
 
