@@ -118,6 +118,8 @@ pub struct Hub {
     pub operators: RefCell<BTreeMap<ClientId, Operator>>,
     /// The term, for who has a server of its own.
     pub term: watch::Sender<u64>,
+    /// Where something may begin, for who waits for that outside of every pool.
+    pub serving: watch::Sender<Option<NodeId>>,
     pub door: RefCell<Option<Rc<Door>>>,
     /// The names of databases that are paused; none: all of them.
     pub paused: RefCell<BTreeSet<Option<String>>>,
@@ -238,6 +240,7 @@ impl Hub {
             clients: RefCell::default(),
             operators: RefCell::default(),
             term: watch::Sender::new(0),
+            serving: watch::Sender::new(None),
             door: RefCell::default(),
             paused: RefCell::default(),
             draining: Cell::new(false),

@@ -25,8 +25,11 @@ impl PoolOf {
 }
 
 impl Hub {
-    /// There is a primary now, or there is none any more.
+    /// There is a primary now, or there is none any more, or it begins nothing more.
     pub fn on_primary(&self) {
+        let serving = self.topology.borrow().serving();
+        self.serving
+            .send_if_modified(|known| std::mem::replace(known, serving) != serving);
         let (now_s, is_there) = (self.now_s(), self.topology.borrow().writable().is_some());
         match (self.no_primary_since_s.get(), is_there) {
             (Some(_), true) => {

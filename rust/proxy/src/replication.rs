@@ -17,7 +17,7 @@ use crate::hub::{Entry, Event, Hub, PoolOf, Whereabouts};
 use crate::inbox;
 use crate::login::Guest;
 use crate::relay::CANCEL_WITHIN;
-use crate::server::{self, connect, peer, Identity, Server, Target};
+use crate::server::{self, connect, peer, ConnectError, Identity, Server, Target};
 use crate::shard::{about, refuse};
 
 /// Until either side closes, the term ends, or it is sent away.  It is counted already.
@@ -69,10 +69,17 @@ struct Replica {
 
 impl Replica {
     async fn run(mut self, hub: &Rc<Hub>, config: &Config) {
-        let mut terms = hub.term.subscribe();
-        let (target, mut server) = match own_server(&self.guest, &self.pool, hub, config).await {
+        let target = match self.primary(hub, config).await {
             Ok(found) => found,
             Err(words) => return refuse(self.guest.stream, hub, "57P03", &words, &self.who).await,
+        };
+        let mut terms = hub.term.subscribe();
+        let mut server = match own_server(&self.guest, &self.pool, &target, config).await {
+            Ok(server) => server,
+            Err(wrong) => {
+                let words = wrong.to_string();
+                return refuse(self.guest.stream, hub, "57P03", &words, &self.who).await;
+            }
         };
         let key = server.key.clone();
         self.at.key.borrow_mut().clone_from(&key);
@@ -111,6 +118,35 @@ impl Replica {
         }
     }
 
+    /// Held like every client that is new; none in time is an error, and so is its leave.
+    async fn primary(&mut self, hub: &Rc<Hub>, config: &Config) -> Result<Target, String> {
+        let hold_for = Duration::from_secs_f64(config.times.hold_for_s);
+        let mut serving = hub.serving.subscribe();
+        let mut held = std::pin::pin!(tokio::time::timeout(hold_for, async {
+            loop {
+                let node = *serving.borrow_and_update();
+                let target = node.and_then(|node| hub.targets.borrow().get(&node).cloned());
+                if target.is_some() || serving.changed().await.is_err() {
+                    return target;
+                }
+            }
+        }));
+        loop {
+            tokio::select! {
+                found = &mut held => {
+                    let none = "there is no primary to replicate from";
+                    return found.ok().flatten().ok_or_else(|| none.to_owned());
+                }
+                event = self.events.recv() => match event {
+                    Some(Event::Leave { words, .. }) => return Err(words.to_owned()),
+                    // It has nothing under way.
+                    Some(_) => (),
+                    None => return Err("the proxy is shutting down".to_owned()),
+                },
+            }
+        }
+    }
+
     fn greeting(&self, server: &Server) -> Vec<u8> {
         let mut bytes = Vec::new();
         FromServer::Authentication(Authentication::Ok).write(&mut bytes);
@@ -138,12 +174,9 @@ fn strike(target: Target, key: Option<Rc<CancelKey>>) {
 async fn own_server(
     guest: &Guest,
     pool: &PoolOf,
-    hub: &Rc<Hub>,
+    target: &Target,
     config: &Config,
-) -> Result<(Target, Server), String> {
-    let primary = hub.topology.borrow().writable();
-    let target = primary.and_then(|node| hub.targets.borrow().get(&node).cloned());
-    let target = target.ok_or("there is no primary to replicate from")?;
+) -> Result<Server, ConnectError> {
     let is_forced = {
         let database = config.database(&guest.database);
         database.is_some_and(|database| database.user.is_some())
@@ -164,6 +197,5 @@ async fn own_server(
         ..known
     };
     let within = Duration::from_secs_f64(config.times.server_connect_s.max(0.1));
-    let server = connect(&target, &identity, within, 1).await;
-    Ok((target, server.map_err(|wrong| wrong.to_string())?))
+    connect(target, &identity, within, 1).await
 }
