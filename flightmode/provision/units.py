@@ -14,14 +14,20 @@ _WATCHDOG = "/dev/watchdog"
 _ETCD_DATA = Path("/var/lib/flightmode-etcd")
 _ETCD_TLS = Path("/etc/flightmode/etcd-tls")
 
-_HARDENED = """NoNewPrivileges=yes
-PrivateTmp=yes
-ProtectSystem=full
-ProtectHome=yes
+# PostgreSQL may have its data, its socket and what COPY reads anywhere: no part of the file system
+# is taken from its parent, nor are control groups, which that one ends it by.
+_PARENT_OF_POSTGRES = """NoNewPrivileges=yes
 ProtectKernelTunables=yes
-ProtectControlGroups=yes
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
 RestrictSUIDSGID=yes
 LockPersonality=yes
+"""
+
+_HARDENED = f"""{_PARENT_OF_POSTGRES}PrivateTmp=yes
+ProtectSystem=full
+ProtectHome=yes
+ProtectControlGroups=yes
 """
 
 # Stopped before the network is, when a host goes down: the last WAL has to reach the standby.
@@ -96,7 +102,7 @@ RestartSec=0.5
 OOMScoreAdjust=-1000
 LimitNOFILE=65536
 Delegate=yes
-
+{_PARENT_OF_POSTGRES}
 [Install]
 WantedBy=multi-user.target
 """

@@ -43,6 +43,19 @@ def test_nothing_listens_before_the_firewall_and_nothing_gives_up(name: str) -> 
     assert f"flightmode-{name}.service" in firewall_unit()
 
 
+@pytest.mark.parametrize("name", UNITS)
+def test_each_may_gain_no_rights_and_change_no_kernel(name: str) -> None:
+    for line in ("NoNewPrivileges=yes", "ProtectKernelModules=yes", "RestrictSUIDSGID=yes"):
+        assert line in UNITS[name].splitlines()
+
+
+def test_the_parent_of_postgres_hides_no_files_from_it() -> None:
+    """Its data, its socket and the file of a COPY may be in /home, in /tmp, anywhere."""
+    lines = UNITS["fence"].splitlines()
+    assert not [line for line in lines if line.startswith(("ProtectHome", "PrivateTmp"))]
+    assert "ProtectControlGroups=yes" not in lines, "it ends PostgreSQL by its control group"
+
+
 @pytest.mark.parametrize("name", ["etcd", "agent"])
 def test_a_firewall_that_did_not_load_at_boot_keeps_them_from_starting(name: str) -> None:
     """And nothing stops them when somebody restarts it, as `Requires=` would."""
