@@ -9,7 +9,6 @@ from itertools import groupby
 from flightmode.config import Config
 from flightmode.provision.facts import CLOCKS, CURRENT, RELEASES, DebianCluster, Facts
 from flightmode.provision.wanted import (
-    ETC,
     ETCD,
     KERNEL,
     OWN_USER,
@@ -431,16 +430,6 @@ ln -sfn {home} {RELEASES}/.next
 mv -T {RELEASES}/.next {RELEASES}/current
 ln -sfn {RELEASES}/current/bin/flightmode /usr/local/bin/flightmode
 """
-
-
-def reads_again(plan: Plan) -> bool:
-    """Whether a PostgreSQL that runs there on has settings, rules or certificates to read again."""
-    texts = (f"{ETC}/flightmode.toml", f"{ETC}/tls/", f"{ETC}/secrets/")
-    written = [step.file.path for step in plan.steps if step.file is not None]
-    begins = any(step.title == f"start {_FENCE}" for step in plan.steps)
-    # A run that was cut off may have written them; the agent is older than they are then.
-    restarts = any(step.title == f"restart {_AGENT}" for step in plan.steps)
-    return not begins and (restarts or any(path.startswith(texts) for path in written))
 
 
 def _told(step: Step) -> str:

@@ -103,6 +103,19 @@ async def provision_brings_an_edit_too(me: Founder, application: Application) ->
     await acknowledged(application, 20)
 
 
+async def what_a_cut_off_run_did_not_tell_is_told(me: Founder, application: Application) -> None:
+    """It had written the file and restarted the agents, and was gone before their PostgreSQL was
+    told to read its settings: the next run has nothing to write."""
+    me.edits("work_mem = '8MB'", "work_mem = '9MB'")
+    for name in NODES:
+        me.hosts.ssh(name, "sed -i s/8MB/9MB/ /etc/flightmode/flightmode.toml")
+        me.hosts.ssh(name, "systemctl restart flightmode-agent")
+    again = await asyncio.to_thread(me.does, "provision")
+    assert "nothing to do" in again.out
+    assert [setting(me, name, "work_mem") for name in DATABASES] == ["9MB", "9MB"]
+    await acknowledged(application, 20)
+
+
 async def certificates_are_renewed(me: Founder, application: Application) -> None:
     files = ("/etc/flightmode/tls/node.crt", "/etc/flightmode/etcd-tls/node.crt")
     first = me.primary
@@ -150,6 +163,7 @@ async def test_a_cluster_is_changed_while_it_serves() -> None:
                 await acknowledged(application, 50)
                 await settings_change(me, application)
                 await provision_brings_an_edit_too(me, application)
+                await what_a_cut_off_run_did_not_tell_is_told(me, application)
                 await certificates_are_renewed(me, application)
                 await debian_is_upgraded(me, application)
                 found = await told(application)

@@ -23,7 +23,7 @@ from flightmode.errors import RequestWrong
 from flightmode.model.member import NodeKind
 from flightmode.provision.apply import Progress, carry_out, plan_all
 from flightmode.provision.bundle import bundle_of, end_soon
-from flightmode.provision.plan import Plan, reads_again, summary
+from flightmode.provision.plan import Plan, summary
 from flightmode.provision.spent import Spent, spent
 from flightmode.provision.turns import in_two
 from flightmode.provision.wanted import File, Owned, Wanted, wanted
@@ -112,7 +112,7 @@ async def bring(
     steps = sum(len(each.steps) for each in plans)
     if not json:
         out.print(f"{steps} steps done" if steps else "nothing to do: all is as it should be")
-    status = await _settled(here, plans, wait_s)
+    status = await _settled(here, names, wait_s)
     await serving(here, hosts, wait_s)
     went = spent(
         heard,
@@ -136,10 +136,14 @@ def _tell_end(here: Place, steps: int, went: Spent, status: dict[str, Any], *, j
         out.print(told, soft_wrap=True)
 
 
-async def _settled(here: Place, plans: Sequence[Plan], wait_s: float) -> dict[str, Any]:
-    """The status, once all nodes are whole and each PostgreSQL goes by its new settings."""
+async def _settled(here: Place, names: Sequence[str], wait_s: float) -> dict[str, Any]:
+    """The status, once all nodes are whole and each PostgreSQL goes by its new settings.
+
+    Each is told to read them, whatever this run has written: a run before it may have been cut off
+    between writing them and telling.
+    """
     status = await whole(here, wait_s)
-    again = [each.name for each in plans if reads_again(each) and _has_postgres(here, each.name)]
+    again = [name for name in names if _has_postgres(here, name)]
     if not again:
         return status
     async with by_operator(here, here.tls(None, None)) as cluster:

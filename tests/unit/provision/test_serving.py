@@ -10,9 +10,7 @@ import pytest
 
 from flightmode.cli.commands.wholeness import is_whole, lacks
 from flightmode.config import parse
-from flightmode.provision.plan import Plan, Step, reads_again
 from flightmode.provision.serving import PYTHON, probe, read, script
-from flightmode.provision.wanted import File, Owned
 from tests.unit.provision.test_plan import CONFIG, TEXT, want
 
 
@@ -112,30 +110,3 @@ def test_the_probe_asks_through_the_proxy_and_knocks_where_it_has_no_name() -> N
         assert subprocess.run([sys.executable, "-c", knock], check=False).returncode == 0
     refused = subprocess.run([sys.executable, "-c", knock], capture_output=True, check=False)
     assert refused.returncode != 0
-
-
-# ------------------------------------------------------------------- settings after an edit
-
-
-def written(path: str) -> Step:
-    return Step(f"write {path}", file=File(path, b"", Owned(0o600, "postgres:postgres")))
-
-
-@pytest.mark.parametrize(
-    ("steps", "again"),
-    [
-        ((written("/etc/flightmode/flightmode.toml"),), True),
-        ((written("/etc/flightmode/tls/node.crt"),), True),
-        ((written("/etc/flightmode/firewall.nft"),), False),
-        ((written("/etc/flightmode/etcd-tls/node.crt"),), False),
-        ((Step("restart flightmode-agent.service", "systemctl"),), True),
-        ((Step("restart flightmode-etcd.service", "systemctl"),), False),
-        ((), False),
-    ],
-)
-def test_a_postgres_that_runs_on_reads_what_was_edited(
-    steps: tuple[Step, ...], again: bool
-) -> None:
-    assert reads_again(Plan("ams", (), steps)) is again
-    begins = Step("start flightmode-fence.service", "systemctl")
-    assert not reads_again(Plan("ams", (), (*steps, begins)))
