@@ -4,6 +4,7 @@ The versions are those of the environment that runs this command: what was teste
 A host with another Python gets the same versions, made for its own.
 """
 
+import fcntl
 import hashlib
 import io
 import json
@@ -26,6 +27,7 @@ from packaging.utils import canonicalize_name
 
 from flightmode import __version__
 from flightmode.errors import StepFailed
+from flightmode.provision.kept import kept
 
 OLDEST_GLIBC, GLIBC = 5, 36
 """Of the wheels that a host can use: 2.36 is Debian 12's."""
@@ -52,6 +54,10 @@ class Kind:
         return words
 
 
+TREES = ("flightmode", "rust")
+FILES = ("pyproject.toml", "setup.cfg", "Cargo.toml", "Cargo.lock", "README.md", "LICENSE")
+"""What of a checkout goes into its wheel."""
+
 HERE = Kind(f"{sys.version_info.major}.{sys.version_info.minor}", platform.machine())
 
 
@@ -69,11 +75,14 @@ class Release:
     def archive_for(self, kind: Kind) -> bytes:
         """The wheels for such a host, packed; fetched when first asked for, in a minute or less.
 
+        What was fetched for this name before is in the user's cache and is not fetched again.
+
         Raises StepFailed with what pip said.  May be called from several threads.
         """
         with self._turn:
             if kind not in self._packed:
-                self._packed[kind] = _gathered(self.own, kind)
+                name = f"{self.name}-python{kind.python}-{kind.machine}"
+                self._packed[kind] = kept(name, lambda: _gathered(self.own, kind))
             return self._packed[kind]
 
 
@@ -112,15 +121,49 @@ def _made(checkout: Path) -> Path:
             "run it from a Linux machine, or install a release"
         )
         raise StepFailed(text, hint="pip install flightmode")
-    copy = _copied(checkout)
-    house = copy.parent / "wheels"
-    shutil.rmtree(house, ignore_errors=True)
-    argv = ["wheel", "--no-deps", "--wheel-dir", str(house), str(copy)]
-    if _is_installed("setuptools-rust"):
-        argv.append("--no-build-isolation")
-    _pip(argv, CARGO_TARGET_DIR=str(checkout / "target"))
+    room = checkout / ".flightmode"
+    house = room / "wheels" / _digest_of(checkout)
+    room.mkdir(exist_ok=True)
+    with (room / "wheels.lock").open("w") as lock:
+        # Another run of this checkout builds in the same place.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not house.exists():
+            _build(_copied(checkout), house, checkout / "target")
     (wheel,) = house.glob("flightmode-*.whl")
     return wheel
+
+
+def _build(copy: Path, house: Path, target: Path) -> None:
+    """`house` is there when it is whole; those of sources that were before are not any more."""
+    beside = copy.parent / "wheels.new"
+    shutil.rmtree(beside, ignore_errors=True)
+    argv = ["wheel", "--no-deps", "--wheel-dir", str(beside), str(copy)]
+    if _is_installed("setuptools-rust"):
+        argv.append("--no-build-isolation")
+    _pip(argv, CARGO_TARGET_DIR=str(target))
+    shutil.rmtree(house.parent, ignore_errors=True)
+    house.parent.mkdir(parents=True)
+    beside.rename(house)
+
+
+def _sources(checkout: Path) -> list[Path]:
+    """What a wheel is made of."""
+    trees = [path for name in TREES for path in sorted((checkout / name).rglob("*"))]
+    own = [path for path in trees if path.is_file() and not _is_built(path.relative_to(checkout))]
+    return [*own, *(checkout / name for name in FILES)]
+
+
+def _is_built(path: Path) -> bool:
+    return path.suffix == ".so" or bool({"__pycache__", "target"} & set(path.parts))
+
+
+def _digest_of(checkout: Path) -> str:
+    digest = hashlib.sha256(sys.version.encode())
+    for path in _sources(checkout):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(checkout)} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()[:16]
 
 
 def _copied(checkout: Path) -> Path:
@@ -128,12 +171,10 @@ def _copied(checkout: Path) -> Path:
     their times, so that the compiler sees what has not changed."""
     copy = checkout / ".flightmode" / "wheel"
     shutil.rmtree(copy, ignore_errors=True)
-    copy.mkdir(parents=True)
-    built = shutil.ignore_patterns("__pycache__", "*.so", "target")
-    for name in ("flightmode", "rust"):
-        shutil.copytree(checkout / name, copy / name, ignore=built)
-    for name in ("pyproject.toml", "setup.cfg", "Cargo.toml", "Cargo.lock", "README.md", "LICENSE"):
-        shutil.copy2(checkout / name, copy / name)
+    for path in _sources(checkout):
+        there = copy / path.relative_to(checkout)
+        there.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, there)
     return copy
 
 

@@ -1,0 +1,50 @@
+"""Archives of wheels that a run before has made, in the user's cache.
+
+At the next run they cost no time; and a lost host can be replaced while no package index answers.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from flightmode.pki.files import make_directory, write_private
+
+KEEP_DAYS = 60.0
+"""How long one that nothing has asked for stays."""
+
+
+def cache() -> Path:
+    """`$XDG_CACHE_HOME/flightmode/wheels`, by default under ~/.cache (XDG Base Directory)."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "flightmode" / "wheels"
+
+
+def kept(name: str, make: Callable[[], bytes]) -> bytes:
+    """What `make` made when this name was first asked for.  Raises what `make` does.
+
+    A cache that cannot be written, as on a full disk, is done without.
+    """
+    path = cache() / f"{name}.tar"
+    try:
+        found = path.read_bytes()
+        path.touch()
+    except OSError:
+        found = b""
+    if found:
+        return found
+    made = make()
+    try:
+        make_directory(path.parent)
+        _forget_old(path.parent)
+        write_private(path, made)
+    except OSError:
+        return made
+    return made
+
+
+def _forget_old(house: Path) -> None:
+    before_s = time.time() - KEEP_DAYS * 86400
+    for each in house.glob("*.tar"):
+        if each.stat().st_mtime < before_s:
+            each.unlink(missing_ok=True)
