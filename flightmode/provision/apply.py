@@ -10,6 +10,7 @@ from flightmode.config import Config
 from flightmode.errors import FlightmodeError, HostRefused, HostUnfit, StepFailed
 from flightmode.provision.facts import Facts, read, script
 from flightmode.provision.plan import Plan, Step, plan, unpack_command
+from flightmode.provision.takeover import obstacles
 from flightmode.provision.wanted import Wanted
 from flightmode.provision.wheels import Kind, Release
 from flightmode.remote.port import Remote
@@ -66,7 +67,8 @@ async def plan_all(
 ) -> list[Plan]:
     """What to do on each.  Without a release each host keeps the Flightmode that it has.
 
-    Raises HostUnfit with the problems of all hosts at once.
+    Raises HostUnfit with the problems of all hosts at once, also with those that one host makes
+    for another.
     """
     found = await asyncio.gather(*(look(remotes[each.name], each) for each in hosts))
     plans = [
@@ -80,7 +82,9 @@ async def plan_all(
         )
         for each, (facts, now_s) in zip(hosts, found, strict=True)
     ]
+    looked = [(each, facts) for each, (facts, _) in zip(hosts, found, strict=True)]
     problems = [f"{each.name} {problem}" for each in plans for problem in each.unfit]
+    problems += [f"{name} {problem}" for name, problem in obstacles(config, looked)]
     if problems:
         raise HostUnfit("\n  ".join(("nothing was changed:", *problems)))
     return plans

@@ -79,6 +79,8 @@ class Facts:
     listeners: Mapping[int, str] = field(default_factory=dict)
     """Port to what listens on it."""
     clusters: tuple[DebianCluster, ...] = ()
+    has_data: bool = False
+    """Something is where PostgreSQL is to have its data."""
     kernel: Mapping[str, str] = field(default_factory=dict)
     """Settings of the kernel that may be changed from there; in a container they may not."""
 
@@ -134,8 +136,15 @@ for home in /etc/postgresql/*/*/; do
     data=$(pg_conftool -s "$major" "$name" show data_directory 2>/dev/null)
     echo "cluster $major $name ${{start:-auto}} ${{active:-unknown}} $data"
 done
+{_data_in(wanted.data_dir)}
 echo "end"
 """
+
+
+def _data_in(data_dir: str) -> str:
+    if not data_dir:
+        return ""
+    return f"""[ -z "$(ls -A {shlex.quote(data_dir)} 2>/dev/null)" ] || echo data"""
 
 
 def _states(units: Iterable[str]) -> str:
@@ -212,6 +221,7 @@ def read(answer: str) -> Facts | None:
             DebianCluster(major, name, start, active == "active", data_dir)
             for major, name, start, active, data_dir in rows("cluster", 5)
         ),
+        has_data="data" in found,
         kernel=dict(rows("kernel", 2)),
     )
 

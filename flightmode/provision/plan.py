@@ -8,6 +8,7 @@ from itertools import groupby
 
 from flightmode.config import Config
 from flightmode.provision.facts import CLOCKS, CURRENT, RELEASES, DebianCluster, Facts
+from flightmode.provision.takeover import away, taken_over
 from flightmode.provision.wanted import (
     ETCD,
     KERNEL,
@@ -126,24 +127,32 @@ def _unfit(config: Config, wanted: Wanted, facts: Facts, now_s: float) -> tuple[
     ours = {"etcd", "postgres", "flightmode", "python", "python3"}
     if _is_active(PROXY_SOCKET, facts):
         ours.add("systemd")
-    taken_over = _taken_over(wanted, facts) is not None
+    adopts = taken_over(wanted, facts) is not None
     for port, name in facts.listeners.items():
-        if not (_is_ours(facts, name, ours) or (taken_over and name == "postgres")):
+        if not (_is_ours(facts, name, ours) or (adopts and name == "postgres")):
             problems.append(f"has another program, {name}, listening on port {port}")
-    problems += [
-        f"runs a PostgreSQL of somebody's own, {each.unit} ({each.data_dir or 'data unknown'}), "
-        f"which Debian could not start any more: let it be adopted, or elsewhere (`pg_dropcluster "
-        f"--stop {each.major} {each.name}` deletes it)"
-        for each in _in_the_way(wanted, facts)
-    ]
+    problems += [_somebody_s(each, wanted) for each in _in_the_way(wanted, facts)]
     return tuple(problems)
+
+
+def _somebody_s(cluster: DebianCluster, wanted: Wanted) -> str:
+    told = (
+        f"runs a PostgreSQL of somebody's own, {cluster.unit} "
+        f"({cluster.data_dir or 'data unknown'}), which Debian could not start any more"
+    )
+    if cluster.data_dir == wanted.data_dir:
+        return f"{told}: move it away first, if nobody needs it: `{away(cluster, wanted.data_dir)}`"
+    return (
+        f"{told}: let it be adopted, or elsewhere (`pg_dropcluster --stop {cluster.major} "
+        f"{cluster.name}` deletes it)"
+    )
 
 
 def _in_the_way(wanted: Wanted, facts: Facts) -> list[DebianCluster]:
     """Those that run, and that masking Debian's service would stop, now or at the next boot."""
     masks = _POSTGRESQL in wanted.masked and _POSTGRESQL in _unmasked(wanted, facts)
-    taken_over = _taken_over(wanted, facts)
-    return [each for each in facts.clusters if masks and each.active and each != taken_over]
+    adopted = taken_over(wanted, facts)
+    return [each for each in facts.clusters if masks and each.active and each != adopted]
 
 
 def _unmasked(wanted: Wanted, facts: Facts) -> list[str]:
@@ -163,7 +172,7 @@ def _masks(wanted: Wanted, facts: Facts) -> list[Step]:
     if missing:
         names = " ".join(missing)
         # What is taken over goes on until everything else is there.
-        now = "--now " if _taken_over(wanted, facts) is None else ""
+        now = "--now " if taken_over(wanted, facts) is None else ""
         steps.append(Step(f"mask {names}", f"systemctl mask {now}{names} 2>&1"))
     if wanted.role is Role.DATABASE and f"postgresql-{_major(wanted)}" not in facts.packages:
         path = "/etc/postgresql-common/createcluster.conf"
@@ -177,17 +186,9 @@ def _masks(wanted: Wanted, facts: Facts) -> list[Step]:
     return steps
 
 
-def _taken_over(wanted: Wanted, facts: Facts) -> DebianCluster | None:
-    """Debian's own cluster whose data directory is to be ours, as long as Debian may start it."""
-    for each in facts.clusters:
-        if each.data_dir == wanted.data_dir and (each.active or each.start != "disabled"):
-            return each
-    return None
-
-
 def _taking_over(wanted: Wanted, facts: Facts) -> list[Step]:
     """Short: all else is there before, and the fence and the agent start right after it."""
-    old = _taken_over(wanted, facts)
+    old = taken_over(wanted, facts)
     if old is None:
         return []
     disabled = f"/etc/postgresql/{old.major}/{old.name}/start.conf"

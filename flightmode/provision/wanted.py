@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from flightmode.config import Config, locations_of
+from flightmode.config.derive import bootstrap_of
 from flightmode.model.member import NodeKind
 from flightmode.provision.units import (
     agent_unit,
@@ -80,6 +81,8 @@ class Wanted:
     data_dir: str = ""
     """Of PostgreSQL; empty where there is none."""
     socket_dir: str = ""
+    bootstraps: bool = False
+    """A new cluster is made here, and nowhere else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +167,7 @@ def _node(config: Config, name: str, bundle: Bundle) -> Wanted:
         kernel,
         str(locations_of(config, name).data_dir) if database else "",
         str(locations_of(config, name).socket_dir) if database else "",
+        bootstraps=name == bootstrap_of(config),
     )
 
 
