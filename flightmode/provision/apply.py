@@ -9,8 +9,9 @@ from typing import TypeVar
 from flightmode.config import Config
 from flightmode.errors import FlightmodeError, HostRefused, HostUnfit, StepFailed
 from flightmode.provision.facts import Facts, read, script
-from flightmode.provision.plan import Plan, Step, plan, unpack_command
+from flightmode.provision.plan import Plan, Step, plan
 from flightmode.provision.takeover import obstacles
+from flightmode.provision.unpacking import unpack_command
 from flightmode.provision.wanted import Wanted
 from flightmode.provision.wheels import Kind, Release
 from flightmode.remote.port import Remote

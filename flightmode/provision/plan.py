@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from flightmode.config import Config
-from flightmode.provision.facts import CLOCKS, CURRENT, RELEASES, DebianCluster, Facts
+from flightmode.provision.facts import CLOCKS, CURRENT, DebianCluster, Facts
 from flightmode.provision.takeover import away, taken_over
 from flightmode.provision.wanted import (
     ETCD,
@@ -411,26 +411,6 @@ def _is_older(name: str, path: str, facts: Facts) -> bool:
     """Whether the unit runs since before the file was written: a run was cut off in between."""
     began_s, written_s = facts.began_s.get(name), facts.written_s.get(path)
     return began_s is not None and written_s is not None and written_s > began_s + CLOSE_S
-
-
-def unpack_command(release: str) -> str:
-    """A shell command that reads a tar of wheels and makes the release the current one.
-
-    It needs no package index.  The old release stays, for a way back.
-    """
-    home = f"{RELEASES}/{release}"
-    return f"""set -e
-mkdir -p {home}.wheels
-tar -x -C {home}.wheels
-rm -rf {home}
-python3 -m venv {home}
-{home}/bin/pip install --quiet --no-index --no-cache-dir --disable-pip-version-check \\
-    --find-links {home}.wheels flightmode
-rm -rf {home}.wheels
-ln -sfn {home} {RELEASES}/.next
-mv -T {RELEASES}/.next {RELEASES}/current
-ln -sfn {RELEASES}/current/bin/flightmode /usr/local/bin/flightmode
-"""
 
 
 def _told(step: Step) -> str:
