@@ -85,6 +85,8 @@ class Facts:
     clusters: tuple[DebianCluster, ...] = ()
     has_data: bool = False
     """Something is where PostgreSQL is to have its data."""
+    firewall: bool = False
+    """Our rules are in force, which the state of their unit does not tell."""
     kernel: Mapping[str, str] = field(default_factory=dict)
     """Settings of the kernel that may be changed from there; in a container they may not."""
 
@@ -141,6 +143,7 @@ for home in /etc/postgresql/*/*/; do
     echo "cluster $major $name ${{start:-auto}} ${{active:-unknown}} $data"
 done
 {_data_in(wanted.data_dir)}
+! nft list table inet flightmode_firewall >/dev/null 2>&1 || echo firewall
 echo "end"
 """
 
@@ -226,6 +229,7 @@ def read(answer: str) -> Facts | None:
             for major, name, start, active, data_dir in rows("cluster", 5)
         ),
         has_data="data" in found,
+        firewall="firewall" in found,
         kernel=dict(rows("kernel", 2)),
     )
 

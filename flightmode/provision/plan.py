@@ -399,6 +399,9 @@ def _restarted(wanted: Wanted, facts: Facts, changed: set[str], release: str) ->
         for name in file.restarts
         if file.path in changed or _is_older(name, file.path, facts)
     }
+    if not facts.firewall:
+        # Somebody has flushed all rules: the unit is as active as before.
+        names.add(_FIREWALL)
     names |= {
         name
         for name in (_AGENT, PROXY)

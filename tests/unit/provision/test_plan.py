@@ -71,6 +71,7 @@ def done(host: Wanted) -> Facts:
         held=held,
         units=units,
         listeners=dict.fromkeys(host.ports, "postgres"),
+        firewall=True,
     )
 
 
