@@ -1,6 +1,7 @@
 """The difference between what a host has and what it shall have, as steps in their order.  Pure."""
 
 import hashlib
+import os.path
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,8 +43,9 @@ class Step:
 
     title: str
     command: str = ""
-    """A shell command; empty for a step that writes `file` or brings the release."""
-    file: File | None = None
+    """A shell command; empty for a step that writes `files` or brings the release."""
+    files: tuple[File, ...] = ()
+    """To be put in place at once, or none of them."""
     release: bool = False
     in_turn: bool = False
     """On a cluster that serves only when the host before is back (`turns`): two members of etcd
@@ -265,7 +267,16 @@ def _directories(wanted: Wanted, facts: Facts) -> list[Step]:
 
 def _files(wanted: Wanted, facts: Facts) -> list[Step]:
     changed = [file for file in wanted.files if _differs(file, facts)]
-    return [*_judged(changed), *(Step(f"write {file.path}", file=file) for file in changed)]
+    groups: dict[str, list[File]] = {}
+    for file in changed:
+        groups.setdefault(file.together or file.path, []).append(file)
+    return [*_judged(changed), *(_written(tuple(each)) for each in groups.values())]
+
+
+def _written(files: tuple[File, ...]) -> Step:
+    """Of files that belong together those that are right already stay."""
+    first, *others = (file.path for file in files)
+    return Step(f"write {', '.join((first, *map(os.path.basename, others)))}", files=files)
 
 
 def _judged(files: Sequence[File]) -> list[Step]:

@@ -57,6 +57,8 @@ class File:
     """The units that read it only when they start."""
     judge: str = ""
     """A shell command that reads it from standard input, and fails where it is not right."""
+    together: str = ""
+    """Files of one such name are of use only with each other: they are put in place at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ def _node(config: Config, name: str, bundle: Bundle) -> Wanted:
             ("flightmode-firewall.service",),
             judge="nft -c -f -",
         ),
-        *(File(f"{ETC}/{path}", content, own, agent) for path, content in bundle.files.items()),
+        *_brought(bundle, own, agent),
         *_copies_for_etcd(bundle),
     ]
     kernel = _kernel(config, database=database)
@@ -201,7 +203,7 @@ def _app(config: Config, name: str, bundle: Bundle) -> Wanted:
     units |= {PROXY: proxy_unit(config, OWN_USER)}
     files = [
         *_unit_files(units),
-        *(File(f"{ETC}/{path}", data, own, (PROXY,)) for path, data in bundle.files.items()),
+        *_brought(bundle, own, (PROXY,)),
     ]
     directories = {
         ETC: Owned(0o755, "root:root"),
@@ -240,14 +242,26 @@ def _unit_files(units: Mapping[str, str]) -> list[File]:
     ]
 
 
+def _brought(bundle: Bundle, own: Owned, restarts: tuple[str, ...]) -> list[File]:
+    """A key without its certificate is a host that nobody can connect to."""
+    return [
+        File(f"{ETC}/{path}", content, own, restarts, together="tls" if _is_tls(path) else "")
+        for path, content in bundle.files.items()
+    ]
+
+
 def _copies_for_etcd(bundle: Bundle) -> list[File]:
     """etcd runs as a user of its own, and a key is readable by its owner only."""
     own = Owned(0o600, f"{OWN_USER}:{OWN_USER}")
     return [
-        File(f"{ETC}/etcd-{path}", content, own, (ETCD,))
+        File(f"{ETC}/etcd-{path}", content, own, (ETCD,), together="etcd-tls")
         for path, content in bundle.files.items()
-        if path.startswith("tls/")
+        if _is_tls(path)
     ]
+
+
+def _is_tls(path: str) -> bool:
+    return path.startswith("tls/")
 
 
 def rotation(config: Config, name: str) -> str:
