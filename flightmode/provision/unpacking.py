@@ -25,7 +25,7 @@ def unpack_command(release: str) -> str:
 def _unpacking(release: str) -> str:
     return f"""set -e
 whole() {{
-    [ -e "$1/{COMPLETE}" ] && "$1/bin/python3" -c "import flightmode" 2>/dev/null
+    [ -e "$1/{COMPLETE}" ] && "$1/bin/python3" -I -c "import flightmode" 2>/dev/null
 }}
 home={RELEASES}/{release}
 now=$(readlink {CURRENT} || true)

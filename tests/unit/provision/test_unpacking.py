@@ -20,7 +20,8 @@ if [ "$1 $2" = "-m venv" ]; then
     cp "$0" "$3/bin/python3"
     cp "$HERE/pip" "$3/bin/pip"
 else
-    [ -e "$(dirname "$0")/../flightmode" ]
+    # Without -I it would also import what is where it is called.
+    [ "$1" = -I ] && [ -e "$(dirname "$0")/../flightmode" ]
 fi
 """
 PIP = """#!/bin/sh
