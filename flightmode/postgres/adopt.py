@@ -9,7 +9,7 @@ would not find them.
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,7 @@ from flightmode.postgres.subprocesses import run_now
 
 _MAJORS: Final = range(14, 19)
 _PLACES: Final = frozenset({"data_directory", "config_file", "hba_file", "ident_file"})
+_GAINS_RIGHTS: Final = re.compile(r"\b(?:sudo|doas|pkexec)\b")
 _METHODS: Final = frozenset({"scram-sha-256", "md5", "peer", "cert", "reject", "ident"})
 _HOST_TYPES: Final = frozenset({"host", "hostssl", "hostnossl"})
 
@@ -262,8 +263,29 @@ def _notes(
     libraries = parameters.get("shared_preload_libraries")
     if libraries:
         yield f"install on every database node what it preloads: {libraries}"
+    yield from notes_on_rights([parameters.get("archive_command", ""), *_kept_inside(data_dir)])
     for line in left_out:
         yield f"this line of its pg_hba.conf has to be carried over by hand: {line}"
+
+
+def _kept_inside(data_dir: Path) -> Iterator[str]:
+    """Where its settings stand in the directory itself, or ALTER SYSTEM made it, it stays too."""
+    for name in ("postgresql.conf", "postgresql.auto.conf"):
+        path = data_dir / name
+        for line in path.read_text().splitlines() if path.exists() else ():
+            if re.match(r"\s*archive_command\b", line, re.IGNORECASE):
+                yield line
+
+
+def notes_on_rights(archive_commands: Iterable[str]) -> Iterator[str]:
+    """`restore_command` and its like are ours to make, and are not kept."""
+    names = sorted({name for each in archive_commands for name in _GAINS_RIGHTS.findall(each)})
+    if names:
+        yield (
+            f"its archive_command uses {', '.join(names)}, which fails under Flightmode: what "
+            "PostgreSQL starts gains no rights there (NoNewPrivileges); give the user postgres "
+            "the rights that it needs"
+        )
 
 
 def _has_checksums(control: str) -> bool:

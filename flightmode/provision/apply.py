@@ -1,6 +1,7 @@
 """Look at all hosts, say what is to be done, and do it, on all of them at once."""
 
 import asyncio
+import shlex
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,8 +10,10 @@ from typing import TypeVar
 from flightmode.config import Config
 from flightmode.errors import FlightmodeError, HostRefused, HostUnfit, StepFailed
 from flightmode.provision.facts import Facts, read, script
-from flightmode.provision.plan import Plan, Step, plan, unpack_command
-from flightmode.provision.wanted import Wanted
+from flightmode.provision.plan import Plan, Step, plan
+from flightmode.provision.takeover import obstacles
+from flightmode.provision.unpacking import unpack_command
+from flightmode.provision.wanted import File, Wanted
 from flightmode.provision.wheels import Kind, Release
 from flightmode.remote.port import Remote
 
@@ -66,7 +69,8 @@ async def plan_all(
 ) -> list[Plan]:
     """What to do on each.  Without a release each host keeps the Flightmode that it has.
 
-    Raises HostUnfit with the problems of all hosts at once.
+    Raises HostUnfit with the problems of all hosts at once, also with those that one host makes
+    for another.
     """
     found = await asyncio.gather(*(look(remotes[each.name], each) for each in hosts))
     plans = [
@@ -80,7 +84,9 @@ async def plan_all(
         )
         for each, (facts, now_s) in zip(hosts, found, strict=True)
     ]
+    looked = [(each, facts) for each, (facts, _) in zip(hosts, found, strict=True)]
     problems = [f"{each.name} {problem}" for each in plans for problem in each.unfit]
+    problems += [f"{name} {problem}" for name, problem in obstacles(config, looked)]
     if problems:
         raise HostUnfit("\n  ".join(("nothing was changed:", *problems)))
     return plans
@@ -166,11 +172,13 @@ async def _unless(failed: asyncio.Event, doing: Coroutine[None, None, T]) -> T |
 
 async def _one_step(name: str, step: Step, remote: Remote, release: Release) -> str:
     """What it printed.  Raises StepFailed, HostUnreachable, HostRefused, HostUnfit."""
-    if step.file is not None:
-        owned = step.file.owned
-        await remote.put(step.file.path, step.file.content, mode=owned.mode, owner=owned.owner)
+    if len(step.files) == 1:
+        (file,) = step.files
+        await _put(file, file.path, remote)
         return ""
     command, stdin = step.command, None
+    if step.files:
+        command = await _drafted(step.files, remote)
     if step.release:
         command, stdin = await _unpacking(name, remote, release)
     done = await remote.run(command, stdin=stdin, within_s=STEP_WITHIN_S)
@@ -180,6 +188,21 @@ async def _one_step(name: str, step: Step, remote: Remote, release: Release) -> 
             f"{name}: {step.title}: status {done.status}: {said}; another run goes on from here"
         )
     return done.out
+
+
+async def _drafted(files: Sequence[File], remote: Remote) -> str:
+    """Everything is there before anything is replaced: a command that only renames is left."""
+    for each in files:
+        await _put(each, _draft(each), remote)
+    return " && ".join(shlex.join(["mv", "-fT", _draft(each), each.path]) for each in files)
+
+
+async def _put(file: File, path: str, remote: Remote) -> None:
+    await remote.put(path, file.content, mode=file.owned.mode, owner=file.owned.owner)
+
+
+def _draft(file: File) -> str:
+    return f"{file.path}.flightmode-draft"
 
 
 async def _unpacking(name: str, remote: Remote, release: Release) -> tuple[str, bytes]:

@@ -9,6 +9,10 @@ from flightmode.provision.wanted import Wanted
 RELEASES = "/opt/flightmode"
 CURRENT = f"{RELEASES}/current"
 """Leads to the release that is started next."""
+COMPLETE = ".complete"
+"""In the directory of a release: written last, when all else in it is on the disk."""
+AGAIN = ".again"
+"""Ends the name of the directory in which a release was made anew, beside its damaged self."""
 CLOCKS = ("systemd-timesyncd", "chrony", "ntpsec", "ntp", "openntpd")
 """Packages that keep a clock right; the first is ours to install where there is none."""
 
@@ -62,7 +66,7 @@ class Facts:
     clock_s: float = 0.0
     """Its wall clock, unix time."""
     release: str = ""
-    """Of Flightmode, as `/opt/flightmode/current` points to it."""
+    """Of Flightmode, as `/opt/flightmode/current` points to it; empty: none that is whole."""
     fence: str = ""
     """The release that the running fence is of; empty: none runs."""
     packages: frozenset[str] = frozenset()
@@ -79,6 +83,10 @@ class Facts:
     listeners: Mapping[int, str] = field(default_factory=dict)
     """Port to what listens on it."""
     clusters: tuple[DebianCluster, ...] = ()
+    has_data: bool = False
+    """Something is where PostgreSQL is to have its data."""
+    firewall: bool = False
+    """Our rules are in force, which the state of their unit does not tell."""
     kernel: Mapping[str, str] = field(default_factory=dict)
     """Settings of the kernel that may be changed from there; in a container they may not."""
 
@@ -96,7 +104,7 @@ echo "machine $(uname -m)"
 echo "clock $(date +%s.%N)"
 python3 -c 'import sys; print("python %d.%d" % sys.version_info[:2])' 2>/dev/null
 echo "free $(df -Pm /var/lib | awk 'NR==2 {{ print $4 }}')"
-echo "release $(readlink {CURRENT} 2>/dev/null)"
+[ ! -e {CURRENT}/{COMPLETE} ] || echo "release $(readlink {CURRENT})"
 pid=$(systemctl show --property=MainPID --value flightmode-fence.service 2>/dev/null)
 echo "fence $(readlink "/proc/${{pid:-0}}/exe" 2>/dev/null)"
 probe=$(mktemp /var/lib/.flightmode-fsync.XXXXXX)
@@ -134,8 +142,16 @@ for home in /etc/postgresql/*/*/; do
     data=$(pg_conftool -s "$major" "$name" show data_directory 2>/dev/null)
     echo "cluster $major $name ${{start:-auto}} ${{active:-unknown}} $data"
 done
+{_data_in(wanted.data_dir)}
+! nft list table inet flightmode_firewall >/dev/null 2>&1 || echo firewall
 echo "end"
 """
+
+
+def _data_in(data_dir: str) -> str:
+    if not data_dir:
+        return ""
+    return f"""[ -z "$(ls -A {shlex.quote(data_dir)} 2>/dev/null)" ] || echo data"""
 
 
 def _states(units: Iterable[str]) -> str:
@@ -195,7 +211,7 @@ def read(answer: str) -> Facts | None:
         free_mb=int(one("free", "0")),
         fsync_ms=int(one("fsync", "0")) / 1e6,
         clock_s=float(one("clock", "0")),
-        release=one("release", "").rpartition("/")[2],
+        release=_release_in(one("release", "")),
         fence=_release_of(one("fence", "")),
         packages=frozenset(found.get("package", [])),
         users=frozenset(found.get("user", [])),
@@ -212,6 +228,8 @@ def read(answer: str) -> Facts | None:
             DebianCluster(major, name, start, active == "active", data_dir)
             for major, name, start, active, data_dir in rows("cluster", 5)
         ),
+        has_data="data" in found,
+        firewall="firewall" in found,
         kernel=dict(rows("kernel", 2)),
     )
 
@@ -219,7 +237,11 @@ def read(answer: str) -> Facts | None:
 def _release_of(program: str) -> str:
     """`/opt/flightmode/RELEASE/bin/flightmode-fence`; also when that file is gone since."""
     parts = program.removeprefix(f"{RELEASES}/").split("/")
-    return parts[0] if program.startswith(f"{RELEASES}/") else ""
+    return _release_in(parts[0]) if program.startswith(f"{RELEASES}/") else ""
+
+
+def _release_in(directory: str) -> str:
+    return directory.rpartition("/")[2].removesuffix(AGAIN)
 
 
 def _unit(words: list[str]) -> Unit:

@@ -3,6 +3,7 @@
 At the next run they cost no time; and a lost host can be replaced while no package index answers.
 """
 
+import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from flightmode.pki.files import make_directory, write_private
 
 KEEP_DAYS = 60.0
 """How long one that nothing has asked for stays."""
+
+_SEAL = hashlib.sha256().digest_size
 
 
 def cache() -> Path:
@@ -27,20 +30,31 @@ def kept(name: str, make: Callable[[], bytes]) -> bytes:
     """
     path = cache() / f"{name}.tar"
     try:
-        found = path.read_bytes()
+        found = _unsealed(path.read_bytes())
         path.touch()
     except OSError:
-        found = b""
-    if found:
+        found = None
+    if found is not None:
         return found
     made = make()
     try:
         make_directory(path.parent)
         _forget_old(path.parent)
-        write_private(path, made)
+        write_private(path, made + _seal(made))
     except OSError:
         return made
     return made
+
+
+def _unsealed(content: bytes) -> bytes | None:
+    """What was kept; None: it is damaged, and made anew."""
+    made, seal = content[:-_SEAL], content[-_SEAL:]
+    return made if made and seal == _seal(made) else None
+
+
+def _seal(made: bytes) -> bytes:
+    """Behind the archive, whose end tar(1) knows by itself."""
+    return hashlib.sha256(made).digest()
 
 
 def _forget_old(house: Path) -> None:

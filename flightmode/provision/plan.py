@@ -1,13 +1,15 @@
 """The difference between what a host has and what it shall have, as steps in their order.  Pure."""
 
 import hashlib
+import os.path
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from flightmode.config import Config
-from flightmode.provision.facts import CLOCKS, CURRENT, RELEASES, DebianCluster, Facts
+from flightmode.provision.facts import CLOCKS, CURRENT, DebianCluster, Facts
+from flightmode.provision.takeover import away, taken_over
 from flightmode.provision.wanted import (
     ETCD,
     KERNEL,
@@ -41,8 +43,9 @@ class Step:
 
     title: str
     command: str = ""
-    """A shell command; empty for a step that writes `file` or brings the release."""
-    file: File | None = None
+    """A shell command; empty for a step that writes `files` or brings the release."""
+    files: tuple[File, ...] = ()
+    """To be put in place at once, or none of them."""
     release: bool = False
     in_turn: bool = False
     """On a cluster that serves only when the host before is back (`turns`): two members of etcd
@@ -126,24 +129,32 @@ def _unfit(config: Config, wanted: Wanted, facts: Facts, now_s: float) -> tuple[
     ours = {"etcd", "postgres", "flightmode", "python", "python3"}
     if _is_active(PROXY_SOCKET, facts):
         ours.add("systemd")
-    taken_over = _taken_over(wanted, facts) is not None
+    adopts = taken_over(wanted, facts) is not None
     for port, name in facts.listeners.items():
-        if not (_is_ours(facts, name, ours) or (taken_over and name == "postgres")):
+        if not (_is_ours(facts, name, ours) or (adopts and name == "postgres")):
             problems.append(f"has another program, {name}, listening on port {port}")
-    problems += [
-        f"runs a PostgreSQL of somebody's own, {each.unit} ({each.data_dir or 'data unknown'}), "
-        f"which Debian could not start any more: let it be adopted, or elsewhere (`pg_dropcluster "
-        f"--stop {each.major} {each.name}` deletes it)"
-        for each in _in_the_way(wanted, facts)
-    ]
+    problems += [_somebody_s(each, wanted) for each in _in_the_way(wanted, facts)]
     return tuple(problems)
+
+
+def _somebody_s(cluster: DebianCluster, wanted: Wanted) -> str:
+    told = (
+        f"runs a PostgreSQL of somebody's own, {cluster.unit} "
+        f"({cluster.data_dir or 'data unknown'}), which Debian could not start any more"
+    )
+    if cluster.data_dir == wanted.data_dir:
+        return f"{told}: move it away first, if nobody needs it: `{away(cluster, wanted.data_dir)}`"
+    return (
+        f"{told}: let it be adopted, or elsewhere (`pg_dropcluster --stop {cluster.major} "
+        f"{cluster.name}` deletes it)"
+    )
 
 
 def _in_the_way(wanted: Wanted, facts: Facts) -> list[DebianCluster]:
     """Those that run, and that masking Debian's service would stop, now or at the next boot."""
     masks = _POSTGRESQL in wanted.masked and _POSTGRESQL in _unmasked(wanted, facts)
-    taken_over = _taken_over(wanted, facts)
-    return [each for each in facts.clusters if masks and each.active and each != taken_over]
+    adopted = taken_over(wanted, facts)
+    return [each for each in facts.clusters if masks and each.active and each != adopted]
 
 
 def _unmasked(wanted: Wanted, facts: Facts) -> list[str]:
@@ -163,7 +174,7 @@ def _masks(wanted: Wanted, facts: Facts) -> list[Step]:
     if missing:
         names = " ".join(missing)
         # What is taken over goes on until everything else is there.
-        now = "--now " if _taken_over(wanted, facts) is None else ""
+        now = "--now " if taken_over(wanted, facts) is None else ""
         steps.append(Step(f"mask {names}", f"systemctl mask {now}{names} 2>&1"))
     if wanted.role is Role.DATABASE and f"postgresql-{_major(wanted)}" not in facts.packages:
         path = "/etc/postgresql-common/createcluster.conf"
@@ -177,17 +188,9 @@ def _masks(wanted: Wanted, facts: Facts) -> list[Step]:
     return steps
 
 
-def _taken_over(wanted: Wanted, facts: Facts) -> DebianCluster | None:
-    """Debian's own cluster whose data directory is to be ours, as long as Debian may start it."""
-    for each in facts.clusters:
-        if each.data_dir == wanted.data_dir and (each.active or each.start != "disabled"):
-            return each
-    return None
-
-
 def _taking_over(wanted: Wanted, facts: Facts) -> list[Step]:
     """Short: all else is there before, and the fence and the agent start right after it."""
-    old = _taken_over(wanted, facts)
+    old = taken_over(wanted, facts)
     if old is None:
         return []
     disabled = f"/etc/postgresql/{old.major}/{old.name}/start.conf"
@@ -264,7 +267,16 @@ def _directories(wanted: Wanted, facts: Facts) -> list[Step]:
 
 def _files(wanted: Wanted, facts: Facts) -> list[Step]:
     changed = [file for file in wanted.files if _differs(file, facts)]
-    return [*_judged(changed), *(Step(f"write {file.path}", file=file) for file in changed)]
+    groups: dict[str, list[File]] = {}
+    for file in changed:
+        groups.setdefault(file.together or file.path, []).append(file)
+    return [*_judged(changed), *(_written(tuple(each)) for each in groups.values())]
+
+
+def _written(files: tuple[File, ...]) -> Step:
+    """Of files that belong together those that are right already stay."""
+    first, *others = (file.path for file in files)
+    return Step(f"write {', '.join((first, *map(os.path.basename, others)))}", files=files)
 
 
 def _judged(files: Sequence[File]) -> list[Step]:
@@ -398,6 +410,9 @@ def _restarted(wanted: Wanted, facts: Facts, changed: set[str], release: str) ->
         for name in file.restarts
         if file.path in changed or _is_older(name, file.path, facts)
     }
+    if not facts.firewall:
+        # Somebody has flushed all rules: the unit is as active as before.
+        names.add(_FIREWALL)
     names |= {
         name
         for name in (_AGENT, PROXY)
@@ -410,26 +425,6 @@ def _is_older(name: str, path: str, facts: Facts) -> bool:
     """Whether the unit runs since before the file was written: a run was cut off in between."""
     began_s, written_s = facts.began_s.get(name), facts.written_s.get(path)
     return began_s is not None and written_s is not None and written_s > began_s + CLOSE_S
-
-
-def unpack_command(release: str) -> str:
-    """A shell command that reads a tar of wheels and makes the release the current one.
-
-    It needs no package index.  The old release stays, for a way back.
-    """
-    home = f"{RELEASES}/{release}"
-    return f"""set -e
-mkdir -p {home}.wheels
-tar -x -C {home}.wheels
-rm -rf {home}
-python3 -m venv {home}
-{home}/bin/pip install --quiet --no-index --no-cache-dir --disable-pip-version-check \\
-    --find-links {home}.wheels flightmode
-rm -rf {home}.wheels
-ln -sfn {home} {RELEASES}/.next
-mv -T {RELEASES}/.next {RELEASES}/current
-ln -sfn {RELEASES}/current/bin/flightmode /usr/local/bin/flightmode
-"""
 
 
 def _told(step: Step) -> str:

@@ -38,8 +38,14 @@ Wants=network-online.target
 # However often it has failed before, it is tried again.
 _ALWAYS = "StartLimitIntervalSec=0\n"
 
-# `Requires=` would stop it whenever somebody restarts the firewall; this only asks at its start.
-_BEHIND_FIREWALL = "ExecStartPre=+/bin/sh -c 'nft list table inet flightmode_firewall >/dev/null'\n"
+_LOAD = "/usr/sbin/nft -f /etc/flightmode/firewall.nft"
+
+# `Requires=` would stop it whenever somebody restarts the firewall; this acts only at its start,
+# and where the rules can't be loaded nothing that listens starts.  Loaded, and not only asked for:
+# whoever flushes all rules (Debian's /etc/nftables.conf begins with that) flushes ours too, and
+# their unit is as active as before.  The file is one transaction that replaces the same table, so
+# it may be loaded at any time, and by two at once: nftables has them one after the other.
+_BEHIND_FIREWALL = f"ExecStartPre=+{_LOAD}\n"
 
 
 def etcd_unit(config: Config, node: str, user: str) -> str:
@@ -141,6 +147,9 @@ def firewall_unit() -> str:
     """Before anything of ours listens: etcd and the agent do not start without it, and without an
     agent no Postgres does.  New rules replace the old ones in one transaction, or do not.
 
+    Debian's own service flushes all rules when it starts, stops, or reloads: this comes after it,
+    and again with it.
+
     There is no `ExecStop=`: systemd runs it for a restart as well, and nothing tells it which of
     the two it is, so that the ports of what goes on running would be open in between.
     """
@@ -149,7 +158,9 @@ def firewall_unit() -> str:
 [Unit]
 Description=Flightmode: firewall
 DefaultDependencies=no
-After=local-fs.target
+After=local-fs.target nftables.service
+PartOf=nftables.service
+ReloadPropagatedFrom=nftables.service
 Before=network-pre.target flightmode-etcd.service flightmode-fence.service flightmode-agent.service
 Wants=network-pre.target
 {_ALWAYS}
@@ -158,8 +169,8 @@ Type=oneshot
 RemainAfterExit=yes
 Restart=on-failure
 RestartSec=2
-ExecStart=/usr/sbin/nft -f /etc/flightmode/firewall.nft
-ExecReload=/usr/sbin/nft -f /etc/flightmode/firewall.nft
+ExecStart={_LOAD}
+ExecReload={_LOAD}
 
 [Install]
 WantedBy=multi-user.target

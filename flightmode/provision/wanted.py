@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from flightmode.config import Config, locations_of
+from flightmode.config.derive import bootstrap_of
 from flightmode.model.member import NodeKind
 from flightmode.provision.units import (
     agent_unit,
@@ -56,6 +57,8 @@ class File:
     """The units that read it only when they start."""
     judge: str = ""
     """A shell command that reads it from standard input, and fails where it is not right."""
+    together: str = ""
+    """Files of one such name are of use only with each other: they are put in place at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,8 @@ class Wanted:
     data_dir: str = ""
     """Of PostgreSQL; empty where there is none."""
     socket_dir: str = ""
+    bootstraps: bool = False
+    """A new cluster is made here, and nowhere else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +135,7 @@ def _node(config: Config, name: str, bundle: Bundle) -> Wanted:
             ("flightmode-firewall.service",),
             judge="nft -c -f -",
         ),
-        *(File(f"{ETC}/{path}", content, own, agent) for path, content in bundle.files.items()),
+        *_brought(bundle, own, agent),
         *_copies_for_etcd(bundle),
     ]
     kernel = _kernel(config, database=database)
@@ -164,6 +169,7 @@ def _node(config: Config, name: str, bundle: Bundle) -> Wanted:
         kernel,
         str(locations_of(config, name).data_dir) if database else "",
         str(locations_of(config, name).socket_dir) if database else "",
+        bootstraps=name == bootstrap_of(config),
     )
 
 
@@ -197,7 +203,7 @@ def _app(config: Config, name: str, bundle: Bundle) -> Wanted:
     units |= {PROXY: proxy_unit(config, OWN_USER)}
     files = [
         *_unit_files(units),
-        *(File(f"{ETC}/{path}", data, own, (PROXY,)) for path, data in bundle.files.items()),
+        *_brought(bundle, own, (PROXY,)),
     ]
     directories = {
         ETC: Owned(0o755, "root:root"),
@@ -236,14 +242,26 @@ def _unit_files(units: Mapping[str, str]) -> list[File]:
     ]
 
 
+def _brought(bundle: Bundle, own: Owned, restarts: tuple[str, ...]) -> list[File]:
+    """A key without its certificate is a host that nobody can connect to."""
+    return [
+        File(f"{ETC}/{path}", content, own, restarts, together="tls" if _is_tls(path) else "")
+        for path, content in bundle.files.items()
+    ]
+
+
 def _copies_for_etcd(bundle: Bundle) -> list[File]:
     """etcd runs as a user of its own, and a key is readable by its owner only."""
     own = Owned(0o600, f"{OWN_USER}:{OWN_USER}")
     return [
-        File(f"{ETC}/etcd-{path}", content, own, (ETCD,))
+        File(f"{ETC}/etcd-{path}", content, own, (ETCD,), together="etcd-tls")
         for path, content in bundle.files.items()
-        if path.startswith("tls/")
+        if _is_tls(path)
     ]
+
+
+def _is_tls(path: str) -> bool:
+    return path.startswith("tls/")
 
 
 def rotation(config: Config, name: str) -> str:

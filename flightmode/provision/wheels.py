@@ -16,10 +16,12 @@ import sys
 import tarfile
 import tempfile
 import threading
+import time
 import zipfile
 from dataclasses import dataclass, field
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import Requirement
@@ -58,6 +60,9 @@ TREES = ("flightmode", "rust")
 FILES = ("pyproject.toml", "setup.cfg", "Cargo.toml", "Cargo.lock", "README.md", "LICENSE")
 """What of a checkout goes into its wheel."""
 
+KEEP_S = 86400.0
+"""How long the wheel of other sources stays after it was last asked for."""
+
 HERE = Kind(f"{sys.version_info.major}.{sys.version_info.minor}", platform.machine())
 
 
@@ -68,7 +73,7 @@ class Release:
     name: str
     """Version and content: two of one name are the same."""
     own: Path | None = None
-    """The wheel of this checkout, for every Python; None: it is an index that has them."""
+    """The wheel of this Flightmode, for every Python; None: it is an index that has them."""
     _packed: dict[Kind, bytes] = field(default_factory=dict)
     _turn: threading.Lock = field(default_factory=threading.Lock)
 
@@ -92,7 +97,7 @@ def build() -> Release:
     Raises StepFailed with what pip said.
     """
     source = _source()
-    own = None if source is None else _made(source)
+    own = _made(source) if source is not None and source.is_dir() else source
     digest = hashlib.sha256(_pins().encode())
     if own is not None:
         digest.update(_digest(own).encode())
@@ -103,14 +108,29 @@ def build() -> Release:
 
 
 def _source() -> Path | None:
-    """The checkout that this Flightmode is run from; None: it was installed from an index."""
+    """What this Flightmode was installed from: a checkout, or a wheel; None: an index."""
     for each in distributions():
         told = each.read_text("direct_url.json") if _name(each) == "flightmode" else None
         if told is not None:
-            url = urlsplit(json.loads(told)["url"])
-            if url.scheme == "file":
-                return Path(unquote(url.path))
+            return _source_in(json.loads(told))
     return None
+
+
+def _source_in(told: dict[str, Any]) -> Path | None:
+    """Of a direct_url.json (PyPA, "Recording the Direct URL Origin of installed distributions").
+
+    None also where it is gone since, or is another file by now, or hosts could not use it.
+    """
+    url = urlsplit(told["url"])
+    path = Path(unquote(url.path))
+    if url.scheme != "file":
+        return None
+    if "dir_info" in told:
+        return path if path.is_dir() else None
+    known = told.get("archive_info", {}).get("hashes", {}).get("sha256")
+    usable = sys.platform == "linux" and path.suffix == ".whl" and path.is_file()
+    same = usable and hashlib.sha256(path.read_bytes()).hexdigest() == known
+    return path if same else None
 
 
 def _made(checkout: Path) -> Path:
@@ -129,21 +149,30 @@ def _made(checkout: Path) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not house.exists():
             _build(_copied(checkout), house, checkout / "target")
+        os.utime(house)
     (wheel,) = house.glob("flightmode-*.whl")
     return wheel
 
 
 def _build(copy: Path, house: Path, target: Path) -> None:
-    """`house` is there when it is whole; those of sources that were before are not any more."""
+    """`house` is there when it is whole."""
     beside = copy.parent / "wheels.new"
     shutil.rmtree(beside, ignore_errors=True)
     argv = ["wheel", "--no-deps", "--wheel-dir", str(beside), str(copy)]
     if _is_installed("setuptools-rust"):
         argv.append("--no-build-isolation")
     _pip(argv, CARGO_TARGET_DIR=str(target))
-    shutil.rmtree(house.parent, ignore_errors=True)
-    house.parent.mkdir(parents=True)
+    house.parent.mkdir(parents=True, exist_ok=True)
+    _forget_old(house.parent)
     beside.rename(house)
+
+
+def _forget_old(houses: Path) -> None:
+    """Those of sources that were before; but not what a run that goes on still may read."""
+    before_s = time.time() - KEEP_S
+    for each in houses.iterdir():
+        if each.stat().st_mtime < before_s:
+            shutil.rmtree(each, ignore_errors=True)
 
 
 def _sources(checkout: Path) -> list[Path]:

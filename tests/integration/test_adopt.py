@@ -82,6 +82,7 @@ def test_settings_outside_the_directory_are_brought_along(data_dir: Path, tmp_pa
         f"data_directory = '{data_dir}'\nshared_buffers = 64MB\nmax_connections = 77\n"
         "fsync = off\nssl = on\nwork_mem = '8MB'\njit = off\nport = 6543\n"
         "shared_preload_libraries = 'pg_stat_statements'\n"
+        "archive_command = 'sudo cp %p /srv/%f'\nrestore_command = 'sudo cp /srv/%f %p'\n"
     )
     (tmp_path / "pg_hba.conf").write_text("host app app 10.0.0.0/8 scram-sha-256\n")
     found = inspect(data_dir, config_file=outside)
@@ -91,11 +92,13 @@ def test_settings_outside_the_directory_are_brought_along(data_dir: Path, tmp_pa
         "work_mem": "8192",
         "jit": "off",
         "shared_preload_libraries": "pg_stat_statements",
+        "archive_command": "sudo cp %p /srv/%f",
     }
     assert found.parameters == wanted
     assert not {"fsync", "ssl", "port", "data_directory"} & set(found.parameters)
     assert found.hba[0]["address"] == "10.0.0.0/8"
     assert any("what it preloads: pg_stat_statements" in note for note in found.notes)
+    assert any("its archive_command uses sudo" in note for note in found.notes)
 
 
 def test_a_directory_without_settings_anywhere_is_refused(data_dir: Path) -> None:

@@ -70,10 +70,14 @@ def _host(each: Plan) -> list[str]:
 
 
 def _command(step: Step) -> str:
-    if step.file is not None:
-        owned, restarts = step.file.owned, ", ".join(step.file.restarts) or "nobody"
-        return f"{owned.mode:04o} {owned.owner}, read again by: {restarts}"
+    if step.files:
+        return "\n".join(dict.fromkeys(map(_rights, step.files)))
     return "unpack the wheels" if step.release else step.command
+
+
+def _rights(file: File) -> str:
+    restarts = ", ".join(file.restarts) or "nobody"
+    return f"{file.owned.mode:04o} {file.owned.owner}, read again by: {restarts}"
 
 
 def written(want: Wanted) -> Texts:

@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from flightmode.errors import StepFailed
+from flightmode.errors import HostUnreachable, StepFailed
 from flightmode.provision.apply import TOLD_AFTER_S, Progress, carry_out, look
 from flightmode.provision.plan import Plan, Step
-from flightmode.provision.wanted import wanted
+from flightmode.provision.wanted import File, Owned, wanted
 from flightmode.provision.wheels import Release
 from flightmode.remote.port import Ran
 from tests.unit.provision.test_plan import BUNDLE, CONFIG
@@ -141,6 +141,44 @@ async def test_what_comes_last_begins_when_nothing_else_is_left_anywhere() -> No
                 lambda step: None,
             )
     assert order[-1] == "slow 3"
+
+
+KEY = Owned(0o600, "postgres:postgres")
+PAIR = tuple(
+    File(f"/etc/flightmode/tls/node.{end}", end.encode(), KEY, together="tls")
+    for end in ("crt", "key")
+)
+
+
+async def test_files_that_belong_together_are_all_there_before_one_is_replaced() -> None:
+    host = Host({"busy": 0, "most": 0})
+    plan = Plan("ams", (), (Step("write", files=PAIR),))
+    await carry_out([plan], {"ams": host}, RELEASE, lambda step: None)
+    (*drafts, placed) = host.ran
+    paths = [file.path for file in PAIR]
+    assert drafts == [f"{path}.flightmode-draft" for path in paths]
+    assert placed == " && ".join(f"mv -fT {path}.flightmode-draft {path}" for path in paths)
+
+
+async def test_a_link_that_is_lost_between_them_has_replaced_none() -> None:
+    class Lost(Host):
+        async def put(self, path: str, content: bytes, *, mode: int, owner: str) -> None:
+            if "node.key" in path:
+                raise HostUnreachable("the link broke")
+            await super().put(path, content, mode=mode, owner=owner)
+
+    host = Lost({"busy": 0, "most": 0})
+    plan = Plan("ams", (), (Step("write", files=PAIR),))
+    with pytest.raises(HostUnreachable):
+        await carry_out([plan], {"ams": host}, RELEASE, lambda step: None)
+    assert host.ran == [f"{PAIR[0].path}.flightmode-draft"]
+
+
+async def test_a_file_by_itself_is_written_at_once() -> None:
+    host = Host({"busy": 0, "most": 0})
+    plan = Plan("ams", (), (Step("write", files=PAIR[:1]),))
+    await carry_out([plan], {"ams": host}, RELEASE, lambda step: None)
+    assert host.ran == [PAIR[0].path]
 
 
 class Slow(Host):

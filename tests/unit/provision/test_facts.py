@@ -32,7 +32,9 @@ def looked(tmp_path: Path) -> Facts:
     (tmp_path / "systemctl").chmod(0o755)
     (tmp_path / "flightmode.toml").touch()
     os.utime(tmp_path / "flightmode.toml", (1_700_000_000.5, 1_700_000_000.5))
-    (tmp_path / "current").symlink_to("/opt/flightmode/0.1.0-abc")
+    (tmp_path / "0.1.0-abc").mkdir()
+    (tmp_path / "0.1.0-abc" / ".complete").touch()
+    (tmp_path / "current").symlink_to(tmp_path / "0.1.0-abc")
     text = script(want("ams"))
     for ours, here in (
         ("/var/lib/.flightmode", f"{tmp_path}/.flightmode"),
@@ -67,3 +69,4 @@ def test_a_look_says_since_when_everything_runs_and_when_it_was_written(
     written_s = dict(looked.written_s)
     assert written_s[f"{tmp_path}/flightmode.toml"] == pytest.approx(1_700_000_000.5, abs=0.01)
     assert written_s[f"{tmp_path}/current"] == pytest.approx(time.time(), abs=30)
+    assert looked.release == "0.1.0-abc"

@@ -1,6 +1,8 @@
 """Wheels that were made once."""
 
+import io
 import os
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +53,25 @@ def test_what_nobody_has_asked_for_in_long_goes(home: Path) -> None:
     kept("used", refuses)
     kept("new", once(b"new"))
     assert sorted(path.name for path in home.iterdir()) == ["new.tar", "used.tar"]
+
+
+@pytest.mark.parametrize("damaged", [b"", b"whee", b"wheels", b"x" * 38])
+def test_what_is_damaged_is_made_anew(home: Path, damaged: bytes) -> None:
+    kept("a", once(b"wheels"))
+    (path,) = home.iterdir()
+    path.write_bytes(damaged)
+    assert kept("a", once(b"wheels")) == b"wheels"
+    assert kept("a", refuses) == b"wheels"
+
+
+def test_what_is_kept_is_still_an_archive(home: Path) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("a.whl"))
+    kept("a", once(buffer.getvalue()))
+    (path,) = home.iterdir()
+    with tarfile.open(path) as archive:
+        assert archive.getnames() == ["a.whl"]
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(home: Path) -> None:

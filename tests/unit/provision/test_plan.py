@@ -71,6 +71,7 @@ def done(host: Wanted) -> Facts:
         held=held,
         units=units,
         listeners=dict.fromkeys(host.ports, "postgres"),
+        firewall=True,
     )
 
 
@@ -198,6 +199,23 @@ def test_a_key_that_others_may_read_is_put_right() -> None:
     key = "/etc/flightmode/tls/node.key"
     loose = replace(facts, held={**facts.held, key: replace(facts.held[key], mode=0o644)})
     assert titles("ams", loose)[0] == f"write {key}"
+
+
+@pytest.mark.parametrize("name", ["ams", "wit", "web"])
+def test_a_key_and_its_certificate_are_put_in_place_in_one_step(name: str) -> None:
+    """Cut off between the two, a host would refuse every new connection until the next run."""
+    facts = done(want(name))
+    new = ("node.crt", "node.key")
+    old = {
+        path: replace(each, digest="0") if path.endswith(new) else each
+        for path, each in facts.held.items()
+    }
+    steps = [step for step in planned(name, replace(facts, held=old)).steps if step.files]
+    assert [step.title for step in steps] == [
+        f"write /etc/flightmode/{room}/node.crt, node.key"
+        for room in (("tls",) if name == "web" else ("tls", "etcd-tls"))
+    ]
+    assert all(len(step.files) == 2 for step in steps)
 
 
 def test_another_release_restarts_what_can_be_restarted() -> None:

@@ -1,11 +1,12 @@
 """The units of systemd: what goes before what, also when a host goes down."""
 
 import shlex
+from dataclasses import replace
 
 import pytest
 
 from flightmode.config import parse
-from flightmode.provision.facts import Unit
+from flightmode.provision.facts import Unit, read, script
 from flightmode.provision.plan import plan
 from flightmode.provision.units import (
     FIREWALL_OFF,
@@ -24,6 +25,7 @@ def after(text: str) -> set[str]:
     return {name for line in lines for name in line.removeprefix("After=").split()}
 
 
+LOAD = "/usr/sbin/nft -f /etc/flightmode/firewall.nft"
 UNITS = {
     "etcd": etcd_unit(CONFIG, "ams", "flightmode"),
     "fence": fence_unit(CONFIG, "ams"),
@@ -61,8 +63,7 @@ def test_a_firewall_that_did_not_load_at_boot_keeps_them_from_starting(name: str
     """And nothing stops them when somebody restarts it, as `Requires=` would."""
     service = UNITS[name].partition("[Service]")[2].splitlines()
     asked = next(line for line in service if line.startswith("ExecStartPre="))
-    assert "nft list table inet flightmode_firewall" in asked
-    assert asked.startswith("ExecStartPre=+"), "they are no root"
+    assert asked == f"ExecStartPre=+{LOAD}", "they are no root, and `-` would start them anyway"
     assert service.index(asked) < next(
         number for number, line in enumerate(service) if line.startswith("ExecStart=")
     )
@@ -97,9 +98,29 @@ def test_a_firewall_that_restarts_has_no_moment_without_rules() -> None:
     assert not [line for line in lines if line.startswith(("ExecStop", "ExecStopPost"))]
     assert f"# {FIREWALL_OFF}" in lines, "whoever stops it and wonders finds what to do"
     started = [line for line in lines if line.startswith(("ExecStart=", "ExecReload="))]
-    assert {line.partition("=")[2] for line in started} == {
-        "/usr/sbin/nft -f /etc/flightmode/firewall.nft"
-    }
+    assert {line.partition("=")[2] for line in started} == {LOAD}
+
+
+def test_rules_that_somebody_has_flushed_come_back() -> None:
+    """With the next start of etcd or the agent, with Debian's own service, and with a run."""
+    facts = replace(done(want("ams")), firewall=False)
+    (step,) = planned("ams", facts).steps
+    assert step.command == "systemctl reload flightmode-firewall.service"
+    assert not step.in_turn
+    assert planned("web", replace(done(want("web")), firewall=False)).steps == ()
+    lines = firewall_unit().splitlines()
+    assert "nftables.service" in after(firewall_unit())
+    assert {"PartOf=nftables.service", "ReloadPropagatedFrom=nftables.service"} <= set(lines)
+    (before,) = (line for line in lines if line.startswith("Before="))
+    assert "nftables.service" not in before
+
+
+def test_a_look_asks_for_the_rules_and_not_for_their_unit() -> None:
+    assert "nft list table inet flightmode_firewall" in script(want("ams"))
+    flushed, loaded = read("end\n"), read("firewall\nend\n")
+    assert flushed is not None
+    assert loaded is not None
+    assert (flushed.firewall, loaded.firewall) == (False, True)
 
 
 def test_another_unit_of_the_firewall_s_takes_no_rule_away() -> None:
