@@ -2,29 +2,29 @@
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from flightmode.cli.commands.exchanging import Exchanging, cleared
-from flightmode.cli.commands.provision import bring, say
-from flightmode.cli.commands.reaching import etcd_through, login_of, remotes_of
-from flightmode.cli.commands.wholeness import status_of
-from flightmode.cli.leaving import leaving, nothing_is_leaving
+from flightmode.cli.commands.anew import begin_anew
+from flightmode.cli.commands.exchanging import Exchanging
+from flightmode.cli.commands.provision import say
+from flightmode.cli.commands.reaching import remotes_of
+from flightmode.cli.commands.ways import NETWORK
+from flightmode.cli.leaving import anew_of, coming_anew, leaving, nothing_is_leaving
 from flightmode.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Place, place
 from flightmode.cli.show import as_json, out
 from flightmode.config import locations_of
+from flightmode.config.check import is_address
 from flightmode.config.schema import NodeSettings
 from flightmode.errors import NotConfirmed, RequestWrong
 from flightmode.model.member import NodeKind
 from flightmode.provision.apply import Progress, carry_out
 from flightmode.provision.bundle import bundle_of
-from flightmode.provision.rejoin import announce, existing
 from flightmode.provision.removal import KEPT, removal
 from flightmode.provision.succession import Exchange
 from flightmode.provision.wanted import wanted
 from flightmode.provision.wheels import Release
-from flightmode.remote.ssh import forget_key
 
 WaitWhole = Annotated[
     float, typer.Option("--wait", help="So many seconds for each step of the cluster.")
@@ -104,9 +104,10 @@ def replace(
     that is still heard of is left alone. What etcd has on an old disk there is put aside.
     """
     here = place(config)
-    nothing_is_leaving(here)
+    nothing_is_leaving(here, anew_of(here.path, name) if by is None else None)
     if by is None:
-        asyncio.run(_replace(here, here.known(name), force=force, wait_s=wait_s, json=json))
+        name = here.known(name)
+        asyncio.run(begin_anew(here, name, NETWORK, force=force, wait_s=wait_s, json=json))
         return
     kind = here.config.nodes[here.known(name)].kind
     _exchange(here, name, by, kind, wait_s=wait_s, json=json)
@@ -116,9 +117,14 @@ def replace(
 def finish(
     config: ConfigPath = DEFAULT_CONFIG, wait_s: WaitWhole = 300.0, json: AsJson = False
 ) -> None:
-    """Go on with an exchange of nodes that was cut off. With none, nothing is done."""
+    """Go on with an exchange of nodes, or a replacement, that was cut off. With none, nothing is
+    done.
+
+    When the node that goes has become the primary meanwhile, another one leads first; when none
+    can, nothing more is changed until one can.
+    """
     path = config
-    if not leaving(path) and not json:
+    if not (leaving(path) or coming_anew(path) or json):
         out.print("no node is being exchanged")
     asyncio.run(Exchanging(path, wait_s=wait_s, json=json).finish())
 
@@ -133,40 +139,13 @@ def _exchange(
     name, equals, host = text.partition("=")
     if not (equals and name and host):
         raise RequestWrong(f"{text!r} is not NAME=HOST", hint="flightmode node --help")
+    if not is_address(host):
+        text = f"{host!r} is not an IP address: etcd does not listen at a name"
+        raise RequestWrong(text, hint="flightmode node --help")
     if name in here.config.nodes:
         raise RequestWrong(f"there is a node {name} already: give the new one a name of its own")
     exchange = Exchange(gone, name, NodeSettings(kind=kind, host=host))
     asyncio.run(Exchanging(here.path, wait_s=wait_s, json=json).exchange(exchange))
-
-
-async def _replace(here: Place, name: str, *, force: bool, wait_s: float, json: bool) -> None:
-    status = await status_of(here)
-    may_be_replaced(status, name, force=force)
-    login = login_of(here)
-    forget_key(login.known_hosts, here.config.nodes[name].host, login.port)
-    async with etcd_through(here, [status["writes"]]) as store:
-        member = await announce(store.members, here.config, name)
-    if not json:
-        out.print(f"{name}: etcd expects a new member in its place")
-    await cleared(here, {name: member}, json=json)
-    names = [*here.config.nodes, *here.config.provision.apps]
-    await bring(here, names, extra={name: (existing(member),)}, wait_s=wait_s, json=json)
-
-
-def may_be_replaced(status: dict[str, Any], name: str, *, force: bool) -> None:
-    """Raises RequestWrong: that would take something away from a cluster that is well, or not."""
-    if status["writes"] is None:
-        text = f"nobody accepts writes now ({status['route']}): there is nothing to copy from"
-        raise RequestWrong(text, hint="flightmode why")
-    if status["writes"] == name:
-        text = f"{name} is the primary; if its machine shall go, let another one lead first"
-        raise RequestWrong(text, hint="flightmode switchover")
-    if not force and any(node["name"] == name and node["heard"] for node in status["nodes"]):
-        text = (
-            f"{name} is still heard of: its etcd would be struck off while it runs. --by takes "
-            "another machine in its place; --force takes this one, and its etcd begins anew"
-        )
-        raise RequestWrong(text, hint="flightmode node replace --help")
 
 
 def destroy(
