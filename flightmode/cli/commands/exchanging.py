@@ -33,7 +33,7 @@ from flightmode.errors import (
 from flightmode.model.member import NodeKind
 from flightmode.pki import Authority
 from flightmode.provision.apply import carry_out, plan_all
-from flightmode.provision.bundle import bundle_of
+from flightmode.provision.bundle import bundle_of, end_soon
 from flightmode.provision.rejoin import existing, follow
 from flightmode.provision.removal import removal
 from flightmode.provision.succession import Exchange
@@ -70,6 +70,7 @@ class Exchanging:
         new = Place(parse(new_text, base=base, name=str(self._path)), self._path)
         self._tell(f"{exchange.out} leaves, {exchange.name} comes in its place")
         self._issue(new, exchange.name)
+        self._certified(new)
         await fits(self._ways, new, exchange.name)
         status = await self._serving(without=exchange.out)
         if status["writes"] == exchange.out:
@@ -91,6 +92,7 @@ class Exchanging:
         record = record_of(self._path, gone)
         old = self._as_it_was(record)
         stayers = [name for name in here.config.nodes if name in old.config.nodes]
+        self._certified(here)
         newcomers = await self._etcd_follows(here, through=[*stayers, gone], old=old)
         for name in (*stayers, *here.config.provision.apps):
             await self._tells(here, name, stayers)
@@ -109,13 +111,26 @@ class Exchanging:
         return Place(parse(record.read_text(), base=base, name=str(record)), self._path)
 
     def _issue(self, new: Place, name: str) -> None:
-        """Its certificate and secrets, where `init` puts those of the others."""
+        """Its certificate and secrets, where `init` puts those of the others.
+
+        Anew each time: what a run before has left there may be for another address.
+        """
         home = self._path.absolute().parent
         mine = home / "nodes" / name
-        if not (mine / "tls" / "node.key").exists():
-            authority = Authority.load(home / "ca")
-            authority.issue_node(name, [new.config.nodes[name].host]).save(mine / "tls", "node")
+        authority = Authority.load(home / "ca")
+        authority.issue_node(name, [new.config.nodes[name].host]).save(mine / "tls", "node")
         shutil.copytree(home / "secrets", mine / "secrets", dirs_exist_ok=True)
+
+    def _certified(self, new: Place) -> None:
+        """In the end each machine gets its certificate: no time to learn that one is not good.
+
+        Raises BundleMissing, CertificateInvalid.
+        """
+        toml = self._path.absolute()
+        names = [*new.config.nodes, *new.config.provision.apps]
+        for name in names:
+            bundle_of(new.config, toml, name)
+        end_soon(new.config, toml, names)
 
     async def _serving(self, without: str) -> dict[str, Any]:
         """The status, if all others are well.  Raises RequestWrong."""

@@ -7,13 +7,15 @@ import pytest
 from flightmode.cli.commands.anew import begin_anew
 from flightmode.cli.commands.exchanging import Exchanging
 from flightmode.cli.leaving import anew_of, nothing_is_leaving, record_of
-from flightmode.cli.options import place
+from flightmode.cli.options import place, text_of
 from flightmode.config.schema import NodeSettings
 from flightmode.errors import (
+    CertificateInvalid,
     HostUnfit,
     HostUnreachable,
     RequestWrong,
 )
+from flightmode.pki import Authority, check_certificate
 from flightmode.provision.rejoin import existing
 from flightmode.provision.succession import Exchange
 from tests.unit.commands import flightmode
@@ -63,6 +65,17 @@ async def test_an_exchange_goes_its_way(toml: Path) -> None:
     nothing_is_leaving(place(toml))
 
 
+async def test_a_corrected_address_comes_with_a_certificate_for_it(toml: Path) -> None:
+    world, before = World(debian={"10.0.0.4": "11"}), text_of(toml)
+    with pytest.raises(HostUnfit):
+        await exchanging(toml, world).exchange(by("10.0.0.4"))
+    assert (world.told, text_of(toml)) == ([], before)
+    await exchanging(toml, world).exchange(by("10.0.0.5"))
+    hosts = check_certificate(toml.parent / "nodes/par/tls", "node").hosts
+    assert "10.0.0.5" in hosts
+    assert "10.0.0.4" not in hosts
+
+
 @pytest.mark.parametrize("host", ["db.example.com", "b c", "10.0.0", "localhost"])
 def test_what_is_no_address_is_refused_before_anything_is_made(
     toml: Path, capsys: pytest.CaptureFixture[str], host: str
@@ -71,6 +84,18 @@ def test_what_is_no_address_is_refused_before_anything_is_made(
     assert ran.status == 64, ran
     assert "is not an IP address" in ran.err
     assert not (toml.parent / "nodes" / "par").exists()
+
+
+@pytest.mark.parametrize(("host", "days"), [("10.0.0.2", -1), ("10.0.0.99", 9)])
+async def test_a_certificate_that_could_not_be_brought_in_the_end_stops_it_at_once(
+    toml: Path, host: str, days: int
+) -> None:
+    world, before = World(), text_of(toml)
+    authority = Authority.load(toml.parent / "ca")
+    authority.issue_node("fra", [host], days=days).save(toml.parent / "nodes/fra/tls", "node")
+    with pytest.raises(CertificateInvalid):
+        await exchanging(toml, world).exchange(by("10.0.0.4"))
+    assert (world.told, text_of(toml)) == ([], before)
 
 
 # ------------------------------------------------------------------- the same name, anew
