@@ -93,8 +93,10 @@ class Exchanging:
         old = self._as_it_was(record)
         stayers = [name for name in here.config.nodes if name in old.config.nodes]
         self._certified(here)
+        await self._led_by_another(old, gone)
         newcomers = await self._etcd_follows(here, through=[*stayers, gone], old=old)
         for name in (*stayers, *here.config.provision.apps):
+            await self._led_by_another(old, gone)
             await self._tells(here, name, stayers)
         await self._not_counted_on(gone)
         await self._take_off(old, gone)
@@ -153,6 +155,25 @@ class Exchanging:
         await self._ways.ask(here, wish)
         if (await self._ways.status(here))["writes"] == primary:
             raise RequestRefused(f"{primary} is the primary again", hint="flightmode why")
+
+    async def _led_by_another(self, old: Place, gone: str) -> None:
+        """Who goes may have taken over since it handed over: whoever goes by the new file does
+        not know it, and would neither follow it nor take over from it.
+
+        Raises RequestRefused: nobody can take over from it.
+        """
+        status = await self._until(lambda status: status["writes"] is not None, "a primary", old)
+        if status["writes"] != gone:
+            return
+        try:
+            await self._switch_over(old, gone)
+        except RequestRefused as refusal:
+            text = (
+                f"{gone} is to go, is the primary, and nobody can take over from it: "
+                f"{refusal.message}. It stays until somebody can"
+            )
+            hint = f"flightmode node finish --config {self._path}"
+            raise RequestRefused(text, hint=hint) from None
 
     async def _tells(self, here: Place, name: str, stayers: list[str]) -> None:
         """One of those that stay hears of the change: its agent or proxy goes by the new file."""

@@ -13,6 +13,7 @@ from flightmode.errors import (
     CertificateInvalid,
     HostUnfit,
     HostUnreachable,
+    RequestRefused,
     RequestWrong,
 )
 from flightmode.pki import Authority, check_certificate
@@ -96,6 +97,50 @@ async def test_a_certificate_that_could_not_be_brought_in_the_end_stops_it_at_on
     with pytest.raises(CertificateInvalid):
         await exchanging(toml, world).exchange(by("10.0.0.4"))
     assert (world.told, text_of(toml)) == ([], before)
+
+
+# ------------------------------------------------------------------- who leads meanwhile
+
+
+@pytest.mark.parametrize("event", ["etcd is asked", FOLLOW])
+async def test_who_goes_hands_over_again_when_it_has_taken_over_since(
+    toml: Path, event: str
+) -> None:
+    """The others would not know it, once they go by the new file: neither follow nor lead."""
+    world = World()
+    await cut_off(toml, world, event)
+    world.writes = "ams"
+    await exchanging(toml, world).finish()
+    assert world.told[0] == "fra leads"
+    assert world.told[-2:] == ["ams is taken off", "bring par fra wit"]
+
+
+async def test_who_goes_and_leads_alone_is_let_go_by_nobody(toml: Path) -> None:
+    world = World()
+    await cut_off(toml, world, "etcd is asked")
+    world.writes = "ams"
+    world.alive.remove("fra")
+    members, text = world.members.known, text_of(toml)
+    with pytest.raises(RequestRefused, match=r"ams is to go, .* nobody can take over from it: no"):
+        await exchanging(toml, world).finish()
+    assert (world.told, world.members.known, text_of(toml)) == ([], members, text)
+    world.alive.add("fra")
+    await exchanging(toml, world).finish()
+    assert world.told[:2] == ["fra leads", FOLLOW]
+
+
+async def test_who_takes_over_while_the_others_hear_of_it_hands_over_before_they_do(
+    toml: Path,
+) -> None:
+    world = World()
+
+    def fails_over(event: str) -> None:
+        if event == FOLLOW:
+            world.writes = "ams"
+
+    world.when = fails_over
+    await exchanging(toml, world).exchange(by("10.0.0.4"))
+    assert world.told[:4] == ["fra leads", FOLLOW, "fra leads", "fra hears of it"]
 
 
 # ------------------------------------------------------------------- the same name, anew
