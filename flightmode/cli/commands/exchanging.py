@@ -86,7 +86,12 @@ class Exchanging:
                 self.here, record.stem, self._ways, wait_s=self._wait_s, json=self._json
             )
         for record in leaving(self._path):
-            await self._finish(self.here, record.stem)
+            if record.stem in self.here.config.nodes:
+                # flightmode.toml is written after the record, and all else after both.
+                record.unlink()
+                self._tell(f"{record.stem} stays: nothing of its exchange had begun")
+            else:
+                await self._finish(self.here, record.stem)
 
     async def _finish(self, here: Place, gone: str) -> None:
         record = record_of(self._path, gone)
@@ -251,7 +256,11 @@ class Exchanging:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """The whole new file or the whole old one, whatever happens meanwhile."""
+    """The whole new file or the whole old one, whatever happens meanwhile; its mode stays."""
     beside = path.with_name(f"{path.name}.new")
-    beside.write_text(text)
+    with beside.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    shutil.copymode(path, beside)
     os.replace(beside, path)

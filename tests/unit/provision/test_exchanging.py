@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flightmode.cli.commands.anew import begin_anew
-from flightmode.cli.commands.exchanging import Exchanging
+from flightmode.cli.commands.exchanging import Exchanging, replace_text
 from flightmode.cli.leaving import anew_of, nothing_is_leaving, record_of
 from flightmode.cli.options import place, text_of
 from flightmode.config.schema import NodeSettings
@@ -141,6 +141,28 @@ async def test_who_takes_over_while_the_others_hear_of_it_hands_over_before_they
     world.when = fails_over
     await exchanging(toml, world).exchange(by("10.0.0.4"))
     assert world.told[:4] == ["fra leads", FOLLOW, "fra leads", "fra hears of it"]
+
+
+# ------------------------------------------------------------------- the record
+
+
+@pytest.mark.parametrize("record", ["whole", "half"])
+async def test_what_had_not_begun_takes_nothing_off_a_machine_that_stays(
+    toml: Path, record: str
+) -> None:
+    """Cut off between the record and flightmode.toml."""
+    text, world = text_of(toml), World()
+    record_of(toml, "ams").parent.mkdir()
+    record_of(toml, "ams").write_text(text if record == "whole" else text[: len(text) // 2] + "[")
+    await exchanging(toml, world).finish()
+    assert (world.told, text_of(toml)) == ([], text)
+    nothing_is_leaving(place(toml))
+
+
+def test_flightmode_toml_keeps_its_mode(toml: Path) -> None:
+    toml.chmod(0o600)
+    replace_text(toml, "# new")
+    assert (toml.stat().st_mode & 0o777, toml.read_text()) == (0o600, "# new")
 
 
 # ------------------------------------------------------------------- the same name, anew
