@@ -1,6 +1,8 @@
 """`flightmode node` and `flightmode destroy`: the rest of a cluster's life."""
 
 import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -9,22 +11,22 @@ import typer
 from flightmode.cli.commands.anew import begin_anew
 from flightmode.cli.commands.exchanging import Exchanging
 from flightmode.cli.commands.provision import say
-from flightmode.cli.commands.reaching import remotes_of
-from flightmode.cli.commands.ways import NETWORK
+from flightmode.cli.commands.ways import NETWORK, Ways
 from flightmode.cli.leaving import anew_of, coming_anew, leaving, nothing_is_leaving
 from flightmode.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Place, place
 from flightmode.cli.show import as_json, out
 from flightmode.config import locations_of
 from flightmode.config.check import is_address
 from flightmode.config.schema import NodeSettings
-from flightmode.errors import NotConfirmed, RequestWrong
+from flightmode.errors import HostUnreachable, NotConfirmed, RequestWrong
 from flightmode.model.member import NodeKind
 from flightmode.provision.apply import Progress, carry_out
 from flightmode.provision.bundle import bundle_of
 from flightmode.provision.removal import KEPT, removal
 from flightmode.provision.succession import Exchange
-from flightmode.provision.wanted import wanted
+from flightmode.provision.wanted import ETC, Wanted, wanted
 from flightmode.provision.wheels import Release
+from flightmode.remote.port import Remote
 
 WaitWhole = Annotated[
     float, typer.Option("--wait", help="So many seconds for each step of the cluster.")
@@ -153,25 +155,38 @@ def destroy(
     name: Annotated[
         str | None, typer.Option("--name", help="The cluster's name, instead of being asked.")
     ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--without", metavar="NAME", help="A machine that is dead; may be said again."
+        ),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Take Flightmode off all machines of flightmode.toml. The databases go down.
 
     The data directories stay there, beside where they were, and so does every older copy of them;
-    what stays is printed. Debian's packages stay too.
+    what stays is printed. Debian's packages stay too. When a machine does not answer nothing is
+    done; one that is dead is left out by --without, and what is on it still is said.
     """
     here = place(config)
+    known = [*here.config.nodes, *here.config.provision.apps]
+    for each in without or ():
+        if each not in known:
+            raise RequestWrong(f"there is no machine {each!r}; these are: {', '.join(known)}")
     asked = here.config.cluster.name
     said = name or typer.prompt(f"Type the cluster's name ({asked}) to take it down", err=True)
     if said.strip() != asked:
         raise NotConfirmed("that is not its name; nothing was done")
-    asyncio.run(_destroy(here, json=json))
+    asyncio.run(take_down(here, NETWORK, without=without or [], json=json))
 
 
-async def _destroy(here: Place, *, json: bool) -> None:
+async def take_down(here: Place, ways: Ways, *, without: Sequence[str], json: bool) -> None:
+    """Off all machines but those.  Raises HostUnreachable: of all others that do not answer."""
     config, toml = here.config, here.path.absolute()
     names = [*config.nodes, *config.provision.apps]
-    hosts = [wanted(config, each, bundle_of(config, toml, each)) for each in names]
+    known = [wanted(config, each, bundle_of(config, toml, each)) for each in names]
+    hosts = [each for each in known if each.name not in without]
     plans = [removal(each, _data_dir(here, each.name)) for each in hosts]
     kept: dict[str, list[str]] = {}
 
@@ -180,13 +195,50 @@ async def _destroy(here: Place, *, json: bool) -> None:
             kept[step.host] = step.said.splitlines()
         say(out, step, quiet=json)
 
-    async with remotes_of(here, hosts) as remotes:
+    async with _all_of(here, hosts, ways, without) as remotes:
         await carry_out(plans, remotes, Release(""), heard)
     if json:
         steps = {each.name: [step.title for step in each.steps] for each in plans}
-        as_json({"steps": steps, "kept": kept})
+        as_json({"steps": steps, "kept": kept, "left_out": list(without)})
         return
-    out.print("nothing of it runs any more; what is kept is named above, host by host")
+    _tell_end(here, [each for each in known if each.name in without])
+
+
+def _tell_end(here: Place, left: Sequence[Wanted]) -> None:
+    there = " there" if left else ""
+    out.print(f"nothing of it runs any more{there}; what is kept is named above, host by host")
+    for host in left:
+        data = f", PostgreSQL's data in {host.data_dir}" if host.data_dir else ""
+        out.print(
+            f"{host.name} ({host.host}) was left out, and has all of it still: "
+            f"{', '.join(host.units)}, which start when it does; certificates and passwords in "
+            f"{ETC}{data}",
+            soft_wrap=True,
+            markup=False,
+        )
+    if left:
+        out.print(f"when it is there again: flightmode destroy --config {here.path}")
+
+
+@asynccontextmanager
+async def _all_of(
+    here: Place, hosts: Sequence[Wanted], ways: Ways, without: Sequence[str]
+) -> AsyncIterator[Mapping[str, Remote]]:
+    """A link to each.  Raises HostUnreachable with all that do not answer."""
+    links: dict[str, Remote] = {}
+    silent: dict[str, str] = {}
+    async with AsyncExitStack() as stack:
+        for host in hosts:
+            try:
+                links |= await stack.enter_async_context(ways.remotes(here, [host]))
+            except HostUnreachable as away:
+                silent[host.name] = away.message
+        if silent:
+            left_out = " ".join(f"--without {name}" for name in (*without, *silent))
+            text = "\n  ".join(("nothing was done:", *silent.values()))
+            hint = f"flightmode destroy {left_out} --config {here.path}"
+            raise HostUnreachable(text, hint=hint)
+        yield links
 
 
 def _data_dir(here: Place, name: str) -> str:
