@@ -115,10 +115,15 @@ def _own_addresses() -> set[str]:
 
 def place(path: Path) -> Place:
     """Read flightmode.toml.  Raises ConfigMissing, ConfigInvalid."""
+    base = Path(os.path.abspath(path)).parent
+    return Place(parse(text_of(path), base=base, name=str(path)), path)
+
+
+def text_of(path: Path) -> str:
+    """What the file holds.  Raises ConfigMissing."""
     try:
-        text = path.read_text()
+        return path.read_text()
     except FileNotFoundError:
         raise ConfigMissing(f"there is no {path}") from None
     except (OSError, UnicodeDecodeError) as wrong:
         raise ConfigMissing(f"{path} can't be read: {wrong}", hint=f"ls -l {path}") from None
-    return Place(parse(text, base=Path(os.path.abspath(path)).parent, name=str(path)), path)

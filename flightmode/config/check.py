@@ -101,6 +101,26 @@ def names_of_nodes(config: Config) -> Iterator[Problem]:
             )
 
 
+def nodes_are_at_addresses(config: Config) -> Iterator[Problem]:
+    """etcd 3.4 starts with no name to listen at: "expected IP in URL for binding"."""
+    for name, node in config.nodes.items():
+        if not is_address(node.host):
+            yield Problem(
+                f"nodes.{name}.host",
+                f'found "{node.host}", must be an IP address, which never changes: etcd does not '
+                f"listen at a name. `getent hosts {node.host}` says which one it has now",
+            )
+
+
+def is_address(host: str) -> bool:
+    """Whether it is an IP address as nodes have one: of one machine, without a zone."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return not (address.is_unspecified or address.is_multicast or "%" in host)
+
+
 def one_address_each(config: Config) -> Iterator[Problem]:
     """No two of the things that listen share a host and a port."""
     taken: dict[tuple[str, int], str] = {}
@@ -321,6 +341,7 @@ def clients_are_networks(config: Config) -> Iterator[Problem]:
 RULES: Final[tuple[Rule, ...]] = (
     three_voters,
     names_of_nodes,
+    nodes_are_at_addresses,
     one_address_each,
     bootstrap_is_a_database,
     renewals_fit_into_the_ttl,

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from flightmode.config.section import Location, Section, seconds
+from flightmode.config.section import HOST, Location, Section, seconds
 
 
 class App(Section):
@@ -11,7 +11,7 @@ class App(Section):
     host: str = Field(
         min_length=1,
         max_length=253,
-        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?$|^::1?$",
+        pattern=HOST,
         description="The address at which the nodes see it.",
     )
 

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from flightmode.config.provisioning import Provision
 from flightmode.config.proxy import Proxy
-from flightmode.config.section import Location, Section, seconds
+from flightmode.config.section import ADDRESS, NAME, Location, Section, seconds
 from flightmode.model.member import NodeKind
 from flightmode.model.policy import Policy
 
@@ -26,7 +26,7 @@ class Cluster(Section):
     """What the cluster is called, and where it begins."""
 
     name: str = Field(
-        pattern=r"^[a-z0-9]([a-z0-9_-]{0,40}[a-z0-9])?$",
+        pattern=NAME,
         description="What you call this cluster. Small letters, digits, - and _.",
     )
     postgres_major: int = Field(
@@ -53,8 +53,9 @@ class NodeSettings(Section):
     host: str = Field(
         min_length=1,
         max_length=253,
-        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?$|^::1?$",
-        description="The address at which the other nodes reach it.",
+        pattern=ADDRESS,
+        description="The IP address at which the other nodes reach it. A name is refused: etcd "
+        "listens at addresses only.",
     )
     postgres_port: int = Field(
         default=5432, ge=1, le=65535, description="Where PostgreSQL listens."

@@ -1,9 +1,14 @@
 """What the tables of flightmode.toml have in common."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+
+NAME: Final = r"^[a-z0-9]([a-z0-9_-]{0,40}[a-z0-9])?$"
+HOST: Final = r"^[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?$|^::1?$"
+ADDRESS: Final = r"^[A-Za-z0-9._:-]+$"
+"""No more than its letters: a rule of check.py reads it, and says what to do about a name."""
 
 
 def _under_base(path: Path, info: ValidationInfo) -> Path:

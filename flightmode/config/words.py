@@ -11,10 +11,12 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from flightmode.config.schema import Config
+from flightmode.config.section import ADDRESS, HOST, NAME
 
 _PATTERNS = {
-    "name": "small letters, digits, - and _ (at most 42)",
-    "host": "an IP address or a host name, without a port",
+    NAME: "small letters, digits, - and _ (at most 42)",
+    HOST: "an IP address or a host name, without a port",
+    ADDRESS: "an IP address, without a port",
 }
 
 
@@ -33,7 +35,7 @@ def allowed(field: FieldInfo | None) -> str:
 def _of_kind(kind: Any, field: FieldInfo) -> str:
     pattern = next((m.pattern for m in field.metadata if hasattr(m, "pattern")), None)
     if pattern is not None:
-        return _PATTERNS["host" if "." in pattern else "name"]
+        return _PATTERNS[pattern]
     if get_origin(kind) is Literal:
         return _one_of([str(each) for each in get_args(kind)])
     if isinstance(kind, type) and issubclass(kind, Enum):

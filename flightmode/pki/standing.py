@@ -23,6 +23,8 @@ class Standing:
     """A certificate that can be used, and for how long."""
 
     name: str
+    hosts: frozenset[str]
+    """The addresses and names that it may serve at, as clients write them; a client's: none."""
     expires_wall_s: float
     days_left: float
 
@@ -52,7 +54,8 @@ def check_certificate(directory: Path, stem: str, *, wall_s: float | None = None
     for each, where in ((authority, directory / "ca.crt"), (certificate, path)):
         _in_time(each, where, now_s)
     expires_s = certificate.not_valid_after_utc.timestamp()
-    return Standing(_common_name(certificate), expires_s, (expires_s - now_s) / 86400)
+    left_days = (expires_s - now_s) / 86400
+    return Standing(_common_name(certificate), _hosts(certificate), expires_s, left_days)
 
 
 def _in_time(certificate: x509.Certificate, path: Path, now_s: float) -> None:
@@ -78,6 +81,15 @@ def _key(path: Path) -> PrivateKeyTypes:
         return serialization.load_pem_private_key(path.read_bytes(), None)
     except (ValueError, TypeError):
         raise CertificateInvalid(f"{path} is not a private key in PEM without a password") from None
+
+
+def _hosts(certificate: x509.Certificate) -> frozenset[str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return frozenset()
+    addresses = names.get_values_for_type(x509.IPAddress)
+    return frozenset([*names.get_values_for_type(x509.DNSName), *map(str, addresses)])
 
 
 def _common_name(certificate: x509.Certificate) -> str:

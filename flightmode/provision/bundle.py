@@ -1,11 +1,12 @@
 """What `flightmode init` made, read from the operator's directory; and what it did not make yet."""
 
 from collections.abc import Iterable
+from ipaddress import ip_address
 from pathlib import Path
 
 from flightmode.config import Config
-from flightmode.errors import BundleMissing
-from flightmode.pki import Authority, check_certificate
+from flightmode.errors import BundleMissing, CertificateInvalid
+from flightmode.pki import Authority, Standing, check_certificate
 from flightmode.provision.wanted import Bundle
 
 APP_SECRET = "app"
@@ -32,15 +33,26 @@ def bundle_of(config: Config, toml: Path, name: str) -> Bundle:
 def end_soon(config: Config, toml: Path, names: Iterable[str]) -> list[str]:
     """Which of their certificates end soon, in words.  Call it after `bundle_of`.
 
-    Raises CertificateInvalid, FileUnsafe: one is over, or was never good: no host is to get it.
+    Raises CertificateInvalid, FileUnsafe: one is over, or was never good, or is for another
+    address than the node's: no host is to get it.
     """
     told = []
     for name in names:
         kind, stem = ("apps", "client") if name in config.provision.apps else ("nodes", "node")
         standing = check_certificate(toml.parent / kind / name / "tls", stem)
+        if name in config.nodes:
+            _serves(standing, config.nodes[name].host, toml, name)
         if standing.ends_soon:
             told.append(f"the certificate of {name} ends in {standing.days_left:.0f} days")
     return told
+
+
+def _serves(standing: Standing, host: str, toml: Path, name: str) -> None:
+    """Raises CertificateInvalid: everybody would refuse whoever shows it there."""
+    if str(ip_address(host)) not in standing.hosts:
+        text = f"nodes/{name}/tls is not for {host}, where flightmode.toml has {name}"
+        hint = f"flightmode init {toml.parent} --renew"
+        raise CertificateInvalid(text, hint=hint)
 
 
 def _app(home: Path, toml: Path, name: str) -> Bundle:

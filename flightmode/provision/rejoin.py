@@ -21,32 +21,60 @@ from flightmode.store.etcd_members import EtcdHealth, EtcdMember, EtcdMembers
 
 DROP_IN = f"{ETCD_DROP_INS}/rejoin.conf"
 ETCD_DATA = f"{STATE}-etcd"
+_MEMBER = "for etcd's member "
 _KNOWN_WITHIN_S = 20.0
 _AGAIN_S = 0.5
 
 T = TypeVar("T")
 
 
-async def announce(members: EtcdMembers, config: Config, name: str) -> int:
+async def announce(
+    members: EtcdMembers,
+    config: Config,
+    name: str,
+    *,
+    gone: int | None = None,
+    held: int | None = None,
+) -> int:
     """Make etcd expect this node as a new member; its number.
 
-    May be repeated: what is done already is left alone.  Raises StoreUnknown, RequestRefused.
+    `gone`: the member that goes; `held`: the one whose data the node's machine has.  A member that
+    has started and whose data are not there may never come back under its number: it would have
+    forgotten what it voted.  May be repeated: what is done already is left alone.  Raises
+    StoreUnknown, RequestRefused.
     """
-    return await _until_known(lambda: _announce(members, config, name))
+    return await _until_known(lambda: _announce(members, config, name, {gone}, held))
 
 
-async def _announce(members: EtcdMembers, config: Config, name: str) -> int:
-    url = _peer_url(config, name)
-    known = await members.list()
-    if not any(not each.name and url in each.peer_urls for each in known):
-        old = next((each for each in known if each.name == name), None)
-        if old is not None:
-            await members.remove(old.id)
+async def _announce(
+    members: EtcdMembers, config: Config, name: str, gone: set[int | None], held: int | None
+) -> int:
+    url, ours = _peer_url(config, name), {_peer_url(config, each) for each in config.nodes}
+
+    def is_over(each: EtcdMember) -> bool:
+        if not each.name:
+            # Announced, and its machine never came.
+            return not ours & set(each.peer_urls)
+        return each.name == name and (url not in each.peer_urls or each.id != held)
+
+    for each in await members.list():
+        if each.id in gone or is_over(each):
+            await members.remove(each.id)
+    if not any(url in each.peer_urls for each in await members.list()):
         await members.add(url)
     for each in await members.list():
         if url in each.peer_urls:
             return each.id
     raise RequestRefused(f"etcd did not take {url} as a new member", hint="flightmode status")
+
+
+async def known_as(members: EtcdMembers, name: str) -> int | None:
+    """The number of the member of that name; None: none has started.  Raises StoreUnknown."""
+
+    async def look() -> int | None:
+        return next((each.id for each in await members.list() if each.name == name), None)
+
+    return await _until_known(look)
 
 
 async def follow(members: EtcdMembers, config: Config) -> Mapping[str, int]:
@@ -131,5 +159,16 @@ echo "$aside"
     return Plan(name, (), (Step("etcd's data of an earlier life go aside", command, tells=True),))
 
 
+HELD = f"[ ! -e {ETCD_DATA}/member ] || cat {DROP_IN} 2>/dev/null || true"
+"""A shell command; `held_in` reads what it prints."""
+
+
+def held_in(printed: str) -> int | None:
+    """The member whose data a machine has, as far as it was announced by a command of ours."""
+    first, _, _ = printed.partition("\n")
+    _, said, number = first.partition(_MEMBER)
+    return int(number, 16) if said else None
+
+
 def _of(member: int) -> str:
-    return f"for etcd's member {member:x}"
+    return f"{_MEMBER}{member:x}"

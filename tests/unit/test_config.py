@@ -198,8 +198,9 @@ def test_any_table_is_accepted_or_the_one_error(table: str, value: dict[str, obj
 
 
 RULE_BREAKERS = {
-    "three_voters": GOOD.replace('kind = "witness"', 'kind = "witness"\n[nodes.two]\nhost = "h"'),
+    "three_voters": GOOD.replace('kind = "witness"', 'kind = "witness"\n[nodes.two]\nhost = "::4"'),
     "names_of_nodes": GOOD.replace("nodes.fra", "nodes.Fra-1"),
+    "nodes_are_at_addresses": GOOD.replace("10.0.0.2", "fra.example.com"),
     "one_address_each": GOOD.replace("10.0.0.2", "10.0.0.1"),
     "bootstrap_is_a_database": changed(cluster={"bootstrap": "wit"}),
     "renewals_fit_into_the_ttl": changed(timing={"renew_every_s": 2.5}),
@@ -237,6 +238,16 @@ def test_an_application_s_host_can_not_have_the_operator_s_name() -> None:
     """Its certificate would open the verbs that change something."""
     (problem,) = problems(changed(provision={"apps": {"operator": {"host": "10.0.0.9"}}}))
     assert "provision.apps.operator" in problem
+
+
+@pytest.mark.parametrize(
+    "host", ["fra.example.com", "localhost", "10.0.0", "10.0.0.256", "10.0.0.02", "::", "0.0.0.0"]
+)
+def test_a_node_s_name_on_the_network_is_refused_for_etcd_could_not_listen_at_it(host: str) -> None:
+    (found,) = problems(GOOD.replace("10.0.0.2", host))
+    assert found.startswith(f'nodes.fra.host (line 7): found "{host}", must be an IP address')
+    assert f"`getent hosts {host}`" in found
+    assert parse(changed(provision={"apps": {"web": {"host": "web.example.com"}}}))
 
 
 def test_ports_that_clash_name_each_other() -> None:

@@ -1,7 +1,7 @@
 """One machine makes room for another while the cluster serves.
 
-What was begun is written down beside flightmode.toml (`leaving/NAME.toml`), so that a command
-that was cut off goes on where it stopped.
+What was begun is written down beside flightmode.toml (leaving.py), so that a command that was cut
+off goes on where it stopped.
 """
 
 import asyncio
@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from flightmode.cli.asking import Asking, by_operator, carry, freshness
-from flightmode.cli.commands.provision import bring, say
-from flightmode.cli.commands.reaching import etcd_through, remotes_of
+from flightmode.cli.asking import Asking
+from flightmode.cli.commands.anew import cleared, finish_anew, fits
+from flightmode.cli.commands.provision import say
 from flightmode.cli.commands.rolling import NOTHING_NEW, SWITCHOVER_WITHIN_S
-from flightmode.cli.leaving import leaving, record_of
+from flightmode.cli.commands.ways import NETWORK, Ways
+from flightmode.cli.leaving import coming_anew, leaving, record_of, write_down
 from flightmode.cli.options import Place, place
 from flightmode.cli.show import out
 from flightmode.config import locations_of, parse
@@ -32,8 +33,8 @@ from flightmode.errors import (
 from flightmode.model.member import NodeKind
 from flightmode.pki import Authority
 from flightmode.provision.apply import carry_out, plan_all
-from flightmode.provision.bundle import bundle_of
-from flightmode.provision.rejoin import clearing, existing, follow
+from flightmode.provision.bundle import bundle_of, end_soon
+from flightmode.provision.rejoin import existing, follow
 from flightmode.provision.removal import removal
 from flightmode.provision.succession import Exchange
 from flightmode.provision.wanted import wanted
@@ -44,8 +45,8 @@ _POLL_S = 0.2
 class Exchanging:
     """Exchanges of nodes of one cluster, one after the other."""
 
-    def __init__(self, path: Path, *, wait_s: float, json: bool) -> None:
-        self._path, self._wait_s, self._json = path, wait_s, json
+    def __init__(self, path: Path, *, wait_s: float, json: bool, ways: Ways = NETWORK) -> None:
+        self._path, self._wait_s, self._json, self._ways = path, wait_s, json, ways
 
     @property
     def here(self) -> Place:
@@ -69,34 +70,47 @@ class Exchanging:
         new = Place(parse(new_text, base=base, name=str(self._path)), self._path)
         self._tell(f"{exchange.out} leaves, {exchange.name} comes in its place")
         self._issue(new, exchange.name)
-        await self._fits(new, exchange.name)
+        self._certified(new)
+        await fits(self._ways, new, exchange.name)
         status = await self._serving(without=exchange.out)
         if status["writes"] == exchange.out:
             await self._switch_over(here, exchange.out)
-        record = record_of(self._path, exchange.out)
-        record.parent.mkdir(mode=0o700, exist_ok=True)
-        record.write_text(text)
+        write_down(record_of(self._path, exchange.out), text)
         replace_text(self._path, new_text)
         await self.finish()
 
     async def finish(self) -> None:
-        """Bring an exchange that was begun to its end.  May be repeated after any failure."""
-        here = self.here
+        """Bring what was begun to its end.  May be repeated after any failure."""
+        for record in coming_anew(self._path):
+            await finish_anew(
+                self.here, record.stem, self._ways, wait_s=self._wait_s, json=self._json
+            )
         for record in leaving(self._path):
-            gone = record.stem
-            old = self._as_it_was(record)
-            stayers = [name for name in here.config.nodes if name in old.config.nodes]
-            newcomers = await self._etcd_follows(here, through=[*stayers, gone], old=old)
-            for name in (*stayers, *here.config.provision.apps):
-                await self._tells(here, name, stayers)
-            await self._not_counted_on(gone)
-            await self._take_off(old, gone)
-            await cleared(here, newcomers, json=self._json)
-            extra = {name: (existing(member),) for name, member in newcomers.items()}
-            names = [*here.config.nodes, *here.config.provision.apps]
-            await bring(here, names, extra=extra, wait_s=self._wait_s, json=self._json)
-            shutil.rmtree(self._path.parent / "nodes" / gone, ignore_errors=True)
-            record.unlink()
+            if record.stem in self.here.config.nodes:
+                # flightmode.toml is written after the record, and all else after both.
+                record.unlink()
+                self._tell(f"{record.stem} stays: nothing of its exchange had begun")
+            else:
+                await self._finish(self.here, record.stem)
+
+    async def _finish(self, here: Place, gone: str) -> None:
+        record = record_of(self._path, gone)
+        old = self._as_it_was(record)
+        stayers = [name for name in here.config.nodes if name in old.config.nodes]
+        self._certified(here)
+        await self._led_by_another(old, gone)
+        newcomers = await self._etcd_follows(here, through=[*stayers, gone], old=old)
+        for name in (*stayers, *here.config.provision.apps):
+            await self._led_by_another(old, gone)
+            await self._tells(here, name, stayers)
+        await self._not_counted_on(gone)
+        await self._take_off(old, gone)
+        await cleared(self._ways, here, newcomers, json=self._json)
+        extra = {name: (existing(member),) for name, member in newcomers.items()}
+        names = [*here.config.nodes, *here.config.provision.apps]
+        await self._ways.bring(here, names, extra=extra, wait_s=self._wait_s, json=self._json)
+        shutil.rmtree(self._path.parent / "nodes" / gone, ignore_errors=True)
+        record.unlink()
 
     def _as_it_was(self, record: Path) -> Place:
         """The cluster before the exchange; its paths count from where the file was."""
@@ -104,23 +118,30 @@ class Exchanging:
         return Place(parse(record.read_text(), base=base, name=str(record)), self._path)
 
     def _issue(self, new: Place, name: str) -> None:
-        """Its certificate and secrets, where `init` puts those of the others."""
+        """Its certificate and secrets, where `init` puts those of the others.
+
+        Anew each time: what a run before has left there may be for another address.
+        """
         home = self._path.absolute().parent
         mine = home / "nodes" / name
-        if not (mine / "tls" / "node.key").exists():
-            authority = Authority.load(home / "ca")
-            authority.issue_node(name, [new.config.nodes[name].host]).save(mine / "tls", "node")
+        authority = Authority.load(home / "ca")
+        authority.issue_node(name, [new.config.nodes[name].host]).save(mine / "tls", "node")
         shutil.copytree(home / "secrets", mine / "secrets", dirs_exist_ok=True)
 
-    async def _fits(self, new: Place, name: str) -> None:
-        """Look at the new machine.  Raises HostUnfit, HostUnreachable."""
-        host = wanted(new.config, name, bundle_of(new.config, self._path.absolute(), name))
-        async with remotes_of(new, [host]) as remotes:
-            await plan_all(new.config, [host], remotes, None)
+    def _certified(self, new: Place) -> None:
+        """In the end each machine gets its certificate: no time to learn that one is not good.
+
+        Raises BundleMissing, CertificateInvalid.
+        """
+        toml = self._path.absolute()
+        names = [*new.config.nodes, *new.config.provision.apps]
+        for name in names:
+            bundle_of(new.config, toml, name)
+        end_soon(new.config, toml, names)
 
     async def _serving(self, without: str) -> dict[str, Any]:
         """The status, if all others are well.  Raises RequestWrong."""
-        status = await _status(self.here)
+        status = await self._ways.status(self.here)
         silent = [n["name"] for n in status["nodes"] if not n["heard"] and n["name"] != without]
         if status["writes"] is None or silent:
             told = f"; nothing is heard of {', '.join(silent)}" if silent else ""
@@ -135,17 +156,34 @@ class Exchanging:
             return status["writes"] not in (None, primary)
 
         self._tell(f"switchover: {primary} is the primary")
-        async with by_operator(here, here.tls(None, None)) as cluster:
-            await carry(
-                cluster, Asking("/switchover", {}, SWITCHOVER_WITHIN_S, True, led_by_another)
-            )
-        if (await _status(here))["writes"] == primary:
+        wish = Asking("/switchover", {}, SWITCHOVER_WITHIN_S, True, led_by_another)
+        await self._ways.ask(here, wish)
+        if (await self._ways.status(here))["writes"] == primary:
             raise RequestRefused(f"{primary} is the primary again", hint="flightmode why")
+
+    async def _led_by_another(self, old: Place, gone: str) -> None:
+        """Who goes may have taken over since it handed over: whoever goes by the new file does
+        not know it, and would neither follow it nor take over from it.
+
+        Raises RequestRefused: nobody can take over from it.
+        """
+        status = await self._until(lambda status: status["writes"] is not None, "a primary", old)
+        if status["writes"] != gone:
+            return
+        try:
+            await self._switch_over(old, gone)
+        except RequestRefused as refusal:
+            text = (
+                f"{gone} is to go, is the primary, and nobody can take over from it: "
+                f"{refusal.message}. It stays until somebody can"
+            )
+            hint = f"flightmode node finish --config {self._path}"
+            raise RequestRefused(text, hint=hint) from None
 
     async def _tells(self, here: Place, name: str, stayers: list[str]) -> None:
         """One of those that stay hears of the change: its agent or proxy goes by the new file."""
         host = wanted(here.config, name, bundle_of(here.config, self._path.absolute(), name))
-        async with remotes_of(here, [host]) as remotes:
+        async with self._ways.remotes(here, [host]) as remotes:
             plans = await plan_all(here.config, [host], remotes, None)
             await carry_out(
                 plans, remotes, NOTHING_NEW, lambda step: say(out, step, quiet=self._json)
@@ -159,13 +197,12 @@ class Exchanging:
         node = here.config.nodes.get(name)
         if node is not None and node.kind is NodeKind.DATABASE:
             # Its rules of access name the nodes.
-            async with by_operator(here, here.tls(None, None)) as cluster:
-                await carry(cluster, Asking("/reload", {"node": name}, self._wait_s, True))
+            await self._ways.ask(here, Asking("/reload", {"node": name}, self._wait_s, True))
 
     async def _etcd_follows(self, here: Place, through: list[str], old: Place) -> Mapping[str, int]:
         """Before the others close their firewalls to who goes: it may lead etcd."""
-        async with etcd_through(old, through) as store:
-            return await follow(store.members, here.config)
+        async with self._ways.etcd(old, through) as members:
+            return await follow(members, here.config)
 
     async def _not_counted_on(self, gone: str) -> None:
         """Until commits wait for another one, or for nobody where there is no other.
@@ -188,7 +225,7 @@ class Exchanging:
         host = wanted(old.config, name, bundle_of(old.config, self._path.absolute(), name))
         plan = removal(host, str(locations_of(old.config, name).data_dir))
         try:
-            async with remotes_of(old, [host]) as remotes:
+            async with self._ways.remotes(old, [host]) as remotes:
                 await carry_out(
                     [plan], remotes, NOTHING_NEW, lambda step: say(out, step, quiet=self._json)
                 )
@@ -196,13 +233,16 @@ class Exchanging:
             # etcd has struck it off and the others' firewalls are closed to it.
             self._tell(f"{name} is left as it is: {away.message}")
 
-    async def _until(self, holds: Callable[[dict[str, Any]], bool], what: str) -> None:
+    async def _until(
+        self, holds: Callable[[dict[str, Any]], bool], what: str, asked: Place | None = None
+    ) -> dict[str, Any]:
+        """The status of which it holds.  Raises RequestUnfinished."""
         until_s, last = time.monotonic() + self._wait_s, "no node has answered"
         while time.monotonic() < until_s:
             try:
-                status = await _status(self.here)
+                status = await self._ways.status(asked or self.here)
                 if holds(status):
-                    return
+                    return status
                 last = str(status["route"])
             except FlightmodeError as failure:
                 last = failure.message
@@ -215,23 +255,12 @@ class Exchanging:
             out.print(words, soft_wrap=True)
 
 
-async def cleared(here: Place, newcomers: Mapping[str, int], *, json: bool) -> None:
-    """Nothing of an earlier life is in the way of these members of etcd."""
-    base = here.path.absolute()
-    hosts = [wanted(here.config, name, bundle_of(here.config, base, name)) for name in newcomers]
-    plans = [clearing(name, member) for name, member in newcomers.items()]
-    async with remotes_of(here, hosts) as remotes:
-        await carry_out(plans, remotes, NOTHING_NEW, lambda step: say(out, step, quiet=json))
-
-
 def replace_text(path: Path, text: str) -> None:
-    """The whole new file or the whole old one, whatever happens meanwhile."""
+    """The whole new file or the whole old one, whatever happens meanwhile; its mode stays."""
     beside = path.with_name(f"{path.name}.new")
-    beside.write_text(text)
+    with beside.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    shutil.copymode(path, beside)
     os.replace(beside, path)
-
-
-async def _status(here: Place) -> dict[str, Any]:
-    async with by_operator(here, here.tls(None, None)) as cluster:
-        status: dict[str, Any] = (await cluster.best("/status", freshness)).body
-    return status

@@ -1,30 +1,32 @@
 """`flightmode node` and `flightmode destroy`: the rest of a cluster's life."""
 
 import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from flightmode.cli.commands.exchanging import Exchanging, cleared
-from flightmode.cli.commands.provision import bring, say
-from flightmode.cli.commands.reaching import etcd_through, login_of, remotes_of
-from flightmode.cli.commands.wholeness import status_of
-from flightmode.cli.leaving import leaving, nothing_is_leaving
+from flightmode.cli.commands.anew import begin_anew
+from flightmode.cli.commands.exchanging import Exchanging
+from flightmode.cli.commands.provision import say
+from flightmode.cli.commands.ways import NETWORK, Ways
+from flightmode.cli.leaving import anew_of, coming_anew, leaving, nothing_is_leaving
 from flightmode.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Place, place
 from flightmode.cli.show import as_json, out
 from flightmode.config import locations_of
+from flightmode.config.check import is_address
 from flightmode.config.schema import NodeSettings
-from flightmode.errors import NotConfirmed, RequestWrong
+from flightmode.errors import HostUnreachable, NotConfirmed, RequestWrong
 from flightmode.model.member import NodeKind
 from flightmode.provision.apply import Progress, carry_out
 from flightmode.provision.bundle import bundle_of
-from flightmode.provision.rejoin import announce, existing
 from flightmode.provision.removal import KEPT, removal
 from flightmode.provision.succession import Exchange
-from flightmode.provision.wanted import wanted
+from flightmode.provision.wanted import ETC, Wanted, wanted
 from flightmode.provision.wheels import Release
-from flightmode.remote.ssh import forget_key
+from flightmode.remote.port import Remote
 
 WaitWhole = Annotated[
     float, typer.Option("--wait", help="So many seconds for each step of the cluster.")
@@ -104,9 +106,10 @@ def replace(
     that is still heard of is left alone. What etcd has on an old disk there is put aside.
     """
     here = place(config)
-    nothing_is_leaving(here)
+    nothing_is_leaving(here, anew_of(here.path, name) if by is None else None)
     if by is None:
-        asyncio.run(_replace(here, here.known(name), force=force, wait_s=wait_s, json=json))
+        name = here.known(name)
+        asyncio.run(begin_anew(here, name, NETWORK, force=force, wait_s=wait_s, json=json))
         return
     kind = here.config.nodes[here.known(name)].kind
     _exchange(here, name, by, kind, wait_s=wait_s, json=json)
@@ -116,9 +119,14 @@ def replace(
 def finish(
     config: ConfigPath = DEFAULT_CONFIG, wait_s: WaitWhole = 300.0, json: AsJson = False
 ) -> None:
-    """Go on with an exchange of nodes that was cut off. With none, nothing is done."""
+    """Go on with an exchange of nodes, or a replacement, that was cut off. With none, nothing is
+    done.
+
+    When the node that goes has become the primary meanwhile, another one leads first; when none
+    can, nothing more is changed until one can.
+    """
     path = config
-    if not leaving(path) and not json:
+    if not (leaving(path) or coming_anew(path) or json):
         out.print("no node is being exchanged")
     asyncio.run(Exchanging(path, wait_s=wait_s, json=json).finish())
 
@@ -133,40 +141,13 @@ def _exchange(
     name, equals, host = text.partition("=")
     if not (equals and name and host):
         raise RequestWrong(f"{text!r} is not NAME=HOST", hint="flightmode node --help")
+    if not is_address(host):
+        text = f"{host!r} is not an IP address: etcd does not listen at a name"
+        raise RequestWrong(text, hint="flightmode node --help")
     if name in here.config.nodes:
         raise RequestWrong(f"there is a node {name} already: give the new one a name of its own")
     exchange = Exchange(gone, name, NodeSettings(kind=kind, host=host))
     asyncio.run(Exchanging(here.path, wait_s=wait_s, json=json).exchange(exchange))
-
-
-async def _replace(here: Place, name: str, *, force: bool, wait_s: float, json: bool) -> None:
-    status = await status_of(here)
-    may_be_replaced(status, name, force=force)
-    login = login_of(here)
-    forget_key(login.known_hosts, here.config.nodes[name].host, login.port)
-    async with etcd_through(here, [status["writes"]]) as store:
-        member = await announce(store.members, here.config, name)
-    if not json:
-        out.print(f"{name}: etcd expects a new member in its place")
-    await cleared(here, {name: member}, json=json)
-    names = [*here.config.nodes, *here.config.provision.apps]
-    await bring(here, names, extra={name: (existing(member),)}, wait_s=wait_s, json=json)
-
-
-def may_be_replaced(status: dict[str, Any], name: str, *, force: bool) -> None:
-    """Raises RequestWrong: that would take something away from a cluster that is well, or not."""
-    if status["writes"] is None:
-        text = f"nobody accepts writes now ({status['route']}): there is nothing to copy from"
-        raise RequestWrong(text, hint="flightmode why")
-    if status["writes"] == name:
-        text = f"{name} is the primary; if its machine shall go, let another one lead first"
-        raise RequestWrong(text, hint="flightmode switchover")
-    if not force and any(node["name"] == name and node["heard"] for node in status["nodes"]):
-        text = (
-            f"{name} is still heard of: its etcd would be struck off while it runs. --by takes "
-            "another machine in its place; --force takes this one, and its etcd begins anew"
-        )
-        raise RequestWrong(text, hint="flightmode node replace --help")
 
 
 def destroy(
@@ -174,25 +155,38 @@ def destroy(
     name: Annotated[
         str | None, typer.Option("--name", help="The cluster's name, instead of being asked.")
     ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--without", metavar="NAME", help="A machine that is dead; may be said again."
+        ),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Take Flightmode off all machines of flightmode.toml. The databases go down.
 
     The data directories stay there, beside where they were, and so does every older copy of them;
-    what stays is printed. Debian's packages stay too.
+    what stays is printed. Debian's packages stay too. When a machine does not answer nothing is
+    done; one that is dead is left out by --without, and what is on it still is said.
     """
     here = place(config)
+    known = [*here.config.nodes, *here.config.provision.apps]
+    for each in without or ():
+        if each not in known:
+            raise RequestWrong(f"there is no machine {each!r}; these are: {', '.join(known)}")
     asked = here.config.cluster.name
     said = name or typer.prompt(f"Type the cluster's name ({asked}) to take it down", err=True)
     if said.strip() != asked:
         raise NotConfirmed("that is not its name; nothing was done")
-    asyncio.run(_destroy(here, json=json))
+    asyncio.run(take_down(here, NETWORK, without=without or [], json=json))
 
 
-async def _destroy(here: Place, *, json: bool) -> None:
+async def take_down(here: Place, ways: Ways, *, without: Sequence[str], json: bool) -> None:
+    """Off all machines but those.  Raises HostUnreachable: of all others that do not answer."""
     config, toml = here.config, here.path.absolute()
     names = [*config.nodes, *config.provision.apps]
-    hosts = [wanted(config, each, bundle_of(config, toml, each)) for each in names]
+    known = [wanted(config, each, bundle_of(config, toml, each)) for each in names]
+    hosts = [each for each in known if each.name not in without]
     plans = [removal(each, _data_dir(here, each.name)) for each in hosts]
     kept: dict[str, list[str]] = {}
 
@@ -201,13 +195,50 @@ async def _destroy(here: Place, *, json: bool) -> None:
             kept[step.host] = step.said.splitlines()
         say(out, step, quiet=json)
 
-    async with remotes_of(here, hosts) as remotes:
+    async with _all_of(here, hosts, ways, without) as remotes:
         await carry_out(plans, remotes, Release(""), heard)
     if json:
         steps = {each.name: [step.title for step in each.steps] for each in plans}
-        as_json({"steps": steps, "kept": kept})
+        as_json({"steps": steps, "kept": kept, "left_out": list(without)})
         return
-    out.print("nothing of it runs any more; what is kept is named above, host by host")
+    _tell_end(here, [each for each in known if each.name in without])
+
+
+def _tell_end(here: Place, left: Sequence[Wanted]) -> None:
+    there = " there" if left else ""
+    out.print(f"nothing of it runs any more{there}; what is kept is named above, host by host")
+    for host in left:
+        data = f", PostgreSQL's data in {host.data_dir}" if host.data_dir else ""
+        out.print(
+            f"{host.name} ({host.host}) was left out, and has all of it still: "
+            f"{', '.join(host.units)}, which start when it does; certificates and passwords in "
+            f"{ETC}{data}",
+            soft_wrap=True,
+            markup=False,
+        )
+    if left:
+        out.print(f"when it is there again: flightmode destroy --config {here.path}")
+
+
+@asynccontextmanager
+async def _all_of(
+    here: Place, hosts: Sequence[Wanted], ways: Ways, without: Sequence[str]
+) -> AsyncIterator[Mapping[str, Remote]]:
+    """A link to each.  Raises HostUnreachable with all that do not answer."""
+    links: dict[str, Remote] = {}
+    silent: dict[str, str] = {}
+    async with AsyncExitStack() as stack:
+        for host in hosts:
+            try:
+                links |= await stack.enter_async_context(ways.remotes(here, [host]))
+            except HostUnreachable as away:
+                silent[host.name] = away.message
+        if silent:
+            left_out = " ".join(f"--without {name}" for name in (*without, *silent))
+            text = "\n  ".join(("nothing was done:", *silent.values()))
+            hint = f"flightmode destroy {left_out} --config {here.path}"
+            raise HostUnreachable(text, hint=hint)
+        yield links
 
 
 def _data_dir(here: Place, name: str) -> str:

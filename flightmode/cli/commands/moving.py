@@ -6,12 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from flightmode.cli.asking import by_operator, freshness
-from flightmode.cli.commands.exchanging import Exchanging, replace_text
-from flightmode.cli.commands.provision import bring
-from flightmode.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, place
+from flightmode.cli.commands.exchanging import Exchanging
+from flightmode.cli.commands.ways import NETWORK, Ways
+from flightmode.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Place, place, text_of
 from flightmode.cli.show import out
-from flightmode.config import Config
+from flightmode.config import Config, parse
 from flightmode.config.edit import with_apps
 from flightmode.errors import RequestWrong
 from flightmode.provision.succession import next_exchange
@@ -35,35 +34,52 @@ def move(
     own, bare Debian, and the same ssh login. When it stops in the middle, type it again.
     """
     here = place(config)
-    target = place(to)
-    if target.config.cluster.name != here.config.cluster.name:
-        text = f"{to} is of another cluster, {target.config.cluster.name}"
-        raise RequestWrong(text, hint="flightmode move --help")
-    moving = Exchanging(here.path, wait_s=wait_s, json=json)
-    asyncio.run(_move(moving, target.config, wait_s=wait_s, json=json))
-    replace_text(here.path, to.read_text())
-    names = [*target.config.nodes, *target.config.provision.apps]
-    asyncio.run(bring(moving.here, names, wait_s=wait_s, json=json))
+    text = text_of(to)
+    asyncio.run(move_to(here, text, str(to), NETWORK, wait_s=wait_s, json=json))
 
 
-async def _move(moving: Exchanging, target: Config, *, wait_s: float, json: bool) -> None:
+async def move_to(
+    here: Place, text: str, name: str, ways: Ways, *, wait_s: float, json: bool
+) -> None:
+    """Until flightmode.toml is `text`, as the file `name` had it when it was begun: whatever
+    becomes of that file meanwhile was never looked at.  Raises ConfigInvalid, RequestWrong, and
+    what an exchange documents.
+    """
+    # It will stand in the place of flightmode.toml: its relative paths count from there.
+    target = parse(text, base=here.path.absolute().parent, name=name)
+    if target.cluster.name != here.config.cluster.name:
+        wrong = f"{name} is of another cluster, {target.cluster.name}"
+        raise RequestWrong(wrong, hint="flightmode move --help")
+    moving = Exchanging(here.path, wait_s=wait_s, json=json, ways=ways)
+    await _exchange_all(moving, target, ways, wait_s=wait_s, json=json)
+    moving.rewrite(lambda _: text)
+    await _bring(moving, ways, wait_s=wait_s, json=json)
+
+
+async def _exchange_all(
+    moving: Exchanging, target: Config, ways: Ways, *, wait_s: float, json: bool
+) -> None:
     """Until the nodes are those of `target`."""
     await moving.finish()
     apps = {n: app for n, app in target.provision.apps.items() if n not in _apps(moving)}
     if apps:
         moving.rewrite(lambda text: with_apps(text, apps))
-        names = [*moving.here.config.nodes, *moving.here.config.provision.apps]
-        await bring(moving.here, names, wait_s=wait_s, json=json)
+        await _bring(moving, ways, wait_s=wait_s, json=json)
     while True:
         here = moving.here
-        async with by_operator(here, here.tls(None, None)) as cluster:
-            status: dict[str, Any] = (await cluster.best("/status", freshness)).body
+        status = await ways.status(here)
         exchange = next_exchange(here.config.nodes, target.nodes, str(status["writes"]))
         if exchange is None:
             break
         await moving.exchange(exchange)
     for name in _apps(moving).keys() - target.provision.apps.keys():
         out.print(f"{name} is no machine of an application any more: its proxy is left running")
+
+
+async def _bring(moving: Exchanging, ways: Ways, *, wait_s: float, json: bool) -> None:
+    here = moving.here
+    names = [*here.config.nodes, *here.config.provision.apps]
+    await ways.bring(here, names, extra={}, wait_s=wait_s, json=json)
 
 
 def _apps(moving: Exchanging) -> dict[str, Any]:

@@ -71,6 +71,19 @@ def test_what_the_hint_says_makes_all_of_them_new(
     assert end_soon(config, toml, NAMES) == []
 
 
+@pytest.mark.parametrize("host", ["10.0.0.5", "fd00:0::5"])
+def test_a_certificate_for_another_address_is_brought_to_nobody_until_what_the_hint_says(
+    toml: Path, capsys: pytest.CaptureFixture[str], host: str
+) -> None:
+    """All others would refuse who shows it; an IPv6 address may be written in several ways."""
+    toml.write_text(toml.read_text().replace('"10.0.0.2"', f'"{host}"'))
+    assert end_soon(config_of(toml), toml, ["ams", "wit"]) == []
+    with pytest.raises(CertificateInvalid, match=f"nodes/fra/tls is not for {host}, ") as refused:
+        end_soon(config_of(toml), toml, ["ams", "fra"])
+    assert flightmode(capsys, *refused.value.hint_text.split()[1:]).status == 0
+    assert end_soon(config_of(toml), toml, NAMES[:3]) == []
+
+
 def test_a_certificate_that_is_over_is_brought_to_nobody(toml: Path) -> None:
     config, home = config_of(toml), toml.parent
     authority = Authority.load(home / "ca")

@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 import tomlkit
 
+from flightmode.cli.commands.life import take_down
+from flightmode.cli.options import place
+from flightmode.errors import HostUnreachable
 from tests.unit.commands import Ran, flightmode
+from tests.unit.provision.world import World
 
 Capsys = pytest.CaptureFixture[str]
 
@@ -128,3 +132,43 @@ def test_its_name_lets_it_begin(
     assert ran.status == 69, ran
     assert "FM801" in ran.err
     assert door.knocks > 0
+
+
+@pytest.mark.parametrize("name", ["ber", "AMS", ""])
+def test_only_machines_that_there_are_can_be_left_out(
+    name: str, made: Path, door: Door, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = typed(made, capsys, monkeypatch, "shop\n", "--without", name)
+    assert ran.status == 64, ran
+    assert "these are: ams, fra, wit" in " ".join(ran.err.split())
+    assert door.knocks == 0
+
+
+async def test_machines_that_do_not_answer_are_named_all_at_once_with_what_leaves_them_out(
+    made: Path,
+) -> None:
+    world = World(away={"fra", "wit"})
+    with pytest.raises(HostUnreachable, match="nothing was done") as refused:
+        await take_down(place(made), world, without=["ams"], json=False)
+    assert "fra (127.0.0.2)" in refused.value.message
+    assert "wit (127.0.0.3)" in refused.value.message
+    assert refused.value.hint_text == (
+        f"flightmode destroy --without ams --without fra --without wit --config {made}"
+    )
+    assert world.told == []
+
+
+async def test_what_is_on_a_machine_that_was_left_out_is_said(made: Path, capsys: Capsys) -> None:
+    world = World(away={"fra"})
+    await take_down(place(made), world, without=["fra"], json=False)
+    assert sorted(world.told) == ["ams is taken off", "wit is taken off"]
+    told = " ".join(capsys.readouterr().out.split())
+    assert "fra (127.0.0.2) was left out, and has all of it still: " in told
+    assert "flightmode-fence.service" in told
+    assert "PostgreSQL's data in /var/lib/flightmode/postgres" in told
+    assert "when it is there again: flightmode destroy --config" in told
+
+
+async def test_with_all_machines_there_nothing_is_left_out(made: Path, capsys: Capsys) -> None:
+    await take_down(place(made), World(), without=[], json=False)
+    assert "nothing of it runs any more; what is kept" in capsys.readouterr().out

@@ -8,12 +8,25 @@ from typing import cast
 
 import pytest
 
-from flightmode.cli.commands.life import may_be_replaced
+from flightmode.cli.commands.anew import may_be_replaced
+from flightmode.config import parse
 from flightmode.errors import RequestWrong, StoreUnknown
-from flightmode.provision.rejoin import DROP_IN, ETCD_DATA, announce, clearing, existing, follow
+from flightmode.provision.rejoin import (
+    DROP_IN,
+    ETCD_DATA,
+    HELD,
+    announce,
+    clearing,
+    existing,
+    follow,
+    held_in,
+)
 from flightmode.store.etcd_members import EtcdMember, EtcdMembers
-from tests.unit.provision.test_plan import CONFIG
+from tests.unit.provision.test_plan import CONFIG, TEXT
 from tests.unit.provision.test_removal import SYSTEMCTL
+
+AWAY = parse(TEXT.replace("10.0.0.2", "10.0.0.77"), name="it")
+"""With fra at another address."""
 
 
 def member(number: int, name: str, host: str) -> EtcdMember:
@@ -80,6 +93,27 @@ async def test_what_etcd_does_not_answer_just_now_is_done_all_the_same(silent: i
     assert await follow(members.calls, CONFIG) == {"fra": 101}
 
 
+async def test_who_comes_anew_at_another_address_leaves_nothing_at_the_one_before() -> None:
+    """The machine that was announced never came; or it came, and is lost too."""
+    members = three()
+    assert await announce(members.calls, AWAY, "fra") == 100
+    assert await announce(members.calls, CONFIG, "fra") == 101
+    assert [each.id for each in members.known] == [1, 3, 101]
+    *others, new = members.known
+    members.known = (*others, replace(new, name="fra"))
+    assert await announce(members.calls, AWAY, "fra", held=101) == 102
+    assert [each.id for each in members.known] == [1, 3, 102]
+
+
+async def test_one_that_has_started_comes_back_under_its_number_only_with_its_data() -> None:
+    members = three()
+    assert await announce(members.calls, CONFIG, "fra", gone=7, held=2) == 2
+    assert await announce(members.calls, CONFIG, "fra", gone=2, held=2) == 100
+    *others, new = members.known
+    members.known = (*others, replace(new, name="fra"))
+    assert await announce(members.calls, CONFIG, "fra", gone=2) == 101
+
+
 async def test_who_follows_the_file_is_told_by_its_number_until_it_has_started() -> None:
     members = three()
     members.known = (*members.known[:2], member(9, "old", "10.0.0.99"))
@@ -107,7 +141,13 @@ class Disk:
     def clears(self, number: int) -> str:
         (step,) = clearing("fra", number).steps
         assert step.tells
-        text = step.command.replace(ETCD_DATA, str(self.data)).replace(DROP_IN, str(self.drop_in))
+        return self._said(step.command)
+
+    def holds(self) -> int | None:
+        return held_in(self._said(HELD))
+
+    def _said(self, command: str) -> str:
+        text = command.replace(ETCD_DATA, str(self.data)).replace(DROP_IN, str(self.drop_in))
         path = f"{self.home}{os.pathsep}{os.environ['PATH']}"
         done = subprocess.run(
             ["sh", "-c", text], capture_output=True, text=True, env={"PATH": path}
@@ -144,6 +184,15 @@ def test_data_of_the_new_member_itself_are_left_alone_when_it_is_typed_again(dis
     assert (disk.data / "member" / "wal").is_dir()
     assert disk.clears(101) != "", "another one was announced since"
     assert not disk.data.exists()
+
+
+def test_a_machine_says_which_member_its_data_are_of(disk: Disk) -> None:
+    assert disk.holds() is None, "the others knew that member before we announced one"
+    disk.drop_in.write_bytes(existing(0xAB12).content)
+    assert disk.holds() == 0xAB12
+    (disk.data / "member" / "wal").rmdir()
+    (disk.data / "member").rmdir()
+    assert disk.holds() is None, "they are gone"
 
 
 def test_a_bare_host_has_nothing_to_clear(disk: Disk) -> None:
