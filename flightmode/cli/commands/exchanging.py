@@ -16,6 +16,7 @@ from flightmode.cli.asking import Asking, by_operator, carry, freshness
 from flightmode.cli.commands.provision import bring, say
 from flightmode.cli.commands.reaching import etcd_through, remotes_of
 from flightmode.cli.commands.rolling import NOTHING_NEW, SWITCHOVER_WITHIN_S
+from flightmode.cli.commands.standing import nobody_has_moved
 from flightmode.cli.leaving import leaving, record_of
 from flightmode.cli.options import Place, place
 from flightmode.cli.show import out
@@ -63,6 +64,7 @@ class Exchanging:
         ConfigInvalid, and what `provision` documents.
         """
         here = self.here
+        await nobody_has_moved(here)
         text = self._path.read_text()
         new_text = with_node_exchanged(text, exchange.out, exchange.name, exchange.settings)
         base = self._path.absolute().parent
