@@ -8,12 +8,14 @@ from itertools import groupby
 
 from flightmode.config import Config
 from flightmode.provision.facts import CLOCKS, CURRENT, RELEASES, DebianCluster, Facts
+from flightmode.provision.parameters import judging
 from flightmode.provision.wanted import (
     ETCD,
     KERNEL,
     OWN_USER,
     PROXY,
     PROXY_SOCKET,
+    TOML,
     File,
     Role,
     Wanted,
@@ -94,6 +96,7 @@ def plan(
         *_packages(wanted, facts),
         *_user(facts),
         *_directories(wanted, facts),
+        *_parameters(config, wanted, facts),
         *_files(wanted, facts),
         *_kernel(wanted, facts),
         *_release(facts, release),
@@ -260,6 +263,15 @@ def _directories(wanted: Wanted, facts: Facts) -> list[Step]:
             make = f"install -d -m {owned.mode:04o} -o {user} -g {group} {shlex.quote(path)}"
             steps.append(Step(f"the directory {path}", make))
     return steps
+
+
+def _parameters(config: Config, wanted: Wanted, facts: Facts) -> list[Step]:
+    """Before flightmode.toml is written: with a setting that it does not know PostgreSQL takes up
+    nothing at a reload, and does not start."""
+    changed = any(file.path == TOML and _differs(file, facts) for file in wanted.files)
+    if wanted.role is not Role.DATABASE or not changed or not config.postgres.parameters:
+        return []
+    return [Step("PostgreSQL takes the settings of flightmode.toml", judging(config))]
 
 
 def _files(wanted: Wanted, facts: Facts) -> list[Step]:
