@@ -84,6 +84,8 @@ def _member(view: View, decision: Decision) -> Member:
 def _warnings(view: View) -> tuple[str, ...]:
     warnings = [f"synchronous_commit is lowered for {who}" for who in view.server.lowered_commit]
     warnings += [f"{stray}: safety rests on another value" for stray in view.server.stray_settings]
+    refused = view.server.refused_settings
+    warnings += [f"{each}: PostgreSQL keeps the settings of before" for each in refused]
     if view.server.disk_free < _DISK_ALERT:
         warnings.append(f"only {view.server.disk_free:.0%} of the disk is free")
     if not view.fence.reachable and view.me.name in view.policy.databases:

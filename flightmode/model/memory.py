@@ -51,7 +51,7 @@ class Memory:
     """The id of the request that is being carried out here …"""
     task_since_s: float = 0.0
     task_stage: str = ""
-    """… and how far: "checkpoint", "stop", "start"."""
+    """… and how far: "checkpoint", "stop", "start", "settings"."""
     published: Member | None = None
     published_s: float = -1e9
     wal_heard_s: float | None = None
