@@ -9,6 +9,7 @@ from flightmode.postgres.settings import quoted
 _JUDGE = """set -e
 home=$(mktemp -d)
 trap 'rm -rf "$home"' EXIT
+cd "$home"
 cat > "$home/postgresql.conf"
 said=$("$0" -C port -D "$home" 2>&1 >/dev/null) || {
     echo "$said" | grep -v -e 'skipping missing' -e 'contains errors' |

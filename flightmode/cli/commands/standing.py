@@ -43,10 +43,10 @@ async def nobody_has_moved(here: Place) -> None:
         text = (
             f"{told}: nothing was changed. Two machines of one name could both take writes, so an "
             "edit does not move a node: put back what the file said, and exchange it (`node "
-            f"replace {name}` without --by takes the file's address, when its machine is dead)"
+            f"replace {name} --by NEW=HOST`; when its machine is dead, `node replace {name}` takes "
+            "the file's address)"
         )
-        hint = f"flightmode node replace {name} --by NEW=HOST --config {here.path}"
-        raise RequestWrong(text, hint=hint)
+        raise RequestWrong(text, hint="flightmode node replace --help")
 
 
 async def _members(here: Place, until_s: float) -> Sequence[EtcdMember]:
