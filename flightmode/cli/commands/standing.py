@@ -6,7 +6,7 @@ changed by `flightmode node replace`, and never by an edit of the file.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from flightmode.cli.commands.reaching import etcd_through
 from flightmode.cli.options import Place
@@ -29,8 +29,11 @@ async def nobody_has_moved(here: Place) -> None:
     """
     until_s = time.monotonic() + _ASK_WITHIN_S
     agreed_s: float | None = None
+    found: Mapping[str, str] = {}
     while True:
-        found = moved(await _members(here, until_s), here.config)
+        known = await _members(here, until_s)
+        if known:
+            found = moved(known, here.config)
         now_s = time.monotonic()
         if agreed_s is None:
             agreed_s = now_s + _AGREE_WITHIN_S
