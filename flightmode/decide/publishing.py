@@ -3,6 +3,7 @@
 from dataclasses import fields, replace
 from operator import attrgetter
 
+from flightmode.decide.namesake import keeps_silent
 from flightmode.decide.suspicion import deaf_to, suspects
 from flightmode.model.action import Publish
 from flightmode.model.cluster import RequestKind
@@ -20,7 +21,7 @@ _HELD = attrgetter(*(each.name for each in fields(Slot) if each.name != "active"
 
 def publish(view: View, decision: Decision) -> Decision:
     """Add the publication, when it is due or something of weight has changed."""
-    if not view.store.reachable:
+    if not view.store.reachable or keeps_silent(view):
         return decision
     memory = decision.memory
     member = _member(view, decision)
