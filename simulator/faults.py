@@ -149,6 +149,12 @@ class Faults(StoreFaults):
         sim.hang_agent()
         self._for(fault, sim.resume_agent)
 
+    def _namesake(self, fault: Fault, node: str) -> None:
+        """Another machine, bare, is brought up under this node's name."""
+        twin = self._world.twin(node)
+        twin.start_agent()
+        self._for(fault, twin.kill_agent)
+
     def _starve(self, fault: Fault, node: str) -> None:
         sim = self._world.nodes[node]
         sim.starve()

@@ -134,7 +134,7 @@ class SimNode:
         self.pulse = SimPulse(self.host, peers, self._gate)
         placing = SimPlacing(self._etcd, self._gate)
         hands = Hands(self.host.clock, store, CLUSTER, postgres, fence, placing, self.pulse)
-        identity = Identity(self.node, f"machine-{self.name}", "sim")
+        identity = Identity(self.node, f"machine-{self.host.name}", "sim")
         policy = replace(self._policy, nodes=nodes, ttl_s=self.ttl_s)
         self.agent = Agent(identity, policy, hands, self.journal)
         self.agent_since_s = self.host.loop.time()

@@ -113,8 +113,19 @@ class World:
         dice = self.dice(f"node {node.name}")
         return SimNode(node, self.hosts[node.name], self.etcd, self.policy, self.history, dice)
 
+    def twin(self, name: str) -> SimNode:
+        """A bare machine of that name, besides the one that is there: the applications'."""
+        host, dice = self.hosts[APP], self.dice(f"twin of {name}")
+        node = SimNode(self.nodes[name].node, host, self.etcd, self.policy, self.history, dice)
+        if node.is_database:
+            self._with_server(node, APP)
+        return node
+
     def _server(self, name: str) -> SimServer:
-        node = self.nodes[name]
+        return self._with_server(self.nodes[name], name)
+
+    def _with_server(self, node: SimNode, name: str) -> SimServer:
+        """`name`: of its machine."""
         server = SimServer(node.host, self.network, self.dice(f"postgres {name}"), self.weather)
         fence = FenceProcess(node.host, server, self.dice(f"fence {name}"))
         node.server, node.fence = server, fence

@@ -5,7 +5,6 @@ changed since the view was taken.  When one action of a decision fails, the ones
 it are left out; the next look decides anew.
 """
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -68,7 +67,6 @@ class Executor:
         self._jobs = jobs
         self._leases = leases
         self._steady_since_s = leases.steady.since_s
-        self.reload_settings: Callable[[], Awaitable[None]] | None = None
 
     async def act(self, decision: Decision) -> tuple[Done, ...]:
         """Each action in order, up to the first that fails."""
@@ -125,10 +123,6 @@ class Executor:
             case verbs.Admit():
                 self._leading(action.term)
                 await self._postgres.admit()
-            case verbs.ApplySettings():
-                if self.reload_settings is not None:
-                    await self.reload_settings()
-                await self._postgres.apply_settings()
             case verbs.SetSyncNames(names=()):
                 self._leading(action.term)
                 await self._postgres.set_sync_names(())
@@ -155,6 +149,8 @@ class Executor:
             case verbs.Prepare():
                 self._leading(action.term)
                 self._jobs.begin(JobKind.PREPARE, action.term, postgres.prepare(action.slots))
+            case verbs.ApplySettings():
+                self._jobs.begin(JobKind.SETTINGS, action.term, postgres.apply_settings())
             case verbs.Checkpoint():
                 self._jobs.begin(JobKind.CHECKPOINT, action.term, postgres.checkpoint())
             case verbs.Clone():
@@ -175,7 +171,6 @@ class Executor:
                 | verbs.Detach()
                 | verbs.Follow()
                 | verbs.Admit()
-                | verbs.ApplySettings()
             ):
                 raise AssertionError(f"{type(action).__name__} is no job")
             case never:

@@ -38,6 +38,8 @@ class LeaseBook:
         self._clock = clock
         self.steady = Steadiness(clock)
         self._claiming = False
+        self.alone = True
+        """No other machine carries this node's name: a promise is not another one's to break."""
         self._news = asyncio.Event()
         self.telling = asyncio.Lock()
         """Held while the fence is told until when: what was decided later must arrive later."""
@@ -50,7 +52,11 @@ class LeaseBook:
 
     def asked(self, node: str, term: int) -> float | None:
         """For how long we promise `node` not to claim; None: we don't.  The promise stands."""
-        if self._claiming or not promises(self._tracker.view, self._me, node, term):
+        if (
+            self._claiming
+            or not self.alone
+            or not promises(self._tracker.view, self._me, node, term)
+        ):
             return None
         for_s = promised_for_s(self._tracker.state, self._policy)
         until_s = self._clock.now_s() + for_s

@@ -15,6 +15,7 @@ from flightmode.agent.observe import Identity, Observer
 from flightmode.agent.placing import keep_placed
 from flightmode.agent.probing import Prober
 from flightmode.decide import decide
+from flightmode.decide.namesake import namesake
 from flightmode.errors import FenceError, StoreError
 from flightmode.fence.port import Exited, FenceEvent, TreeEmpty
 from flightmode.model.action import Promote, Publish
@@ -79,6 +80,7 @@ class Agent:
     async def step(self) -> Decision:
         """One look, one decision, carried out."""
         view = await self.observer.view(self.memory)
+        self.leases.alone = namesake(view) is None
         decision = _decided(view)
         outcomes = await self.executor.act(decision)
         self._journal.write(view, decision, outcomes)

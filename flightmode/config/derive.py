@@ -92,3 +92,12 @@ def policy_of(config: Config) -> Policy:
         **config.timing.model_dump(),
         **config.guards.model_dump(),
     )
+
+
+def parameters_of(config: Config) -> tuple[tuple[str, str], ...]:
+    """The user's settings of PostgreSQL, as text."""
+    return tuple((name, _as_setting(value)) for name, value in config.postgres.parameters.items())
+
+
+def _as_setting(value: str | bool | float) -> str:
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)

@@ -25,7 +25,7 @@ from flightmode.api.access import Access
 from flightmode.api.face import Told, told
 from flightmode.api.listening import bind
 from flightmode.config import Config, etcd_endpoints, locations_of, policy_of
-from flightmode.config.derive import Locations, bracketed, nodes_of
+from flightmode.config.derive import Locations, bracketed, nodes_of, parameters_of
 from flightmode.config.schema import HbaRule
 from flightmode.errors import FileMissing
 from flightmode.fence.client import FenceClient
@@ -206,9 +206,7 @@ def make_postgres(config: Config, node: str) -> PostgresServer:
             log=places.postgres_log,
             tls_dir=places.tls_dir if config.postgres.tls else None,
             peers=peers,
-            parameters=tuple(
-                (name, _as_setting(value)) for name, value in config.postgres.parameters.items()
-            ),
+            parameters=parameters_of(config),
             hba=tuple(_hba_line(rule) for rule in (*config.postgres.hba, *_rules_for_apps(config))),
             user=user.pw_name,
             uid=user.pw_uid,
@@ -232,10 +230,6 @@ def _network(host: str) -> str:
         return str(ipaddress.ip_network(host))
     except ValueError:
         return host
-
-
-def _as_setting(value: str | bool | float) -> str:
-    return ("on" if value else "off") if isinstance(value, bool) else str(value)
 
 
 def _hba_line(rule: HbaRule) -> str:

@@ -16,6 +16,7 @@ from flightmode.decide.following import following
 from flightmode.decide.invariants import check
 from flightmode.decide.isolation import isolation
 from flightmode.decide.leading import leading
+from flightmode.decide.namesake import beside_a_namesake, stand_back
 from flightmode.decide.publishing import publish
 from flightmode.decide.remember import refresh
 from flightmode.decide.situation import Situation, situation
@@ -33,6 +34,8 @@ def decide(view: View) -> Decision:
             decision = isolation(view)
         case Situation.OBSERVING:
             decision = observing(view)
+        case Situation.NAMESAKE:
+            decision = stand_back(view)
         case Situation.BOOTSTRAP:
             decision = bootstrap(view)
         case Situation.SUPERSEDED:
@@ -43,6 +46,6 @@ def decide(view: View) -> Decision:
             decision = following(view)
         case never:
             assert_never(never)
-    decision = publish(view, decision)
+    decision = publish(view, beside_a_namesake(view, decision))
     check(view, decision)
     return decision

@@ -10,6 +10,7 @@ was lost.
 from dataclasses import replace
 
 from flightmode.decide.answer import SOON_S, answer
+from flightmode.decide.namesake import namesake
 from flightmode.decide.permission import lease_s, silent_for_s, state_of, swap
 from flightmode.decide.requests import wanted
 from flightmode.decide.superseded import newer_elsewhere
@@ -90,6 +91,8 @@ def _able(view: View) -> bool:
         view.server.run is Run.STANDBY
         # Without its fence nothing is promoted here, and nobody could take the term back (S4).
         and view.fence.reachable
+        # What was acknowledged in this name may be on the other machine (I2).
+        and namesake(view) is None
         and view.job is None
         and ours
         and view.memory.term == state.term

@@ -7,6 +7,7 @@ carries out nothing of that decision.
 
 from dataclasses import replace
 
+from flightmode.decide.namesake import holds, namesake
 from flightmode.model.action import (
     ExtendFence,
     LiftFence,
@@ -37,6 +38,8 @@ def check(view: View, decision: Decision) -> None:
 def _check_swap(view: View, decision: Decision, swap: SwapState) -> None:
     old, new = view.store.state, swap.state
     assert swap.expected_revision == view.store.state_revision, "a swap of a state not seen"
+    alone = namesake(view) is None
+    assert alone or holds(view), "another machine has this name, and this one leads nothing (I1)"
     if old is None:
         assert swap.purpose == "create" and new.mode is Mode.SOLO
         return
@@ -84,6 +87,8 @@ def _check_action(view: View, action: object) -> None:
             assert view.store.in_doubt is None, "nothing is built on a doubt (S1)"
         case Promote() | StartPostgres(role=Role.PRIMARY):
             assert state is not None and state.leader == view.me.name, "only the leader (I1)"
+            alone = namesake(view) is None
+            assert alone or holds(view), "another machine has this name (I1)"
             assert state.handover is None, "an offered handover stands"
             assert not state.given, "taken up before anybody is promoted (S7)"
             renewed = view.renewed is not None and view.renewed.term == state.term

@@ -103,6 +103,13 @@ class LedByAStranger(NodeProblem):
     hint = "flightmode provision"
 
 
+class TwoOfOneName(NodeProblem):
+    """Two machines carry this node's name; who leads goes on, nobody else of that name does."""
+
+    code = "FM614"
+    hint = "flightmode node replace --help"
+
+
 class NamesOverruled(NodeProblem):
     """Another setting of synchronous_standby_names overrules ours, so nobody can take over."""
 

@@ -3,6 +3,7 @@
 from dataclasses import fields, replace
 from operator import attrgetter
 
+from flightmode.decide.namesake import keeps_silent
 from flightmode.decide.suspicion import deaf_to, suspects
 from flightmode.model.action import Publish
 from flightmode.model.cluster import RequestKind
@@ -20,7 +21,7 @@ _HELD = attrgetter(*(each.name for each in fields(Slot) if each.name != "active"
 
 def publish(view: View, decision: Decision) -> Decision:
     """Add the publication, when it is due or something of weight has changed."""
-    if not view.store.reachable:
+    if not view.store.reachable or keeps_silent(view):
         return decision
     memory = decision.memory
     member = _member(view, decision)
@@ -84,6 +85,8 @@ def _member(view: View, decision: Decision) -> Member:
 def _warnings(view: View) -> tuple[str, ...]:
     warnings = [f"synchronous_commit is lowered for {who}" for who in view.server.lowered_commit]
     warnings += [f"{stray}: safety rests on another value" for stray in view.server.stray_settings]
+    refused = view.server.refused_settings
+    warnings += [f"{each}: PostgreSQL keeps the settings of before" for each in refused]
     if view.server.disk_free < _DISK_ALERT:
         warnings.append(f"only {view.server.disk_free:.0%} of the disk is free")
     if not view.fence.reachable and view.me.name in view.policy.databases:

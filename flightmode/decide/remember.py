@@ -7,6 +7,7 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import Any, Final
 
+from flightmode.decide.namesake import namesake, of_another_machine
 from flightmode.errors import SyncNamesUnproven
 from flightmode.model.cluster import Mode
 from flightmode.model.memory import Memory, Watched
@@ -33,7 +34,14 @@ def refresh(view: View) -> View:
     state = view.store.state
     memory = view.memory
     if state is not None and memory.term != state.term:
-        memory = Memory(term=state.term, published=memory.published, published_s=memory.published_s)
+        memory = Memory(
+            term=state.term,
+            published=memory.published,
+            published_s=memory.published_s,
+            namesake=memory.namesake,
+            namesake_s=memory.namesake_s,
+        )
+    memory = _namesake(view, memory)
     memory = _heard_of_wal(view, memory)
     watched = _watched(view, memory)
     if watched != memory.watched:
@@ -41,6 +49,20 @@ def refresh(view: View) -> View:
     if state is not None and state.leader == view.me.name:
         memory = _as_leader(view, memory)
     return view if memory is view.memory else replace(view, memory=memory)
+
+
+def _namesake(view: View, memory: Memory) -> Memory:
+    """Both write one record: each look shows only whoever did so last.
+
+    While etcd is silent nobody can write, so that time does not count.
+    """
+    if not view.store.reachable:
+        there = namesake(replace(view, memory=memory))
+        return memory if there is None else replace(memory, namesake=there, namesake_s=view.now_s)
+    theirs = of_another_machine(view)
+    if theirs is None or view.now_s - theirs.changed_s > view.policy.member_fresh_s:
+        return memory
+    return replace(memory, namesake=theirs.member.machine, namesake_s=theirs.changed_s)
 
 
 def _heard_of_wal(view: View, memory: Memory) -> Memory:

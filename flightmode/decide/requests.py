@@ -121,11 +121,30 @@ def _ended(view: View, why: str) -> Decision:
 
 def own_task(view: View) -> Decision | None:
     """A reload or restart of this node's running Postgres."""
-    request = wanted(view, RequestKind.RELOAD)
-    if request is not None and request.node is not None:
-        finish = FinishRequest(request, True, "settings rendered and reloaded")
-        actions = (ApplySettings(view.memory.term), finish)
-        return answer(view, "request: reload", "rendering the settings again", *actions)
+    return _reload(view) or _restart(view)
+
+
+def _reload(view: View) -> Decision | None:
+    """Ended well only when PostgreSQL has taken the settings."""
+    request, restart = wanted(view, RequestKind.RELOAD), wanted(view, RequestKind.RESTART)
+    restarts = restart is not None and restart.id == view.memory.task
+    if request is None or request.node is None or restarts or view.job is not None:
+        return None
+    result = view.result(JobKind.SETTINGS)
+    begun = view.memory.task == request.id
+    if not begun or result is None or result.ended_s < view.memory.task_since_s:
+        memory = replace(
+            view.memory, task=request.id, task_stage="settings", task_since_s=view.now_s
+        )
+        why, apply = "rendering the settings again", ApplySettings(view.memory.term)
+        return answer(view, "request: reload", why, apply, memory=memory, wake_s=SOON_S)
+    memory = replace(view.memory, task=None, task_stage="")
+    why = result.error or "settings rendered and reloaded"
+    finish = FinishRequest(request, result.error is None, why)
+    return answer(view, "request: reloaded", why, finish, memory=memory)
+
+
+def _restart(view: View) -> Decision | None:
     request = wanted(view, RequestKind.RESTART)
     if request is None or request.node is None:
         return None

@@ -2,6 +2,7 @@
 
 from enum import Enum, auto
 
+from flightmode.decide.namesake import stands_back
 from flightmode.decide.superseded import superseded
 from flightmode.model.member import NodeKind
 from flightmode.model.view import View
@@ -12,6 +13,7 @@ class Situation(Enum):
 
     ISOLATION = auto()
     OBSERVING = auto()
+    NAMESAKE = auto()
     BOOTSTRAP = auto()
     SUPERSEDED = auto()
     LEADING = auto()
@@ -24,6 +26,8 @@ def situation(view: View) -> Situation:
         return Situation.ISOLATION
     if view.me.kind is NodeKind.WITNESS:
         return Situation.OBSERVING
+    if stands_back(view):
+        return Situation.NAMESAKE
     if view.store.state is None:
         return Situation.BOOTSTRAP
     if superseded(view):

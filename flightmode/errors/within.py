@@ -94,6 +94,14 @@ class PostgresPortTaken(PostgresError):
     hint = "ss -ltnp"
 
 
+class SettingsRefused(PostgresError):
+    """PostgreSQL does not take a setting, and would not start with it; what it had before stays."""
+
+    code = "FM206"
+    exit_status = 78
+    hint = "flightmode config apply"
+
+
 class ServerSilent(PostgresError):
     """Postgres runs, or seems to, and did not answer in time."""
 

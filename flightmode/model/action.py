@@ -162,7 +162,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class ApplySettings:
-    """Render the settings again and reload."""
+    """Render the settings again and reload; a job, which fails where Postgres takes them not."""
 
     term: int
 

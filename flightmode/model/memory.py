@@ -51,7 +51,11 @@ class Memory:
     """The id of the request that is being carried out here …"""
     task_since_s: float = 0.0
     task_stage: str = ""
-    """… and how far: "checkpoint", "stop", "start"."""
+    """… and how far: "checkpoint", "stop", "start", "settings"."""
+    namesake: str | None = None
+    """The machine that was last seen to write under this node's name …"""
+    namesake_s: float | None = None
+    """… and when; the silence of etcd does not count."""
     published: Member | None = None
     published_s: float = -1e9
     wal_heard_s: float | None = None

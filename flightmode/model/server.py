@@ -137,6 +137,8 @@ class Server:
     prepared: bool = False
     """Our roles exist and our settings are in place (only known of a running primary)."""
     stray_settings: tuple[str, ...] = ()
+    refused_settings: tuple[str, ...] = ()
+    """What PostgreSQL has against its settings, in its words: those of before are in force."""
     """Settings that safety rests on and that are otherwise, `name = value`: a loud warning."""
 
     def replica(self, name: str) -> Replica | None:

@@ -67,6 +67,7 @@ class JobKind:
     CHECKPOINT = "checkpoint"
     SYNC_NAMES = "sync names"
     PREPARE = "prepare"
+    SETTINGS = "settings"
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,15 @@ def setting(config: PostgresConfig, name: str) -> tuple[str, ...]:
     return (str(config.bin_dir / "postgres"), "-C", name, "-D", str(config.data_dir))
 
 
+def judging(config: PostgresConfig, directory: Path) -> tuple[str, ...]:
+    """Fails where it would not start with the postgresql.conf in there.
+
+    It needs no data: `-C` of a setting that is known without them ends before they are looked at
+    (postmaster.c), and after all names and values have been.
+    """
+    return (str(config.bin_dir / "postgres"), "-C", "port", "-D", str(directory))
+
+
 def controldata(config: PostgresConfig) -> tuple[str, ...]:
     return (str(config.bin_dir / "pg_controldata"), f"--pgdata={config.data_dir}")
 

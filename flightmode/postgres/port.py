@@ -53,7 +53,9 @@ class Postgres(Protocol):
 
         `following`: the member to stream from (standby), None for nobody.  For a primary,
         synchronous_standby_names keeps what was last set by `set_sync_names`.
-        `admit` False: only our own roles may connect (S8).  Raises PostgresError.
+        `admit` False: only our own roles may connect (S8).  Where PostgreSQL would not take a
+        setting, those of before stay, and `Server.refused_settings` tells.  Raises PostgresError;
+        SettingsRefused where there are none of before.
         """
 
     async def initdb(self) -> None:
@@ -90,7 +92,12 @@ class Postgres(Protocol):
         Repeatable.  Slots of others that are not in the list and inactive are dropped."""
 
     async def apply_settings(self) -> None:
-        """Render settings as configured and reload; `Server.pending_restart` tells the rest."""
+        """Render settings as configured and reload; `Server.pending_restart` tells the rest.
+
+        Raises SettingsRefused when PostgreSQL would not take one of them: rules of access are
+        in force then, and of the settings those of before, which `detach`, `follow` and
+        `set_sync_names` go on to write.  PostgresError.
+        """
 
     async def checkpoint(self) -> None:
         """CHECKPOINT, as fast as possible."""

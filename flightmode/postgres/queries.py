@@ -58,6 +58,13 @@ WHERE name = 'synchronous_commit' AND applied
 """Our own connections have a value of their own, so the files are asked, not pg_settings."""
 
 EFFECTIVE: Final = "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)"
+FILE_ERRORS: Final = """
+SELECT regexp_replace(sourcefile, '.*/', ''), sourceline, coalesce(name, ''), error
+FROM pg_file_settings WHERE error IS NOT NULL ORDER BY sourcefile, sourceline
+"""
+"""What keeps a file from being taken up, also what only waits for a restart.  With a name that it
+does not know PostgreSQL takes up nothing of all its files at a reload (guc-file.l)."""
+WAITING: Final = "SELECT name FROM pg_settings WHERE pending_restart"
 SETTING: Final = "SELECT setting FROM pg_settings WHERE name = %s"
 FLUSHED: Final = "SELECT pg_current_wal_flush_lsn()::text"
 STARTED: Final = "SELECT pg_postmaster_start_time()::text"

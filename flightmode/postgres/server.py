@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import LiteralString
 
-import psutil
 import psycopg
 
 from flightmode.errors import (
@@ -17,6 +16,7 @@ from flightmode.errors import (
     PostgresError,
     ServerSilent,
     ServerUnwilling,
+    SettingsRefused,
     SyncNamesUnproven,
 )
 from flightmode.model.lsn import Lsn
@@ -29,6 +29,8 @@ from flightmode.postgres import (
     files,
     floors,
     history,
+    judging,
+    postmaster,
     queries,
     roles,
     settings,
@@ -80,6 +82,11 @@ class PostgresServer:
         self._looked_at_settings_s = -1e9
         self._lowered: tuple[str, ...] = ()
         self._stray: tuple[str, ...] = ()
+        self._judged = False
+        """PostgreSQL takes the settings as configured; until then those of before are written."""
+        self._refused: tuple[str, ...] = ()
+        self._in_files: tuple[str, ...] = ()
+        """What it has against those that are configured; against those in its files."""
 
     # ---------------------------------------------------------------- looking
 
@@ -139,13 +146,14 @@ class PostgresServer:
             admits_clients=await self._admits_now(status.loaded_wall_s(answer)),
             lowered_commit=self._lowered,
             stray_settings=self._stray,
+            refused_settings=tuple(dict.fromkeys((*self._refused, *self._in_files))),
             prepared=self._prepared == f"{self._answered} {seen.run}",
         )
 
     async def _without_fence(self) -> Run:
         """The fence does not answer: Postgres dies with it, and may not have yet."""
         try:
-            ask = partial(_postmaster_lives, self._config)
+            ask = partial(postmaster.lives, self._config)
             lives = await self._disk_of_data.ask("postmaster.pid", ask)
         except DataUnreadable:
             return Run.SILENT
@@ -227,6 +235,7 @@ class PostgresServer:
             lowered = await fetch(self._looking, queries.LOWERED_COMMIT, within_s=_LOOK_S)
             names = list(effective.NAMES)
             rows = await fetch(self._looking, queries.EFFECTIVE, (names,), within_s=_LOOK_S)
+            self._in_files = await _against_files(self._looking, _LOOK_S)
         except PostgresError:
             await self._drop()
             return
@@ -239,6 +248,10 @@ class PostgresServer:
     async def configure(self, role: Role, *, following: str | None, admit: bool) -> StartCommand:
         self._floors = {}
         await asyncio.to_thread(check_port_free, self._config.host, self._config.port)
+        await asyncio.to_thread(self._make_room)
+        await self._judge()
+        if self._refused and not (self._config.data_dir / settings.CONF).exists():
+            raise self._not_taken(self._refused)
         await asyncio.to_thread(self._configure, role, following, admit)
         self._admitted = admit
         if role is Role.STANDBY:
@@ -255,12 +268,16 @@ class PostgresServer:
             log=config.log,
         )
 
-    def _configure(self, role: Role, following: str | None, admit: bool) -> None:
-        config, data_dir = self._config, self._config.data_dir
-        files.check_private(config, data_dir)
+    def _make_room(self) -> None:
+        """Raises DataModes."""
+        config = self._config
+        files.check_private(config, config.data_dir)
         for directory in (config.socket_dir, config.log.parent):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             files.own(config, directory)
+
+    def _configure(self, role: Role, following: str | None, admit: bool) -> None:
+        config, data_dir = self._config, self._config.data_dir
         self._write_passwords()
         for name, text in (
             ("postgresql.conf", settings.with_include),
@@ -283,8 +300,20 @@ class PostgresServer:
     def _write_conf(self, changing: Changing) -> None:
         usage = shutil.disk_usage(self._config.data_dir)
         keep_mb = settings.slot_keep_mb(usage.total, usage.free)
-        text = settings.conf(self._config, changing, keep_mb, self._floors)
-        files.write(self._config, self._config.data_dir / settings.CONF, text)
+        path, config = self._config.data_dir / settings.CONF, self._config
+        if not self._judged and path.exists():
+            config = replace(config, parameters=settings.parameters_of(path.read_text()))
+        files.write(self._config, path, settings.conf(config, changing, keep_mb, self._floors))
+
+    async def _judge(self) -> None:
+        """Take up what is configured, if PostgreSQL does.  Raises PostgresError."""
+        text = settings.conf(self._config, Changing(None, ()), settings.SLOT_KEEP_LEAST_MB)
+        self._refused = await judging.refusals(self._config, text)
+        self._judged = not self._refused
+
+    def _not_taken(self, wrong: tuple[str, ...]) -> SettingsRefused:
+        told = "PostgreSQL does not take its settings, and keeps those of before"
+        return SettingsRefused(f"{self._config.name}: {told}: {'; '.join(wrong)}")
 
     def _write_hba_again(self) -> None:
         """With the rules as configured now; whether clients are let in stays as it is."""
@@ -340,8 +369,15 @@ class PostgresServer:
 
     async def apply_settings(self) -> None:
         await asyncio.to_thread(self._write_hba_again)
+        await self._judge()
         await self._rewrite(lambda as_before: as_before)
-        await self._reload()
+        async with local(self._config) as connection:
+            await fetch(connection, queries.RELOAD, within_s=_ACT_S)
+            # It reads the files by itself, so nothing has to be waited for.
+            self._in_files = await _against_files(connection, _ACT_S)
+        wrong = self._refused or self._in_files
+        if wrong:
+            raise self._not_taken(wrong)
 
     async def admit(self) -> None:
         text = settings.hba(self._config, admit=True)
@@ -413,7 +449,7 @@ class PostgresServer:
                     busy_s = now_s()
 
     async def end_walsenders(self, keep: tuple[str, ...]) -> None:
-        await asyncio.to_thread(_end_walsenders, self._config, keep)
+        await asyncio.to_thread(postmaster.end_walsenders, self._config, keep)
 
     async def initdb(self) -> None:
         await copying.initdb(self._config)
@@ -430,35 +466,9 @@ class PostgresServer:
         await self._drop()
 
 
-def _postmaster(config: PostgresConfig) -> psutil.Process | None:
-    """The process that postmaster.pid names, if it is a postmaster of this directory."""
-    try:
-        lines = (config.data_dir / "postmaster.pid").read_text().splitlines()
-        process = psutil.Process(int(lines[0]))
-        # A pid alone is soon somebody else's: the file also holds when it was started.
-        same = abs(process.create_time() - float(lines[2])) < 5
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except (OSError, ValueError, IndexError, psutil.Error):
-        return None
-
-
-def _postmaster_lives(config: PostgresConfig) -> bool:
-    return _postmaster(config) is not None
-
-
-def _end_walsenders(config: PostgresConfig, keep: tuple[str, ...]) -> None:
-    """By their titles: a server that is shutting down answers no query.
-
-    Ours carry our role; a kept one also carries its peer's address.
-    """
-    postmaster = _postmaster(config)
-    if postmaster is None:
-        return
-    kept = tuple(config.peer(name).host for name in keep)
-    for child in postmaster.children():
-        try:
-            title = " ".join(child.cmdline())
-            if "walsender" in title and not any(f" {host}(" in title for host in kept):
-                child.terminate()
-        except psutil.Error:
-            continue
+async def _against_files(connection: Connection, within_s: float) -> tuple[str, ...]:
+    """What the server has against its files.  Raises PostgresError."""
+    rows = await fetch(connection, queries.FILE_ERRORS, within_s=within_s)
+    # Asked after it: the view before has this very session find out what waits for a restart.
+    waiting = await fetch(connection, queries.WAITING, within_s=within_s) if rows else ()
+    return judging.in_files(rows, (row[0] for row in waiting))

@@ -229,6 +229,16 @@ def changing_of(conf_text: str, config: PostgresConfig) -> Changing:
     return Changing(following, parse_sync_names(values.get("synchronous_standby_names", "")))
 
 
+def parameters_of(conf_text: str) -> tuple[tuple[str, str], ...]:
+    """The opposite of `conf`, for everything in it: what is ours is overwritten in any case."""
+    lines = (line.partition(" = ") for line in conf_text.splitlines())
+    return tuple((name, _unquoted(value)) for name, equals, value in lines if equals)
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1].replace("''", "'").replace("\\\\", "\\")
+
+
 def slot_name(member: str) -> str:
     """The physical slot of a member; config holds names to what Postgres allows for slots."""
     return member

@@ -9,6 +9,7 @@ from itertools import groupby
 
 from flightmode.config import Config
 from flightmode.provision.facts import CLOCKS, CURRENT, DebianCluster, Facts
+from flightmode.provision.parameters import judging
 from flightmode.provision.takeover import away, taken_over
 from flightmode.provision.wanted import (
     ETCD,
@@ -16,6 +17,7 @@ from flightmode.provision.wanted import (
     OWN_USER,
     PROXY,
     PROXY_SOCKET,
+    TOML,
     File,
     Role,
     Wanted,
@@ -97,6 +99,7 @@ def plan(
         *_packages(wanted, facts),
         *_user(facts),
         *_directories(wanted, facts),
+        *_parameters(config, wanted, facts),
         *_files(wanted, facts),
         *_kernel(wanted, facts),
         *_release(facts, release),
@@ -263,6 +266,15 @@ def _directories(wanted: Wanted, facts: Facts) -> list[Step]:
             make = f"install -d -m {owned.mode:04o} -o {user} -g {group} {shlex.quote(path)}"
             steps.append(Step(f"the directory {path}", make))
     return steps
+
+
+def _parameters(config: Config, wanted: Wanted, facts: Facts) -> list[Step]:
+    """Before flightmode.toml is written: with a setting that it does not know PostgreSQL takes up
+    nothing at a reload, and does not start."""
+    changed = any(file.path == TOML and _differs(file, facts) for file in wanted.files)
+    if wanted.role is not Role.DATABASE or not changed or not config.postgres.parameters:
+        return []
+    return [Step("PostgreSQL takes the settings of flightmode.toml", judging(config))]
 
 
 def _files(wanted: Wanted, facts: Facts) -> list[Step]:

@@ -9,7 +9,7 @@ quorum is never larger than it has to be.
 import asyncio
 import shlex
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from flightmode.config import Config
@@ -101,6 +101,31 @@ async def _follow(members: EtcdMembers, config: Config) -> Mapping[str, int]:
         await members.add(url)
     new = {url: each.id for each in await members.list() if not each.name for url in each.peer_urls}
     return {name: new[url] for url, name in urls.items() if url in new}
+
+
+def moved(known: Sequence[EtcdMember], config: Config) -> Mapping[str, str]:
+    """The nodes that are another machine by flightmode.toml than by etcd, with how, in words.
+
+    A member that has not started yet has no name, and is known by its address alone.  Of no
+    members at all nothing is known.
+    """
+    if not known:
+        return {}
+    urls = {_peer_url(config, name): name for name in config.nodes}
+    at = {url: each.name for each in known for url in each.peer_urls}
+    where = {each.name: ", ".join(each.peer_urls) for each in known if each.name}
+    found = {}
+    for url, name in urls.items():
+        if at.get(url) in (name, ""):
+            continue
+        if name in where:
+            found[name] = f"{name} is at {where[name]} by etcd, and at {url} by flightmode.toml"
+        elif url in at:
+            found[name] = f"who is at {url} is {at[url]} by etcd, and {name} by flightmode.toml"
+        else:
+            told = ", ".join(f"{each} at {there}" for each, there in where.items())
+            found[name] = f"etcd knows no {name} at {url}; it knows {told}"
+    return found
 
 
 def _peer_url(config: Config, name: str) -> str:

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import asyncssh
 import pytest
 import pytest_asyncio
 
+from flightmode.cli.options import place
 from flightmode.demo.cluster import NODES, DemoCluster
 from flightmode.demo.loopback import LoopbackLab
 from flightmode.postgres.adopt import inspect
@@ -181,3 +183,38 @@ async def test_a_database_that_others_made_is_taken_over_with_its_rows(unborn: P
         "psql", f"--host={standby}", *local[1:], "--command=SELECT count(*) FROM heirloom"
     )
     assert int(count) == 1000
+
+
+class Door(asyncssh.SSHServer):
+    """An sshd that lets everybody in, and on to wherever they want to be led."""
+
+    def begin_auth(self, username: str) -> bool:
+        return False
+
+    def connection_requested(
+        self, dest_host: str, dest_port: int, orig_host: str, orig_port: int
+    ) -> bool:
+        return True
+
+
+async def test_a_node_whose_address_was_edited_is_refused_before_anything_is_changed(
+    person: Person,
+) -> None:
+    """Two machines of one name could both take writes."""
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    async with asyncssh.listen("0.0.0.0", 0, server_factory=Door, server_host_keys=[key]) as door:
+        right = f"{person.toml.read_text()}\n[provision]\nssh_port = {door.get_port()}\n"
+        fra = place(person.toml).config.nodes["fra"].host
+        moved = right.replace(f'"{fra}"', '"127.99.0.2"')
+        assert moved != right
+        verbs = (("provision",), ("config", "apply"), ("node", "replace", "wit", "--by", "w=h"))
+        for verb, *words in verbs:
+            person.toml.write_text(moved)
+            refused = await person.types(verb, *words)
+            assert f"fra is at https://{fra}:" in refused.err, refused.err
+            assert "and at https://127.99.0.2:" in refused.err
+            assert "node replace fra --by NEW=HOST" in refused.err
+            assert person.toml.read_text() == moved
+        person.toml.write_text(right)
+        # It goes on to what this test has none of: files for the hosts.
+        assert "by flightmode.toml" not in (await person.types("provision")).err

@@ -11,7 +11,13 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from flightmode.errors import DataInTheWay, DataModes, ServerSilent, ServerUnwilling
+from flightmode.errors import (
+    DataInTheWay,
+    DataModes,
+    ServerSilent,
+    ServerUnwilling,
+    SettingsRefused,
+)
 from flightmode.model.lsn import NOWHERE
 from flightmode.model.server import FenceView, Role, Run
 from flightmode.postgres import connection as connections
@@ -20,7 +26,7 @@ from flightmode.postgres.port import PROBE_S, QUIET_S
 from flightmode.postgres.server import PostgresServer
 from flightmode.provision.restarts import DIRECTIONS
 from tests.integration.fence_process import eventually
-from tests.integration.postgres_server import Machine
+from tests.integration.postgres_server import Machine, Node
 
 pytestmark = pytest.mark.integration
 LOOK_S = 1.0
@@ -474,3 +480,86 @@ async def test_a_reload_beside_the_setting_of_names_undoes_nothing(machine: Mach
         reloads = (ams.server.apply_settings() for _ in range(4))
         await asyncio.gather(ams.server.set_sync_names(names), *reloads)
         assert (await ams.observe()).sync_names == names
+
+
+MISSPELT = (("work_mems", "7MB"), ("work_mem", "9MB"))
+UNREADABLE = (("work_mem", "9XB"),)
+
+
+def with_parameters(node: Node, *more: tuple[str, str]) -> PostgresServer:
+    """The hand of an agent that was started with these besides."""
+    return PostgresServer(replace(node.config, parameters=(*node.config.parameters, *more)))
+
+
+@pytest.mark.parametrize(("wrong", "word"), [(MISSPELT, "work_mems"), (UNREADABLE, "9XB")])
+async def test_a_setting_that_postgres_does_not_take_is_told_and_keeps_nothing_else_from_it(
+    machine: Machine, wrong: tuple[tuple[str, str], ...], word: str
+) -> None:
+    """With a name that it does not know it took up nothing more: no detach, no degrade."""
+    ams = await machine.primary()
+    (before,) = await ams.sql("SHOW work_mem")
+    again = with_parameters(ams, *wrong)
+    with pytest.raises(SettingsRefused, match=word):
+        await again.apply_settings()
+    (told,) = (await again.observe(ams.view())).refused_settings
+    assert word in told
+    assert await ams.sql("SHOW work_mem") == [before]
+    await again.set_sync_names(("fra",))
+    await again.set_sync_names(())
+    await again.close()
+    assert await ams.sql("SELECT name FROM pg_file_settings WHERE error IS NOT NULL") == []
+
+
+async def test_an_agent_that_has_just_been_started_writes_none_that_was_not_judged(
+    machine: Machine,
+) -> None:
+    """It may have to detach at once; what it was started with comes with a reload or a start."""
+    ams = await machine.primary()
+    again = with_parameters(ams, *MISSPELT)
+    await again.set_sync_names(("fra",))
+    await again.close()
+    assert "work_mems" not in (ams.config.data_dir / settings.CONF).read_text()
+
+
+async def test_settings_that_postgres_takes_are_in_force_after_a_reload(machine: Machine) -> None:
+    ams = await machine.primary()
+    again = with_parameters(
+        ams, ("work_mem", "9MB"), ("some.name", "it's = \\ ours"), ("max_connections", "31")
+    )
+    await again.apply_settings()
+    seen = await again.observe(ams.view())
+    await again.close()
+    assert (seen.refused_settings, seen.pending_restart) == ((), ("max_connections",))
+    assert await ams.sql("SELECT current_setting('work_mem'), current_setting('some.name')") == [
+        ("9MB", "it's = \\ ours")
+    ]
+
+
+async def test_a_server_starts_with_the_settings_of_before_rather_than_not_at_all(
+    machine: Machine,
+) -> None:
+    ams = await machine.primary()
+    await ams.stop()
+    ams.server = with_parameters(ams, *UNREADABLE)
+    seen = await ams.start(Role.PRIMARY)
+    assert seen.run is Run.PRIMARY
+    assert "9XB" in "".join(seen.refused_settings)
+
+
+async def test_a_first_start_says_which_setting_is_wrong(machine: Machine) -> None:
+    ams = machine.node("ams", parameters=UNREADABLE)
+    await machine.unpack(ams.config.data_dir)
+    with pytest.raises(SettingsRefused, match="9XB"):
+        await ams.server.configure(Role.PRIMARY, following=None, admit=True)
+    assert list(ams.config.socket_dir.iterdir()) == [], "nothing is left of judging"
+
+
+async def test_what_others_have_written_wrong_is_told_by_a_reload(machine: Machine) -> None:
+    ams = await machine.primary()
+    path = ams.config.data_dir / "postgresql.conf"
+    path.write_text(f"shared_bufers = 1\n{path.read_text()}")
+    with pytest.raises(SettingsRefused, match=r"shared_bufers.*postgresql\.conf, line 1"):
+        await ams.server.apply_settings()
+    path.write_text(path.read_text().partition("\n")[2])
+    await ams.server.apply_settings()
+    assert (await ams.observe()).refused_settings == ()

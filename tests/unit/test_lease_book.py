@@ -125,6 +125,15 @@ async def test_a_handover_is_taken_whatever_was_promised() -> None:
     assert await node.claim() is None
 
 
+async def test_nothing_is_promised_beside_a_machine_of_the_same_name() -> None:
+    """It is the other one that would have to keep it."""
+    node = Node()
+    await node.know()
+    await node.fall_silent()
+    node.book.alone = False
+    assert node.book.asked("ams", 3) is None
+
+
 async def test_nothing_is_promised_while_a_claim_is_in_doubt() -> None:
     node = Node()
     await node.know()

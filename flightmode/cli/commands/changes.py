@@ -10,6 +10,7 @@ import typer
 from flightmode.cli.commands.provision import show_plan
 from flightmode.cli.commands.reaching import remotes_of
 from flightmode.cli.commands.rolling import NOTHING_NEW, Rolling
+from flightmode.cli.commands.standing import nobody_has_moved
 from flightmode.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Place, place
 from flightmode.cli.show import as_json, out
 from flightmode.errors import BundleMissing, RequestUnfinished, StepFailed
@@ -50,7 +51,8 @@ def apply(
     PostgreSQL reads its settings again; those that need a restart get it: the standby, a
     switchover, the old primary. Settings that may not be lower on a standby and shrink (like
     max_connections) restart the primary in its place, first: writes pause for some seconds.
-    Refused while the cluster is not whole. When it stops in the middle, type it again.
+    Refused while the cluster is not whole, and for a node that is another machine than it was:
+    `flightmode node replace` exchanges those. When it stops in the middle, type it again.
     Flightmode itself stays the version it is.
     """
     asyncio.run(_apply(place(config), wait_s=wait_s, only_plan=plan, json=json))
@@ -108,6 +110,7 @@ async def _renew(here: Place, *, wait_s: float, json: bool) -> None:
     began_s = time.monotonic()
     rolling = _rolling(here, wait_s=wait_s, json=json)
     await rolling.primary()
+    await nobody_has_moved(here)
     _issue(here)
     steps = await rolling.all(primary_last=False)
     await _read_again(here, rolling)

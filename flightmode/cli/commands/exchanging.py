@@ -64,6 +64,7 @@ class Exchanging:
         ConfigInvalid, and what `provision` documents.
         """
         here = self.here
+        await self._ways.nobody_has_moved(here)
         text = self._path.read_text()
         new_text = with_node_exchanged(text, exchange.out, exchange.name, exchange.settings)
         base = self._path.absolute().parent

@@ -172,7 +172,8 @@ def _next_steps(directory: Path, config: Config) -> list[str]:
     nodes = ", ".join(config.nodes)
     return [
         f"look at {path}, then: flightmode check --file-only --config {path}",
-        f"after a change of a node's name or host: flightmode init {directory} --renew",
+        f"if you change a node's name or host before its first provision: flightmode init "
+        f"{directory} --renew; from then on only flightmode node replace does that",
         f"bring {nodes} to it, as bare Debian hosts: flightmode provision --config {path} "
         f"(or by hand: each host gets its part of {directory}/nodes/ as /etc/flightmode/)",
         f"look at it at any time: flightmode status --config {path}",

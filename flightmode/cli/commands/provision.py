@@ -13,6 +13,7 @@ from rich.console import Console
 
 from flightmode.cli.asking import Asking, by_operator, carry
 from flightmode.cli.commands.reaching import remotes_of
+from flightmode.cli.commands.standing import nobody_has_moved
 from flightmode.cli.commands.turning import in_turn
 from flightmode.cli.commands.wholeness import quiet, serving, whole
 from flightmode.cli.leaving import nothing_is_leaving
@@ -48,7 +49,8 @@ def provision(
 
     They need Debian 12 or 13, sshd, and your key. What is right already is left alone, so run it
     again after an edit, or after it was cut off: it goes on where it stopped. A host that shows
-    another key than at first contact is refused. What runs and has to restart does so node by
+    another key than at first contact is refused, and so is a node that is another machine than it
+    was: `flightmode node replace` exchanges those. What runs and has to restart does so node by
     node, the primary last, each when the one before is back. PostgreSQL reads changed settings
     again; those that wait for a restart are named, and `flightmode config apply` sees to it.
     Exit status: 0 done; 69 a host can't be reached; 75 a step failed; 78 a host does not fit.
@@ -81,6 +83,7 @@ async def bring(
     `extra`: files that a machine shall have besides.  Raises what `provision` documents.
     """
     began_s = time.monotonic()
+    await nobody_has_moved(here)
     config, toml = here.config, here.path.absolute()
     hosts = [_with(wanted(config, n, bundle_of(config, toml, n)), extra.get(n, ())) for n in names]
     for words in end_soon(config, toml, names):

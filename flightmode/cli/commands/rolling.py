@@ -9,6 +9,7 @@ from typing import Any
 from flightmode.cli.asking import Asking, by_operator, carry
 from flightmode.cli.commands.provision import say
 from flightmode.cli.commands.reaching import remotes_of
+from flightmode.cli.commands.standing import nobody_has_moved
 from flightmode.cli.commands.wholeness import answers, lacks, quiet, status_of
 from flightmode.cli.leaving import nothing_is_leaving
 from flightmode.cli.options import Place
@@ -77,6 +78,7 @@ class Rolling:
         `primary_last`: what is done there disturbs Postgres, so another one leads by then.
         Raises RequestWrong, RequestRefused, RequestUnfinished, and what `carry_out` does.
         """
+        await nobody_has_moved(self._here)
         steps = 0
         for name in self.order(await self.primary()):
             # Asked each time: a failover in between has made another one the primary.

@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 from flightmode.cli.asking import Asking, by_operator, carry
 from flightmode.cli.commands.provision import bring
 from flightmode.cli.commands.reaching import etcd_through, remotes_of
+from flightmode.cli.commands.standing import nobody_has_moved
 from flightmode.cli.commands.wholeness import status_of
 from flightmode.cli.options import Place
 from flightmode.provision.wanted import File, Wanted
@@ -22,6 +23,9 @@ class Ways(Protocol):
 
     async def ask(self, here: Place, wish: Asking) -> None:
         """Raises RequestRefused, RequestUnfinished."""
+
+    async def nobody_has_moved(self, here: Place) -> None:
+        """Raises RequestWrong: a node is another machine by flightmode.toml than by etcd."""
 
     def etcd(self, here: Place, through: Sequence[str]) -> AbstractAsyncContextManager[EtcdMembers]:
         """By way of these nodes' machines.  Raises HostUnreachable, HostRefused."""
@@ -52,6 +56,9 @@ class _OverTheNetwork:
     async def ask(self, here: Place, wish: Asking) -> None:
         async with by_operator(here, here.tls(None, None)) as cluster:
             await carry(cluster, wish)
+
+    async def nobody_has_moved(self, here: Place) -> None:
+        await nobody_has_moved(here)
 
     @asynccontextmanager
     async def etcd(self, here: Place, through: Sequence[str]) -> AsyncIterator[EtcdMembers]:

@@ -353,6 +353,39 @@ class TestRequests:
         (finish,) = done(last, FinishRequest)
         assert (finish.ok, finish.why) == (False, "FM603: still there")
 
+    def test_a_reload_is_done_when_postgres_has_taken_the_settings(self):
+        asked = store(requests=(request(RequestKind.RELOAD, "fra"),))
+        earlier = (result(JobKind.SETTINGS, error="FM206: of before", ago_s=9),)
+        first = decide(follower(store=asked, results=earlier))
+        assert verbs(first) == ["ApplySettings"]
+        under_way = Job(JobKind.SETTINGS, 3, NOW_S)
+        meanwhile = follower(store=asked, memory=first.memory, results=earlier, job=under_way)
+        assert verbs(decide(meanwhile)) == []
+        taken = (result(JobKind.SETTINGS, ago_s=0),)
+        last = decide(follower(store=asked, memory=first.memory, results=taken))
+        (finish,) = done(last, FinishRequest)
+        assert (finish.ok, last.memory.task) == (True, None)
+
+    def test_a_reload_that_postgres_does_not_take_is_not_called_done(self):
+        asked = store(requests=(request(RequestKind.RELOAD, "fra"),))
+        first = decide(follower(store=asked))
+        refused = (result(JobKind.SETTINGS, error="FM206: work_mems", ago_s=0),)
+        last = decide(follower(store=asked, memory=first.memory, results=refused))
+        (finish,) = done(last, FinishRequest)
+        assert (finish.ok, finish.why) == (False, "FM206: work_mems")
+
+    def test_a_reload_waits_for_a_restart_that_is_under_way(self):
+        both = (request(RequestKind.RELOAD, "fra", id="r2"), request(RequestKind.RESTART, "fra"))
+        restarting = decide(follower(store=store(requests=both[1:])))
+        stopped = (result(JobKind.STOP, ago_s=0),)
+        asked = follower(store=store(requests=both), memory=restarting.memory, results=stopped)
+        assert [finish.request.id for finish in done(decide(asked), FinishRequest)] == ["r1"]
+
+    def test_settings_that_postgres_refuses_are_a_warning_of_the_node(self):
+        server = replace(STANDBY, refused_settings=("work_mems",))
+        (told,) = done(decide(follower(server=server)), Publish)
+        assert told.member.warnings == ("work_mems: PostgreSQL keeps the settings of before",)
+
     def test_a_request_for_another_node_is_not_ours(self):
         asked = store(requests=(request(RequestKind.RESTART, "ams"),))
         assert verbs(decide(follower(store=asked))) == []

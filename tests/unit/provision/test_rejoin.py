@@ -20,6 +20,7 @@ from flightmode.provision.rejoin import (
     existing,
     follow,
     held_in,
+    moved,
 )
 from flightmode.store.etcd_members import EtcdMember, EtcdMembers
 from tests.unit.provision.test_plan import CONFIG, TEXT
@@ -122,6 +123,53 @@ async def test_who_follows_the_file_is_told_by_its_number_until_it_has_started()
     *others, new = members.known
     members.known = (*others, replace(new, name="wit"))
     assert await follow(members.calls, CONFIG) == {}
+
+
+def test_nodes_that_are_where_etcd_has_them_have_not_moved() -> None:
+    assert moved(three().known, CONFIG) == {}
+    assert moved((), CONFIG) == {}, "nobody to ask: a first provision"
+
+
+def test_a_node_with_another_host_in_the_file_is_told_with_both_addresses() -> None:
+    members = three()
+    members.known = (members.known[0], member(2, "fra", "10.0.0.77"), members.known[2])
+    assert moved(members.known, CONFIG) == {
+        "fra": "fra is at https://10.0.0.77:2380 by etcd, and at https://10.0.0.2:2380 "
+        "by flightmode.toml"
+    }
+
+
+def test_another_port_of_its_etcd_is_another_address_too() -> None:
+    text = TEXT.replace('"10.0.0.2"', '"10.0.0.2"\netcd_peer_port = 2999')
+    assert [*moved(three().known, parse(text, name="it"))] == ["fra"]
+
+
+def test_a_node_with_another_name_is_told_as_well() -> None:
+    config = parse(TEXT.replace("nodes.fra", "nodes.par"), name="it")
+    told = "who is at https://10.0.0.2:2380 is fra by etcd, and par by flightmode.toml"
+    assert moved(three().known, config) == {"par": told}
+
+
+def test_a_node_with_another_name_and_another_host_is_unknown_to_etcd() -> None:
+    text = TEXT.replace("nodes.fra", "nodes.par").replace("10.0.0.2", "10.0.0.77")
+    (told,) = moved(three().known, parse(text, name="it")).values()
+    assert told.startswith("etcd knows no par at https://10.0.0.77:2380; it knows ams at ")
+
+
+async def test_who_was_announced_at_another_address_has_not_moved_before_it_starts_either() -> None:
+    """`node replace` without --by, to the address that the file has now."""
+    members = three()
+    members.known = (members.known[0], member(2, "fra", "10.0.0.77"), members.known[2])
+    await announce(members.calls, CONFIG, "fra")
+    assert [each.name for each in members.known] == ["ams", "wit", ""]
+    assert moved(members.known, CONFIG) == {}
+
+
+async def test_after_the_members_have_followed_the_file_nobody_has_moved() -> None:
+    members = three()
+    members.known = (*members.known[:2], member(9, "old", "10.0.0.99"))
+    await follow(members.calls, CONFIG)
+    assert moved(members.known, CONFIG) == {}
 
 
 @dataclass

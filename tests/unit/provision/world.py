@@ -8,9 +8,9 @@ from typing import Any
 
 from flightmode.cli.asking import Asking
 from flightmode.cli.options import Place
-from flightmode.errors import HostUnreachable, RequestRefused
+from flightmode.errors import HostUnreachable, RequestRefused, RequestWrong
 from flightmode.model.member import NodeKind
-from flightmode.provision.rejoin import HELD
+from flightmode.provision.rejoin import HELD, moved
 from flightmode.provision.wanted import File, Wanted
 from flightmode.remote.port import Ran, Remote
 from flightmode.store.etcd_members import EtcdMembers
@@ -76,6 +76,11 @@ class World:
                 raise RequestRefused("no standby holds every acknowledged commit now")
             self.writes = standbys[0]
             self.note(f"{self.writes} leads")
+
+    async def nobody_has_moved(self, here: Place) -> None:
+        found = moved(self.members.known, here.config)
+        if found:
+            raise RequestWrong("; ".join(found.values()))
 
     @asynccontextmanager
     async def etcd(self, here: Place, through: Sequence[str]) -> AsyncIterator[EtcdMembers]:
