@@ -39,6 +39,9 @@ class World(Protocol):
     async def ignores_signals(self, pid: int) -> None:
         """Wait until a stubborn program has become so."""
 
+    async def has_child(self, pid: int) -> None:
+        """Wait until a program that has one has begun it."""
+
     async def pass_time(self) -> None:
         """A few milliseconds."""
 
@@ -67,6 +70,12 @@ class RealWorld:
             return "SigIgn:\t0000000000000000" not in proc(pid, "status")
 
         await eventually("signals are ignored", ignored)
+
+    async def has_child(self, pid: int) -> None:
+        async def begun() -> bool:
+            return proc(pid, f"task/{pid}/children") != ""
+
+        await eventually("its child runs", begun)
 
     async def pass_time(self) -> None:
         await asyncio.sleep(0.005)
@@ -132,6 +141,9 @@ class MemoryWorld:
     async def ignores_signals(self, pid: int) -> None:
         """It always was."""
 
+    async def has_child(self, pid: int) -> None:
+        """It always had."""
+
     async def pass_time(self) -> None:
         self._now_s += 0.005
         self.wall_s += 0.005
@@ -187,6 +199,8 @@ async def start(
     pid = await world.fence.start(StartRequest(world.program(script), role, term, deadline_s))
     if script == STUBBORN:
         await world.ignores_signals(pid)
+    if script == WITH_CHILD:
+        await world.has_child(pid)
     return pid
 
 
