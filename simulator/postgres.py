@@ -13,7 +13,6 @@ from flightmode.fence.port import StartRequest
 from flightmode.model.lsn import NOWHERE, Lsn
 from simulator.history import Discarded
 from simulator.host import Host
-from simulator.loop import VirtualLoop
 from simulator.network import Network
 from simulator.replication import Receiver, Sender
 from simulator.sessions import Sessions
@@ -32,6 +31,7 @@ class SimServer:
 
     def __init__(self, host: Host, network: Network, dice: Random, weather: Weather) -> None:
         self.host = host
+        self.loop = host.loop
         self.name = host.name
         self.network = network
         self.dice = dice
@@ -86,10 +86,6 @@ class SimServer:
     @property
     def full(self) -> bool:
         return self.full_since_s is not None
-
-    @property
-    def loop(self) -> VirtualLoop:
-        return self.host.loop
 
     def later(self, delay_s: float, act: Callable[..., object], *args: Any) -> None:
         """In this life of these processes."""
