@@ -78,6 +78,8 @@ class SimServer:
         """WAL has arrived from there."""
         self.became_primary: Callable[[SimServer, bool], None] = lambda *_: None
         self.discarded: Callable[[Discarded], None] = lambda _: None
+        self.parts: Callable[[], None] = lambda: None
+        """As a primary that was asked to stop it is about to end its sessions."""
         self.copy_begins: Callable[[str], None] = lambda _: None
         """Its directory is about to be written by that program."""
         self._pid: int | None = None
@@ -238,6 +240,7 @@ class SimServer:
 
     def _stop_primary(self) -> None:
         """Fast shutdown: sessions end, a checkpoint, the walsenders send all of it (SIGUSR2)."""
+        self.parts()
         self.state = STOPPING
         self.sessions.break_off()
         self.later(self.dice.uniform(0.02, 0.15), self._shutdown_checkpoint)

@@ -65,6 +65,8 @@ class Etcd:
         """Members whose process does not run."""
         self.leader: str | None = members[-1]
         self.carried_out: Carried = lambda *_: None
+        self.asked: Callable[[SimStore, tuple[Op, ...]], None] = lambda *_: None
+        """A client wants this carried out."""
         self.told: Callable[[SimStore, tuple[Op, ...], bool], None] = lambda *_: None
         """A client got the answer that its commit was done, or that nothing is known."""
         self._electing = False
@@ -192,6 +194,7 @@ class SimStore:
         return Snapshot(known.revision, entries)
 
     async def commit(self, compares: tuple[Compare, ...], ops: tuple[Op, ...]) -> Txn:
+        self._etcd.asked(self, ops)
         try:
             txn = await self._commit(compares, ops)
         except StoreUnknown:
