@@ -4,7 +4,6 @@ Some live on a host of their own and look for the primary; one lives on each dat
 host and only ever writes to the server beside it, also when its host is cut off.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from itertools import count
 from random import Random
@@ -36,7 +35,6 @@ class Client:
         self._rows = rows
         self._at = 0
         self._pending: int | None = None
-        self._patience: asyncio.TimerHandle | None = None
         self.acknowledged: Callable[[str], None] = lambda _: None
         self._later(self._dice.random(), self._write)
 
@@ -52,7 +50,7 @@ class Client:
         self._send(server, "commit", row)
         if self._dice.random() < 0.3:
             self._send(server, "read", None)
-        self._patience = self._host.loop.call_later(_PATIENCE_S, self._give_up, row)
+        self._later(_PATIENCE_S, self._give_up, row)
 
     def _send(self, server: SimServer, what: str, row: int | None) -> None:
         self._network.send(self._host.name, server.name, self._arrive, server, what, row)
@@ -79,8 +77,6 @@ class Client:
         if row != self._pending:
             return
         self._pending = None
-        if self._patience is not None:
-            self._patience.cancel()
         if outcome != "acknowledged":
             self._elsewhere()
         # Who lives beside its server has the more to lose by it.

@@ -150,6 +150,19 @@ class Killed:
 
 
 @dataclass(frozen=True, slots=True)
+class Parted:
+    """A primary was asked to stop, and ends its clients' sessions."""
+
+    at_s: float
+    node: str
+    state: ClusterState | None
+    said: bool
+    """etcd holds its word that it is about to be stopped."""
+    unanswered_s: float | None
+    """For how long the last word that it had for etcd has not been answered; None: it was."""
+
+
+@dataclass(frozen=True, slots=True)
 class Awoke:
     """A machine stood still, uncounted by CLOCK_BOOTTIME, and goes on since a moment."""
 
@@ -247,6 +260,7 @@ Fact = (
     | Promised
     | PermissionEnded
     | Killed
+    | Parted
     | Awoke
     | Discarded
     | CopyBegan

@@ -63,10 +63,14 @@ BY_KEPT: Mapping[str, str] = {
     "what was known of an earlier life counts as confirmed": (
         "a-swap-of-an-earlier-life-arrives-just-before"
     ),
+    "a crashed primary is started as a standby's copy would be": (
+        "a-primary-that-died-is-cut-off-as-it-comes-back"
+    ),
     "a standby without room claims": "a-standby-whose-disk-is-full",
     "Postgres starts although its handover is offered": "a-handover-and-a-start-beside-it",
     "a switchover to who is not promotable": "a-switchover-while-alone",
     "who was passed over is rewound": "a-leader-that-was-passed-over-returns",
+    "who was passed over follows where it is": "a-namesake-that-somebody-follows",
     "only the leader counts as passed over": (
         "a-third-node-holds-more-than-the-one-that-was-forced"
     ),

@@ -10,7 +10,6 @@ from random import Random
 from typing import Any
 
 from simulator.host import Host
-from simulator.loop import VirtualLoop
 
 _RESEND_S = 0.2
 _RESEND_AT_MOST_S = 1.6
@@ -111,6 +110,7 @@ class Stream:
         self._dice = dice
         self._source = network.hosts[source]
         self._target = network.hosts[target]
+        self._loop = self._source.loop
         self._lives = (self._source.life, self._target.life)
         self._queue: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self.busy = False
@@ -129,10 +129,6 @@ class Stream:
         """What is under way is lost."""
         self.closed = True
         self._queue.clear()
-
-    @property
-    def _loop(self) -> VirtualLoop:
-        return self._source.loop
 
     def _send(self) -> None:
         delay_s = self._network.delay_s(self._source.name, self._target.name, self._dice)

@@ -72,6 +72,7 @@ class SimNode:
         self, node: Node, host: Host, etcd: Etcd, policy: Policy, history: History, dice: Random
     ) -> None:
         self.node = node
+        self.name = node.name
         self.host = host
         self.server: SimServer | None = None
         self.fence: FenceProcess | None = None
@@ -92,10 +93,6 @@ class SimNode:
         self._dice = dice
         self._task: asyncio.Task[None] | None = None
         self._resumed: asyncio.Event | None = None
-
-    @property
-    def name(self) -> str:
-        return self.node.name
 
     @property
     def agent_runs(self) -> bool:

@@ -17,13 +17,6 @@ Two rules have no mutant, because what they guard against takes other bugs first
   decision and its acts.  Only a start waits in between, and the fence takes neither an older term
   nor a deadline that is over.
 - Names are cleared before a promotion: whoever follows or detaches has cleared them already.
-
-Three were found once and are not planted now, because no plan is known that finds them since later
-rules changed what leads up to them.  Unit tests hold the rules; a plan for each is owed:
-
-- a crashed primary is started as a standby's copy would be (decide/leading.py, the role);
-- decisions rest on serializable reads (store/tracker.py);
-- who was passed over follows where it is (decide/following.py).
 """
 
 from dataclasses import dataclass
@@ -407,6 +400,16 @@ MUTANTS = (
                 "decide/leading.py",
                 "        return before(decision, renew(view))\n",
                 "        return replace(decision, actions=(*decision.actions, renew(view)))\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a crashed primary is started as a standby's copy would be",
+        (
+            (
+                "decide/leading.py",
+                "    role = Role.PRIMARY if data.was_primary else Role.STANDBY\n",
+                "    role = Role.STANDBY\n",
             ),
         ),
     ),

@@ -1,8 +1,38 @@
-"""The planted bugs of a term that was given, and of who can't use one (S7, S10, I9)."""
+"""The planted bugs of a planned stop, of a term that was given, and of who can't use one."""
 
 from simulator.planted import Mutant
 
 GIVEN = (
+    Mutant(
+        "a planned stop is not said before",
+        (
+            (
+                "decide/publishing.py",
+                '    planned = memory.task is not None and memory.task_stage == "stop"\n',
+                "    planned = memory.task is None and view.now_s < 0\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a planned stop gives nobody the time to hear of it",
+        (
+            (
+                "decide/requests.py",
+                "    settle_s = view.policy.settle_s if view.server.run is Run.PRIMARY else 0.0\n",
+                "    settle_s = 0.0\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "who was restarted goes on saying that it is about to be stopped",
+        (
+            (
+                "decide/requests.py",
+                '        memory = replace(view.memory, task=None, task_stage="")\n',
+                "        memory = view.memory\n",
+            ),
+        ),
+    ),
     Mutant(
         "a given term is used before it was taken up",
         (
@@ -46,6 +76,11 @@ GIVEN = (
 )
 
 BY_PLAN = {
+    "a planned stop is not said before": "a-primary-is-restarted-in-its-place",
+    "a planned stop gives nobody the time to hear of it": "a-primary-is-restarted-in-its-place",
+    "who was restarted goes on saying that it is about to be stopped": (
+        "a-primary-is-restarted-in-its-place"
+    ),
     "a given term is used before it was taken up": (
         "the-target-of-a-switchover-is-cut-off-as-it-is-promoted"
     ),

@@ -15,6 +15,7 @@ BY_PLAN_OF_GUARDS = {
     "a promotion that stands still is asked for without end": (
         "a-promotion-that-is-wedged-and-nobody-else"
     ),
+    "decisions rest on serializable reads": "a-pause-that-ended-and-a-member-that-lags",
 }
 """The kept plan that finds each."""
 
@@ -85,6 +86,21 @@ GUARDS = (
                 "decide/leading.py",
                 "    return len(recent) >= view.policy.crashes_max\n",
                 "    return len(recent) < 0\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "decisions rest on serializable reads",
+        (
+            (
+                "store/tracker.py",
+                "            snapshot = await self._store.read(self._prefix)\n",
+                "            snapshot = await self._store.read(self._prefix, serializable=True)\n",
+            ),
+            (
+                "store/tracker.py",
+                "            if snapshot.revision < self.revision:\n",
+                "            if snapshot.revision < 0:\n",
             ),
         ),
     ),

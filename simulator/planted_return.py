@@ -44,6 +44,16 @@ RETURN = (
         ),
     ),
     Mutant(
+        "who was passed over follows where it is",
+        (
+            (
+                "decide/following.py",
+                "    return not copied and not first\n",
+                "    return False\n",
+            ),
+        ),
+    ),
+    Mutant(
         "only the leader counts as passed over",
         (
             (

@@ -13,7 +13,6 @@ from flightmode.fence.port import StartRequest
 from flightmode.model.lsn import NOWHERE, Lsn
 from simulator.history import Discarded
 from simulator.host import Host
-from simulator.loop import VirtualLoop
 from simulator.network import Network
 from simulator.replication import Receiver, Sender
 from simulator.sessions import Sessions
@@ -32,6 +31,7 @@ class SimServer:
 
     def __init__(self, host: Host, network: Network, dice: Random, weather: Weather) -> None:
         self.host = host
+        self.loop = host.loop
         self.name = host.name
         self.network = network
         self.dice = dice
@@ -78,6 +78,8 @@ class SimServer:
         """WAL has arrived from there."""
         self.became_primary: Callable[[SimServer, bool], None] = lambda *_: None
         self.discarded: Callable[[Discarded], None] = lambda _: None
+        self.parts: Callable[[], None] = lambda: None
+        """As a primary that was asked to stop it is about to end its sessions."""
         self.copy_begins: Callable[[str], None] = lambda _: None
         """Its directory is about to be written by that program."""
         self._pid: int | None = None
@@ -86,10 +88,6 @@ class SimServer:
     @property
     def full(self) -> bool:
         return self.full_since_s is not None
-
-    @property
-    def loop(self) -> VirtualLoop:
-        return self.host.loop
 
     def later(self, delay_s: float, act: Callable[..., object], *args: Any) -> None:
         """In this life of these processes."""
@@ -242,6 +240,7 @@ class SimServer:
 
     def _stop_primary(self) -> None:
         """Fast shutdown: sessions end, a checkpoint, the walsenders send all of it (SIGUSR2)."""
+        self.parts()
         self.state = STOPPING
         self.sessions.break_off()
         self.later(self.dice.uniform(0.02, 0.15), self._shutdown_checkpoint)

@@ -84,9 +84,9 @@ class Receiver:
                 continue
             # Bytes are written where they belong: it does not notice that it had others before.
             end = data.wal.end
-            fits = record.start == end
-            torn = Record(record.timeline, end, record.end, "torn")
-            data.wal.put(record if fits else torn)
+            if record.start != end:
+                record = Record(record.timeline, end, record.end, "torn")
+            data.wal.put(record)
             self.timeline = record.timeline
         if records:
             server.heard_wal(self.source)

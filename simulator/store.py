@@ -17,7 +17,6 @@ from flightmode.model.placement import Placement
 from flightmode.store.memory import MemoryCluster, MemoryStore
 from flightmode.store.port import Change, Compare, Op, Snapshot, Txn
 from simulator.host import Host
-from simulator.loop import VirtualLoop
 from simulator.network import Network
 
 DEADLINE_S = 1.0
@@ -49,6 +48,7 @@ class Etcd:
 
     def __init__(self, network: Network, members: tuple[str, ...], dice: Random) -> None:
         self.network = network
+        self.loop = network.hosts[members[0]].loop
         self.members = members
         self.dice = dice
         self.keys = MemoryCluster()
@@ -65,6 +65,8 @@ class Etcd:
         """Members whose process does not run."""
         self.leader: str | None = members[-1]
         self.carried_out: Carried = lambda *_: None
+        self.asked: Callable[[SimStore, tuple[Op, ...]], None] = lambda *_: None
+        """A client wants this carried out."""
         self.told: Callable[[SimStore, tuple[Op, ...], bool], None] = lambda *_: None
         """A client got the answer that its commit was done, or that nothing is known."""
         self._electing = False
@@ -83,10 +85,6 @@ class Etcd:
             return
         self._electing = True
         self.loop.call_later(self.dice.uniform(1.0, 2.0), self._elect)
-
-    @property
-    def loop(self) -> VirtualLoop:
-        return self.network.hosts[self.members[0]].loop
 
     def _elect(self) -> None:
         self._electing = False
@@ -168,14 +166,11 @@ class SimStore:
 
     def __init__(self, etcd: Etcd, host: Host, gate: Callable[[], Any]) -> None:
         self.host = host
+        self.node = host.name
         self.life = host.life
         self._etcd = etcd
         self._gate = gate
         self._watch = MemoryStore(etcd.keys)
-
-    @property
-    def node(self) -> str:
-        return self.host.name
 
     async def read(self, prefix: str, *, serializable: bool = False) -> Snapshot:
         """`serializable`: what some member has applied, as etcd answers who does not ask for more.
@@ -199,6 +194,7 @@ class SimStore:
         return Snapshot(known.revision, entries)
 
     async def commit(self, compares: tuple[Compare, ...], ops: tuple[Op, ...]) -> Txn:
+        self._etcd.asked(self, ops)
         try:
             txn = await self._commit(compares, ops)
         except StoreUnknown:
@@ -248,13 +244,11 @@ class SimStore:
             end_s = DEADLINE_S
         else:
             end_s = DEADLINE_S if etcd.dice.random() < 0.5 and not told else self._travel_s()
-        timer = loop.call_later(end_s, _give_up, reply)
+        loop.after(end_s, _give_up, reply)
         try:
-            answer = await reply
+            return await reply
         finally:
-            timer.cancel()
             await self._gate()
-        return answer
 
     def _travel_s(self) -> float:
         dice, moods = self._etcd.dice, self._etcd.moods
@@ -274,14 +268,10 @@ class SimStore:
         """News travels; to whom etcd does not answer it comes later."""
         async for changes in self._watch.watch(prefix, from_revision):
             await self._etcd.loop.sleep(self._travel_s())
-            await self._until_it_answers()
+            while not self._etcd.answers(self.node):
+                await self._etcd.loop.sleep(0.3)
             await self._gate()
             yield changes
-
-    async def _until_it_answers(self) -> None:
-        if not self._etcd.answers(self.node):
-            await self._etcd.loop.sleep(0.3)
-            await self._until_it_answers()
 
     async def close(self) -> None:
         await self._watch.close()

@@ -7,8 +7,9 @@ from random import Random
 
 from flightmode.decide.route import route
 from flightmode.model.cluster import ClusterState, Mode, Request, RequestKind
-from flightmode.model.member import Node, NodeKind
+from flightmode.model.member import Member, Node, NodeKind
 from flightmode.model.policy import Policy
+from flightmode.proxy.news import Outlook, news_of
 from flightmode.store import codec, keys
 from flightmode.store.memory import MemoryCluster
 from flightmode.store.port import Compare, Op, Put, Txn
@@ -22,6 +23,7 @@ from simulator.history import (
     History,
     Killed,
     Looked,
+    Parted,
     PermissionEnded,
     Promised,
     Rows,
@@ -81,6 +83,7 @@ class World:
         self.etcd = Etcd(self.network, NODES, self.dice("etcd"))
         self.network.changed = self.etcd.look
         self.etcd.carried_out = self._carried_out
+        self.etcd.asked = self._asked
         self.etcd.told = self._told
         self.nodes = {node.name: self._node(node) for node in policy.nodes}
         self.servers = {name: self._server(name) for name in policy.databases}
@@ -95,6 +98,9 @@ class World:
         self._changed_s = self._meant_s = 0.0
         self.served: set[str] = set()
         self._key = keys.state(CLUSTER)
+        self._members = {name: keys.member(CLUSTER, name) for name in NODES}
+        self._unanswered: dict[str, float] = {}
+        """Since when etcd has not answered what a node last said of itself."""
         self._requests = count(1)
         self._clients(count(1))
 
@@ -134,6 +140,7 @@ class World:
         server.became_primary = self._became_primary
         server.heard_wal = lambda source: self._heard_wal(source, name)
         server.discarded = self.history.add
+        server.parts = lambda: self._parts(name)
         server.copy_begins = lambda how: self._copy_begins(name, how)
         fence.killed = lambda: self.history.add(Killed(self.loop.time(), name, self.state))
         fence.ended = lambda why, primary: self._permission_ended(node, why, primary=primary)
@@ -285,8 +292,22 @@ class World:
     def rows_of(server: SimServer) -> Rows:
         return frozenset() if server.data is None else server.data.wal.rows()
 
+    def _asked(self, client: SimStore, ops: tuple[Op, ...]) -> None:
+        if any(op.key == self._members[client.node] for op in ops):
+            self._unanswered[client.node] = self.loop.time()
+
+    def _parts(self, name: str) -> None:
+        key, now_s, since_s = self._members[name], self.loop.time(), self._unanswered.get(name)
+        record = self.etcd.keys.snapshot(key).entries.get(key)
+        member = None if record is None else codec.load(Member, record.value)
+        said = member is not None and member.parting
+        unanswered_s = None if since_s is None else now_s - since_s
+        self.history.add(Parted(now_s, name, self.state, said, unanswered_s))
+
     def _told(self, client: SimStore, ops: tuple[Op, ...], done: bool) -> None:
         for op in ops:
+            if done and op.key == self._members[client.node]:
+                self._unanswered.pop(client.node, None)
             if isinstance(op, Put) and op.key == self._key:
                 state = codec.load(ClusterState, op.value) if done else None
                 self.history.add(StateKnown(self.loop.time(), client.node, state))
@@ -366,9 +387,13 @@ def _meaning(state: ClusterState) -> tuple[object, ...]:
 
 
 def _writes(node: SimNode) -> str | None:
-    """As the node's API and its proxies are told (decide/route.py)."""
+    """As the node's API says (decide/route.py), and a proxy that saw the same (proxy/news.py)."""
     view = None if node.agent is None else node.agent.view
-    return None if view is None else route(view).writes
+    if view is None:
+        return None
+    outlook = Outlook(view.now_s, view.policy, view.store)
+    news, writes = news_of(outlook, view.store.state_revision, {}), route(view).writes
+    return writes if news is not None and news.serving == writes else None
 
 
 def _why(node: SimNode) -> str:

@@ -63,6 +63,8 @@ class Executor:
     ) -> None:
         self._me = me
         self._hands = hands
+        self._state_key = keys.state(hands.cluster)
+        self._member_key = keys.member(hands.cluster, me)
         self._tracker = tracker
         self._jobs = jobs
         self._leases = leases
@@ -96,8 +98,8 @@ class Executor:
             case verbs.SwapState():
                 await self._swap(action)
             case verbs.Publish():
-                key = keys.member(self._hands.cluster, self._me)
-                await self._hands.store.commit((), (Put(key, codec.dump(action.member)),))
+                put = Put(self._member_key, codec.dump(action.member))
+                await self._hands.store.commit((), (put,))
             case verbs.FinishRequest():
                 await self._finish(action)
             case verbs.ExtendFence():
@@ -220,14 +222,13 @@ class Executor:
     async def _swap(self, action: verbs.SwapState) -> None:
         """One compare-and-swap; what it wrote is known to this node as soon as it is confirmed."""
         state, cluster = action.state, self._hands.cluster
-        key = keys.state(cluster)
-        ops: list[Put | Delete] = [Put(key, codec.dump(state))]
+        ops: list[Put | Delete] = [Put(self._state_key, codec.dump(state))]
         if action.history is not None:
             ops.append(Put(keys.history(cluster, state.term), codec.dump(action.history)))
             if state.term > _HISTORY:
                 ops.append(Delete(keys.history(cluster, state.term - _HISTORY)))
         sent_s = self._hands.clock.now_s()
-        compare = Compare(key, action.expected_revision)
+        compare = Compare(self._state_key, action.expected_revision)
         try:
             txn = await self._hands.store.commit((compare,), tuple(ops))
         except Exception:

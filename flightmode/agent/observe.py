@@ -15,7 +15,7 @@ from flightmode.model.member import Node
 from flightmode.model.memory import Memory
 from flightmode.model.policy import Policy
 from flightmode.model.server import FenceView, Run, Server
-from flightmode.model.view import View
+from flightmode.model.view import StoreView, View
 from flightmode.store.tracker import Tracker
 
 _log = structlog.get_logger("agent.observe")
@@ -59,7 +59,7 @@ class Observer:
         """This moment, with what is remembered."""
         # Before the looks: a job that ends during them is still under way in what they saw.
         job, results = self._jobs.running, self._jobs.results
-        store, (fence, server) = await asyncio.gather(self._tracker.read(), self._local())
+        store, (fence, server) = await self._both()
         clock, pulse = self._hands.clock, self._hands.pulse
         renewed, since_s = self._tracker.renewed, self._leases.steady.look()
         return View(
@@ -81,6 +81,14 @@ class Observer:
             leased=self._leases.in_hand,
             granted_until_s=self._leases.granted_until_s,
         )
+
+    async def _both(self) -> tuple[StoreView, tuple[FenceView, Server]]:
+        """At the same time: a store that does not answer makes nothing older that is here."""
+        local = asyncio.create_task(self._local())
+        try:
+            return await self._tracker.read(), await local
+        finally:
+            local.cancel()
 
     async def _local(self) -> tuple[FenceView, Server]:
         fence, postgres = self._hands.fence, self._hands.postgres

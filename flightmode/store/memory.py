@@ -8,15 +8,11 @@ that revision.
 """
 
 import asyncio
-import itertools
-import operator
 from bisect import bisect_left
 from collections.abc import AsyncIterator
 
 from flightmode.errors import StoreUnknown
 from flightmode.store.port import Change, Compare, Delete, Entry, Op, Put, Snapshot, Txn, check_txn
-
-_REVISION = operator.attrgetter("mod_revision")
 
 
 class MemoryCluster:
@@ -30,7 +26,8 @@ class MemoryCluster:
         """The keys in the order in which they are told; None: to be sorted anew."""
         self._taken: dict[str, Snapshot] = {}
         """What was read of this very revision: many read the same, and nobody writes in it."""
-        self._changes: list[Change] = []
+        self._changes: list[tuple[Change, ...]] = []
+        """Those of each revision."""
         self._listeners: dict[asyncio.Event, None] = {}  # a dict: woken in a fixed order
 
     def snapshot(self, prefix: str) -> Snapshot:
@@ -48,11 +45,11 @@ class MemoryCluster:
         check_txn(compares, ops)
         if not all(self._holds(compare) for compare in compares):
             return Txn(False, self.revision)
-        changes = [change for op in ops if (change := self._apply(op)) is not None]
+        changes = tuple(change for op in ops if (change := self._apply(op)) is not None)
         if changes:
             self.revision += 1
             self._taken.clear()
-            self._changes += changes
+            self._changes.append(changes)
             self._wake()
         return Txn(True, self.revision)
 
@@ -79,16 +76,20 @@ class MemoryCluster:
         if not self.compacted < revision <= self.revision:
             raise ValueError(f"can't compact at {revision}: at {self.compacted}..{self.revision}")
         self.compacted = revision
-        self._changes = [change for change in self._changes if change.mod_revision >= revision]
+        self._changes = self._changes[self._first(revision) :]
         self._wake()
 
     def changes(self, prefix: str, from_revision: int) -> tuple[tuple[Change, ...], ...]:
         """The known changes from `from_revision` on, one tuple per revision."""
         if from_revision > self.revision:
             return ()
-        begin = bisect_left(self._changes, from_revision, key=_REVISION)
-        wanted = (change for change in self._changes[begin:] if change.key.startswith(prefix))
-        return tuple(tuple(group) for _, group in itertools.groupby(wanted, _REVISION))
+        since = self._changes[self._first(from_revision) :]
+        wanted = (tuple(one for one in each if one.key.startswith(prefix)) for each in since)
+        return tuple(each for each in wanted if each)
+
+    def _first(self, revision: int) -> int:
+        """Where the changes of that revision are, or of the next one that is known."""
+        return bisect_left(self._changes, revision, key=lambda each: each[0].mod_revision)
 
     def listen(self, event: asyncio.Event) -> None:
         """Set `event` at each change until `forget`."""

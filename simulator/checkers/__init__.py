@@ -13,6 +13,7 @@ from simulator.checkers.lost import two_have_missed_who_is_lost
 from simulator.checkers.nothing_lost import nothing_acknowledged_is_lost
 from simulator.checkers.one_holder import one_holder_per_term
 from simulator.checkers.one_key import one_key_one_swap
+from simulator.checkers.parting import a_stop_is_said_before
 from simulator.checkers.paused import a_pause_is_kept
 from simulator.checkers.permission import permission_ends_in_time
 from simulator.checkers.promises import a_promise_is_kept
@@ -33,6 +34,7 @@ ALL: tuple[Checker, ...] = (
     two_have_missed_who_is_lost,
     a_promise_is_kept,
     a_switchover_loses_nothing,
+    a_stop_is_said_before,
     crashes_do_not_go_round,
     no_primary_is_killed_in_vain,
     it_recovers,

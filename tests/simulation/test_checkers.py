@@ -11,6 +11,7 @@ from simulator.checkers.alone import who_is_alone_is_not_fenced
 from simulator.checkers.guards import crashes_do_not_go_round, no_primary_is_killed_in_vain
 from simulator.checkers.judging import Checker
 from simulator.checkers.kept import no_copy_is_thrown_away
+from simulator.checkers.parting import a_stop_is_said_before
 from simulator.checkers.paused import a_pause_is_kept
 from simulator.checkers.recovers import it_recovers
 from simulator.checkers.switched import a_switchover_loses_nothing
@@ -24,6 +25,7 @@ from simulator.history import (
     History,
     Killed,
     Looked,
+    Parted,
     PermissionEnded,
     StateChanged,
     StateKnown,
@@ -160,6 +162,21 @@ def test_a_switchover_to_who_lacks_rows_is_found() -> None:
     (broken,) = found(a_switchover_loses_nothing, replace(given, holds=frozenset({1})))
     assert broken.invariant == "S7"
     assert not found(a_switchover_loses_nothing, replace(given, holds=frozenset({1, 2, 3})))
+
+
+@pytest.mark.parametrize("unanswered_s", [None, 0.01])
+def test_a_stop_that_nobody_was_told_of_is_found(unanswered_s: float | None) -> None:
+    parted = Parted(20.0, "ams", LEADS, said=False, unanswered_s=unanswered_s)
+    (broken,) = found(a_stop_is_said_before, parted)
+    assert broken.invariant == "S7"
+    assert not found(a_stop_is_said_before, replace(parted, said=True))
+
+
+def test_a_stop_that_etcd_did_not_hear_of_is_excused_and_one_of_who_does_not_lead() -> None:
+    parted = Parted(20.0, "ams", LEADS, said=False, unanswered_s=0.06)
+    assert not found(a_stop_is_said_before, parted)
+    elsewhere = replace(parted, state=TAKEN_OVER.new, unanswered_s=None)
+    assert not found(a_stop_is_said_before, elsewhere)
 
 
 def offered(at_s: float) -> StateChanged:
