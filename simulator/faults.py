@@ -105,6 +105,12 @@ class Faults(StoreFaults):
         doubled[node] = fault.amount
         self._for(fault, lambda: doubled.pop(node, None))
 
+    def _end_agent(self, fault: Fault, node: str) -> None:
+        """It is told to end, as for another version, which takes so long to begin."""
+        sim = self._world.nodes[node]
+        sim.end_agent()
+        self._for(fault, sim.start_agent)
+
     def _kill_agent(self, fault: Fault, node: str) -> None:
         sim = self._world.nodes[node]
         sim.kill_agent()

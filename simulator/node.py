@@ -92,6 +92,7 @@ class SimNode:
         self._history = history
         self._dice = dice
         self._task: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._resumed: asyncio.Event | None = None
 
     @property
@@ -154,6 +155,17 @@ class SimNode:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
+
+    def end_agent(self) -> None:
+        """SIGTERM."""
+        agent = self.agent
+        assert agent is not None
+
+        async def end() -> None:
+            await agent.end()
+            self.kill_agent()
+
+        self._ending = asyncio.get_running_loop().create_task(end())
 
     def hang_agent(self) -> None:
         self.agent_hung = True

@@ -293,7 +293,8 @@ class World:
         return frozenset() if server.data is None else server.data.wal.rows()
 
     def _asked(self, client: SimStore, ops: tuple[Op, ...]) -> None:
-        if any(op.key == self._members[client.node] for op in ops):
+        # Of a second machine of a name: it says nothing for the first.
+        if any(op.key == self._members.get(client.node) for op in ops):
             self._unanswered[client.node] = self.loop.time()
 
     def _parts(self, name: str) -> None:
@@ -306,7 +307,7 @@ class World:
 
     def _told(self, client: SimStore, ops: tuple[Op, ...], done: bool) -> None:
         for op in ops:
-            if done and op.key == self._members[client.node]:
+            if done and op.key == self._members.get(client.node):
                 self._unanswered.pop(client.node, None)
             if isinstance(op, Put) and op.key == self._key:
                 state = codec.load(ClusterState, op.value) if done else None

@@ -34,6 +34,8 @@ _RELISTEN_S = 0.2
 _TELL_FENCE_S = 1.0
 # After a decision that broke an invariant.
 _BROKEN_S = 0.5
+# An agent that ends renews in one look and has the fence hear of it in the next.
+_LAST_LOOKS = 2
 
 
 class Agent:
@@ -57,6 +59,8 @@ class Agent:
         """The first look is over, and what followed from it is done."""
         self.view: View | None = None
         self.decision: Decision | None = None
+        self._last_looks = 0
+        self._ended = asyncio.Event()
 
     async def run(self) -> None:
         """Until cancelled.  Postgres goes on without us: the fence holds it."""
@@ -77,6 +81,14 @@ class Agent:
         finally:
             await self.jobs.cancel()
 
+    async def end(self) -> None:
+        """Before `run` is cancelled for another agent to begin: that one has the longest time for
+        it, counted from now and not from a renewal of a while ago.
+        """
+        self.observer.ending = True
+        self.bell.ring()
+        await self._ended.wait()
+
     async def step(self) -> Decision:
         """One look, one decision, carried out."""
         view = await self.observer.view(self.memory)
@@ -87,9 +99,18 @@ class Agent:
         self.memory = remembered(view, decision, outcomes)
         self.view, self.decision = view, decision
         self.looked.set()
+        if view.ending:
+            self._on_last_look()
         if any(done.error is not None for done in outcomes):
             return replace(decision, wake_s=min(decision.wake_s, 0.1))
         return decision
+
+    def _on_last_look(self) -> None:
+        self._last_looks += 1
+        if self._last_looks < _LAST_LOOKS:
+            self.bell.ring()
+        else:
+            self._ended.set()
 
     async def _listen_to_store(self) -> None:
         """A change in the store wakes the loop; it is never evidence (S1)."""

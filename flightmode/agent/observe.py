@@ -54,6 +54,7 @@ class Observer:
         self._leases = leases
         self._prober = prober
         self.policy = policy
+        self.ending = False
 
     async def view(self, memory: Memory) -> View:
         """This moment, with what is remembered."""
@@ -80,6 +81,7 @@ class Observer:
             probe=self._prober.seen,
             leased=self._leases.in_hand,
             granted_until_s=self._leases.granted_until_s,
+            ending=self.ending,
         )
 
     async def _both(self) -> tuple[StoreView, tuple[FenceView, Server]]:

@@ -6,7 +6,7 @@ import ipaddress
 import signal
 import socket
 import ssl
-import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +33,7 @@ from flightmode.model.decision import Decision
 from flightmode.model.member import OPERATOR, Node, NodeKind
 from flightmode.model.view import View
 from flightmode.pki import client_context, read_secret, server_context
+from flightmode.pki.files import write_public
 from flightmode.postgres.programs import find_bin_dir
 from flightmode.postgres.server import PostgresServer
 from flightmode.postgres.settings import Peer, PostgresConfig
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("daemon")
 
 _MACHINE_ID = Path("/etc/machine-id")
+_LAST_LOOKS_WITHIN_S = 2.0
+"""Longest that an agent which was told to end looks on: etcd may not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +91,19 @@ def run_agent(config: Config, node: str) -> None:
 
 
 async def _run_until_told(config: Config, node: str) -> None:
-    task = asyncio.current_task()
-    assert task is not None
-    loop = asyncio.get_running_loop()
+    loop, ends = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
-    await serve(config, node)
+        loop.add_signal_handler(number, ends.set)
+    await serve(config, node, ends)
 
 
-async def serve(config: Config, node: str) -> None:
-    """The agent and its API, side by side; when one of them breaks, so does the other."""
+async def serve(config: Config, node: str, ends: asyncio.Event) -> None:
+    """The agent and its API, side by side; when one of them breaks, so does the other.
+
+    Until `ends` is set; then it raises CancelledError.
+    """
+    own = asyncio.current_task()
+    assert own is not None
     places = locations_of(config, node)
     me = next(each for each in policy_of(config).nodes if each.name == node)
     tls = server_context(places.tls_dir, client_required=False)
@@ -105,7 +111,7 @@ async def serve(config: Config, node: str) -> None:
     async with _hands(config, me, places, clock) as hands:
         listening = bind(me.host, me.api_port)
         journal = FileJournal(places.state_dir)
-        identity = Identity(me, _machine_id(), __version__)
+        identity = Identity(me, machine_id(places.state_dir), __version__)
         agent = Agent(identity, policy_of(config), hands, journal)
         access = Access(_token(places), frozenset((OPERATOR, *config.nodes)))
         face = Face(agent, journal, clock)
@@ -116,8 +122,17 @@ async def serve(config: Config, node: str) -> None:
                 name = config.cluster.name
                 make = partial(_api, face, hands.store, name, access, listening, tls)
                 tasks.create_task(_serve_api(agent, make), name="api")
+                tasks.create_task(_end(agent, ends, own.cancel), name="end")
         finally:
             journal.close()
+
+
+async def _end(agent: Agent, ends: asyncio.Event, cancel: Callable[[], object]) -> None:
+    await ends.wait()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LAST_LOOKS_WITHIN_S):
+            await agent.end()
+    cancel()
 
 
 async def _serve_api(agent: Agent, make: Callable[[], "ApiServer"]) -> None:
@@ -237,9 +252,20 @@ def _hba_line(rule: HbaRule) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _machine_id() -> str:
-    """This machine's id, so that two agents under one name are noticed."""
-    return _MACHINE_ID.read_text().strip() if _MACHINE_ID.exists() else f"unknown-{time.time():.0f}"
+def machine_id(state_dir: Path, known: Path = _MACHINE_ID) -> str:
+    """This machine's id, so that two agents under one name are noticed (machine-id(5)).
+
+    Where it has none (a container, an image that was never booted) one is made and kept, for an
+    agent that is started anew must not be taken for another machine's.
+    """
+    found = known.read_text().strip() if known.exists() else ""
+    if found not in ("", "uninitialized"):
+        return found
+    kept = state_dir / "machine-id"
+    if not kept.exists():
+        state_dir.mkdir(parents=True, exist_ok=True)
+        write_public(kept, uuid.uuid4().hex)
+    return kept.read_text().strip()
 
 
 def _token(places: Locations) -> str | None:

@@ -117,6 +117,8 @@ class View:
     """The promotable standby's promise to this leader (S6)."""
     granted_until_s: float = -1e9
     """Until then this node has promised the leader not to claim (S6)."""
+    ending: bool = False
+    """This agent is about to end, as for another version: the next one goes by what it renews."""
 
     def result(self, kind: str) -> JobResult | None:
         return next((result for result in self.results if result.kind == kind), None)
