@@ -126,7 +126,8 @@ pub struct Session {
     /// Each Query and Execute that is not answered yet.
     running: VecDeque<Running>,
     failed: bool,
-    aftermath: Option<Aftermath>,
+    /// In a box: few are in one, and each that is not would have room for it.
+    aftermath: Option<Box<Aftermath>>,
 }
 
 impl Session {

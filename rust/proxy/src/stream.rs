@@ -104,9 +104,10 @@ pub fn read(stream: &mut Stream, into: &mut BytesMut, cx: &mut Context) -> Poll<
     })
 }
 
-/// Give back the memory of a buffer that has nothing in it.
+/// Give back the memory of a buffer that has nothing in it.  It may have some even without any
+/// capacity: its share of what was split off.
 pub fn release(buffer: &mut BytesMut) {
-    if buffer.is_empty() && buffer.capacity() > 0 {
+    if buffer.is_empty() {
         *buffer = BytesMut::new();
     }
 }

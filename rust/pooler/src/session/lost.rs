@@ -114,7 +114,7 @@ impl Session {
                     aftermath.knows(name, exit);
                 }
             }
-            self.aftermath = Some(aftermath);
+            self.aftermath = Some(Box::new(aftermath));
         }
         Lost::Tell(out)
     }
