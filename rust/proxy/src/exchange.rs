@@ -30,7 +30,8 @@ impl Relay {
 
     /// As much as can be done with what the client has sent.
     pub fn take_from_client(&mut self) {
-        while !self.ending && !self.settling && self.has_room() {
+        let limit = self.limit();
+        while !self.ending && !self.settling && self.has_room(limit) {
             if let Some((bytes, wanted)) = self.source.take_part() {
                 if bytes.is_empty() {
                     return;
@@ -56,8 +57,7 @@ impl Relay {
     }
 
     /// What we answer ourselves counts as well: no server slows a client down that only says Sync.
-    fn has_room(&self) -> bool {
-        let limit = self.hub.config.borrow().limits.buffer;
+    fn has_room(&self, limit: usize) -> bool {
         self.to_client.len() < limit
             && self
                 .held
@@ -67,24 +67,29 @@ impl Relay {
 
     /// Whether it was taken; if not, it waits for a server.
     fn take_next(&mut self, next: &Next) -> bool {
-        let &Next::Whole { tag, body_first } = next else {
+        let &Next::Whole {
+            tag,
+            body_first,
+            length,
+        } = next
+        else {
             return self.take_long();
         };
         if self.skipping || self.session.is_in_aftermath() {
-            return self.take_without_server();
+            self.take_without_server(length);
+            return true;
         }
         let is_dropped = self.session.flow().is_skipping();
         if self.held.is_none() && !is_dropped && needs_server(tag, body_first) {
             self.get_server();
             return self.waiting.is_none();
         }
-        if let Some(raw) = self.source.take() {
-            // A clock costs more than to ask whether it is needed.
-            if self.held.is_some() && !self.at.pace.is_under_way() {
-                self.at.pace.on_sent(self.hub.now_s());
-            }
-            self.on_message(&raw);
+        // A clock costs more than to ask whether it is needed.
+        if self.held.is_some() && !self.at.pace.is_under_way() {
+            self.at.pace.on_sent(self.hub.now_s());
         }
+        let raw = self.source.take(length);
+        self.on_message(&raw);
         true
     }
 
@@ -101,13 +106,10 @@ impl Relay {
         true
     }
 
-    fn take_without_server(&mut self) -> bool {
-        let Some(raw) = self.source.take() else {
-            return false;
-        };
+    fn take_without_server(&mut self, length: usize) {
+        let raw = self.source.take(length);
         let Ok(message) = FromClient::read(raw[0], &raw[5..]) else {
-            self.end_with("08P01", "malformed message");
-            return true;
+            return self.end_with("08P01", "malformed message");
         };
         let mut bytes = Vec::new();
         if message == FromClient::Terminate {
@@ -122,7 +124,6 @@ impl Relay {
             FromServer::ReadyForQuery(TxStatus::Idle).write(&mut bytes);
         }
         self.to_client.extend_from_slice(&bytes);
-        true
     }
 
     fn on_message(&mut self, raw: &Bytes) {

@@ -197,6 +197,9 @@ struct State {
 impl Relay {
     /// Whether the client is on its way to the heir: it is no longer ours then.
     pub fn moves(&mut self) -> bool {
+        let Some(heir) = self.hub.moving.heir.borrow().clone() else {
+            return false;
+        };
         let is_free = self.held.is_none()
             && self.waiting.is_none()
             && self.farewell.is_none()
@@ -205,11 +208,7 @@ impl Relay {
             && !self.source.has_again()
             && !self.source.has_whole()
             && !self.source.is_inside();
-        let heir = self.hub.moving.heir.borrow().clone();
-        let (Some(heir), true) = (heir, is_free) else {
-            return false;
-        };
-        if self.hub.moving.stay.borrow().contains(&self.id) {
+        if !is_free || self.hub.moving.stay.borrow().contains(&self.id) {
             return false;
         }
         let Some(state) = self.state() else {

@@ -9,7 +9,7 @@ mod parting;
 use std::future::{poll_fn, Future};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{ready, Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -21,6 +21,7 @@ use flightmode_pooler::unit::Ledger;
 use flightmode_wire::client::FromClient;
 use flightmode_wire::report::Report;
 use flightmode_wire::server::{FromServer, TxStatus};
+use tokio::task::coop::poll_proceed;
 use tokio::time::Sleep;
 
 use crate::hub::{Event, Hub, PoolOf, Whereabouts};
@@ -164,11 +165,13 @@ impl Relay {
         }
     }
 
-    fn limit(&self) -> usize {
+    pub fn limit(&self) -> usize {
         self.hub.config.borrow().limits.buffer
     }
 
     fn poll(&mut self, cx: &mut Context) -> Poll<Woken> {
+        // Two that never let up must leave the shard to the others now and then.
+        ready!(poll_proceed(cx)).made_progress();
         if let Poll::Ready(woken) = self.poll_writes(cx) {
             return Poll::Ready(woken);
         }
