@@ -232,7 +232,7 @@ impl Session {
     pub fn on_message(
         &mut self,
         message: &FromClient,
-        raw: Bytes,
+        raw: &[u8],
         whose: Whose,
         ledger: &mut Ledger,
     ) -> Sent {
@@ -261,7 +261,7 @@ impl Session {
         sent
     }
 
-    fn on_unanswered(&mut self, message: &FromClient, raw: Bytes, ledger: &mut Ledger) -> Sent {
+    fn on_unanswered(&mut self, message: &FromClient, raw: &[u8], ledger: &mut Ledger) -> Sent {
         let sent = match message {
             FromClient::CopyDone | FromClient::CopyFail(_) => self.flow.on_copy_end_sent(),
             // The rest of a COPY whose server is gone.
@@ -415,7 +415,7 @@ impl Session {
 
     fn on_committed(&mut self) {
         self.settings.commit();
-        for pin in std::mem::take(&mut self.unpinned) {
+        while let Some(pin) = self.unpinned.pop_first() {
             self.unpin(pin);
         }
     }

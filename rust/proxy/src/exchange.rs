@@ -5,7 +5,7 @@ mod prepared;
 
 use std::rc::Rc;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BytesMut};
 use flightmode_pooler::flow::{Reply, Sent, Step, Whose};
 use flightmode_pooler::pool::ServerId;
 use flightmode_pooler::prepared::StatementId;
@@ -15,6 +15,7 @@ use flightmode_wire::frame::{Frame, Rules, Stage, Talker, HEADER};
 use flightmode_wire::report::Report;
 use flightmode_wire::server::{FromServer, TxStatus};
 
+use crate::buffers::{lend, release};
 use crate::config::PoolMode;
 use crate::relay::{Relay, Unconfirmed};
 use crate::source::{needs_server, Next};
@@ -31,10 +32,12 @@ impl Relay {
     /// As much as can be done with what the client has sent.
     pub fn take_from_client(&mut self) {
         let limit = self.limit();
+        // The message at hand.
+        let mut raw = BytesMut::new();
         while !self.ending && !self.settling && self.has_room(limit) {
             if let Some((bytes, wanted)) = self.source.take_part() {
                 if bytes.is_empty() {
-                    return;
+                    break;
                 }
                 if let (true, Some(held)) = (wanted, &mut self.held) {
                     held.server.unsent.extend_from_slice(&bytes);
@@ -42,18 +45,20 @@ impl Relay {
                 continue;
             }
             match self.source.next() {
-                Ok(None) => return,
+                Ok(None) => break,
                 Ok(Some(next)) => {
-                    if !self.take_next(&next) {
-                        return;
+                    if !self.take_next(&next, &mut raw) {
+                        break;
                     }
                 }
                 Err(wrong) => {
                     self.end_with("08P01", &wrong.to_string());
-                    return;
+                    break;
                 }
             }
         }
+        raw.clear();
+        release(&mut raw);
     }
 
     /// What we answer ourselves counts as well: no server slows a client down that only says Sync.
@@ -66,7 +71,7 @@ impl Relay {
     }
 
     /// Whether it was taken; if not, it waits for a server.
-    fn take_next(&mut self, next: &Next) -> bool {
+    fn take_next(&mut self, next: &Next, raw: &mut BytesMut) -> bool {
         let &Next::Whole {
             tag,
             body_first,
@@ -76,7 +81,8 @@ impl Relay {
             return self.take_long();
         };
         if self.skipping || self.session.is_in_aftermath() {
-            self.take_without_server(length);
+            self.take(length, raw);
+            self.take_without_server(raw);
             return true;
         }
         let is_dropped = self.session.flow().is_skipping();
@@ -88,9 +94,14 @@ impl Relay {
         if self.held.is_some() && !self.at.pace.is_under_way() {
             self.at.pace.on_sent(self.hub.now_s());
         }
-        let raw = self.source.take(length);
-        self.on_message(&raw);
+        self.take(length, raw);
+        self.on_message(raw);
         true
+    }
+
+    fn take(&mut self, length: usize, into: &mut BytesMut) {
+        lend(into);
+        self.source.take(length, into);
     }
 
     fn take_long(&mut self) -> bool {
@@ -100,14 +111,13 @@ impl Relay {
             let mut ledger = self.hub.ledger.borrow_mut();
             let row = FromClient::CopyData(&[]);
             self.session
-                .on_message(&row, Bytes::new(), Whose::Clients, &mut ledger);
+                .on_message(&row, &[], Whose::Clients, &mut ledger);
             held.server.unsent.extend_from_slice(&bytes);
         }
         true
     }
 
-    fn take_without_server(&mut self, length: usize) {
-        let raw = self.source.take(length);
+    fn take_without_server(&mut self, raw: &[u8]) {
         let Ok(message) = FromClient::read(raw[0], &raw[5..]) else {
             return self.end_with("08P01", "malformed message");
         };
@@ -116,17 +126,17 @@ impl Relay {
             self.on_terminate();
         } else if !self.skipping {
             if self.session.on_aftermath(&message, &mut bytes) {
-                self.on_prepared_without_server(&message, &raw);
+                self.on_prepared_without_server(&message, raw);
             }
         } else if message == FromClient::Sync {
             self.skipping = false;
-            self.tell_session(&message, &raw, Whose::Local);
+            self.tell_session(&message, raw, Whose::Local);
             FromServer::ReadyForQuery(TxStatus::Idle).write(&mut bytes);
         }
         self.to_client.extend_from_slice(&bytes);
     }
 
-    fn on_message(&mut self, raw: &Bytes) {
+    fn on_message(&mut self, raw: &[u8]) {
         let message = match FromClient::read(raw[0], &raw[5..]) {
             Ok(message) => message,
             Err(wrong) => return self.end_with("08P01", &wrong.to_string()),
@@ -159,10 +169,10 @@ impl Relay {
         }
     }
 
-    fn tell_session(&mut self, message: &FromClient, raw: &Bytes, whose: Whose) -> Sent {
+    fn tell_session(&mut self, message: &FromClient, raw: &[u8], whose: Whose) -> Sent {
         let mut ledger = self.hub.ledger.borrow_mut();
         self.session
-            .on_message(message, raw.clone(), whose, &mut ledger)
+            .on_message(message, raw, whose, &mut ledger)
     }
 
     fn forward(&mut self, bytes: &[u8]) {
@@ -177,7 +187,7 @@ impl Relay {
     }
 
     /// A query, or anything else; but no text that makes the server keep its warnings.
-    fn forward_text(&mut self, message: &FromClient, raw: &Bytes) {
+    fn forward_text(&mut self, message: &FromClient, raw: &[u8]) {
         let louder = match message {
             FromClient::Query(sql) => self.session.with_warnings(sql),
             _ => None,
@@ -194,13 +204,13 @@ impl Relay {
     pub fn send_ours(&mut self, message: &FromClient) {
         let mut bytes = Vec::new();
         message.write(&mut bytes);
-        if self.tell_session(message, &Bytes::new(), Whose::Ours) == Sent::Forward {
+        if self.tell_session(message, &[], Whose::Ours) == Sent::Forward {
             self.forward(&bytes);
         }
     }
 
     /// Something that the server need not hear of.
-    fn send_local(&mut self, message: &FromClient, raw: &Bytes) {
+    fn send_local(&mut self, message: &FromClient, raw: &[u8]) {
         if self.tell_session(message, raw, Whose::Local) != Sent::Answer {
             return;
         }
@@ -225,6 +235,7 @@ impl Relay {
         let id = held.id;
         // The messages are read where they are.
         let mut unread = std::mem::take(&mut held.server.unread);
+        lend(&mut self.to_client);
         self.to_client.reserve(unread.len());
         let taken = self.take_replies(id, &unread);
         if let Some(held) = self.held.as_mut().filter(|held| held.id == id) {

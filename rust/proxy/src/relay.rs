@@ -24,12 +24,13 @@ use flightmode_wire::server::{FromServer, TxStatus};
 use tokio::task::coop::poll_proceed;
 use tokio::time::Sleep;
 
+use crate::buffers::release;
 use crate::hub::{Event, Hub, PoolOf, Whereabouts};
 use crate::inbox;
 use crate::names::{set_all, Statements};
 use crate::server::{self, Server};
 use crate::source::Source;
-use crate::stream::{read, release, write, Stream};
+use crate::stream::{read, write, Stream};
 
 /// The server that a client has.
 pub struct Held {

@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use flightmode_wire::frame::{Frame, FrameError, Rules, Stage, Talker};
 
 /// A longer row of a COPY goes on in parts.
 const WHOLE: usize = 64 << 10;
+/// A longer message is split off from where it is; a copy of a shorter one costs less than that.
+const COPIED: usize = 4 << 10;
 
 /// See the module.
 pub struct Source {
@@ -62,11 +64,16 @@ impl Source {
         })
     }
 
-    /// The whole message that `next` has found, so long.
-    pub fn take(&mut self, length: usize) -> Bytes {
-        match self.again.pop_front() {
-            Some(message) => message,
-            None => self.unread.split_to(length).freeze(),
+    /// The whole message that `next` has found, so long, in the place of what is in `into`.
+    pub fn take(&mut self, length: usize, into: &mut BytesMut) {
+        into.clear();
+        if let Some(message) = self.again.pop_front() {
+            into.extend_from_slice(&message);
+        } else if length > COPIED {
+            *into = self.unread.split_to(length);
+        } else {
+            into.extend_from_slice(&self.unread[..length]);
+            self.unread.advance(length);
         }
     }
 
@@ -129,7 +136,9 @@ impl Source {
         let Ok(Some(Next::Whole { tag, length, .. })) = self.next() else {
             return true;
         };
-        self.take(length);
+        if self.again.pop_front().is_none() {
+            self.unread.advance(length);
+        }
         match tag {
             b'Q' | b'F' | b'S' => true,
             _ => {

@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{client, server};
 
+use crate::buffers::lend;
 use crate::login::Prefixed;
 
 /// A connection to a client or to a server.
@@ -104,13 +105,18 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; 16 << 10].into());
 }
 
+fn append(into: &mut BytesMut, found: &[u8]) {
+    lend(into);
+    into.extend_from_slice(found);
+}
+
 /// Read once, and append it.
 pub fn read(stream: &mut Stream, into: &mut BytesMut, cx: &mut Context) -> Poll<io::Result<usize>> {
     SCRATCH.with_borrow_mut(|scratch| loop {
         match stream.try_read(scratch) {
             Err(wrong) if wrong.kind() == io::ErrorKind::WouldBlock => (),
             Ok(length) => {
-                into.extend_from_slice(&scratch[..length]);
+                append(into, &scratch[..length]);
                 return Poll::Ready(Ok(length));
             }
             Err(wrong) => return Poll::Ready(Err(wrong)),
@@ -121,7 +127,7 @@ pub fn read(stream: &mut Stream, into: &mut BytesMut, cx: &mut Context) -> Poll<
             other => {
                 let mut found = ReadBuf::new(scratch);
                 ready!(Pin::new(other).poll_read(cx, &mut found))?;
-                into.extend_from_slice(found.filled());
+                append(into, found.filled());
                 return Poll::Ready(Ok(found.filled().len()));
             }
         }
@@ -133,21 +139,13 @@ pub fn read_now(stream: &mut Stream, into: &mut BytesMut) -> io::Result<usize> {
     if let Stream::Tcp(_) | Stream::Unix(_) = stream {
         return SCRATCH.with_borrow_mut(|scratch| {
             let length = stream.try_read(scratch)?;
-            into.extend_from_slice(&scratch[..length]);
+            append(into, &scratch[..length]);
             Ok(length)
         });
     }
     match read(stream, into, &mut Context::from_waker(Waker::noop())) {
         Poll::Ready(done) => done,
         Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-    }
-}
-
-/// Give back the memory of a buffer that has nothing in it.  It may have some even without any
-/// capacity: its share of what was split off.
-pub fn release(buffer: &mut BytesMut) {
-    if buffer.is_empty() {
-        *buffer = BytesMut::new();
     }
 }
 
