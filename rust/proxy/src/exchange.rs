@@ -6,7 +6,7 @@ mod prepared;
 use std::rc::Rc;
 
 use bytes::{Buf, BytesMut};
-use flightmode_pooler::flow::{Reply, Sent, Step, Whose};
+use flightmode_pooler::flow::{Failed, Reply, Sent, Step, Whose};
 use flightmode_pooler::pool::ServerId;
 use flightmode_pooler::prepared::StatementId;
 use flightmode_pooler::session::Deallocated;
@@ -35,12 +35,9 @@ impl Relay {
         // The message at hand.
         let mut raw = BytesMut::new();
         while !self.ending && !self.settling && self.has_room(limit) {
-            if let Some((bytes, wanted)) = self.source.take_part() {
-                if bytes.is_empty() {
+            if self.source.is_inside() {
+                if !self.take_part() {
                     break;
-                }
-                if let (true, Some(held)) = (wanted, &mut self.held) {
-                    held.server.unsent.extend_from_slice(&bytes);
                 }
                 continue;
             }
@@ -57,8 +54,10 @@ impl Relay {
                 }
             }
         }
-        raw.clear();
-        release(&mut raw);
+        if !raw.is_empty() {
+            raw.clear();
+            release(&mut raw);
+        }
     }
 
     /// What we answer ourselves counts as well: no server slows a client down that only says Sync.
@@ -117,6 +116,17 @@ impl Relay {
         true
     }
 
+    /// More of a long row; whether there was any.
+    fn take_part(&mut self) -> bool {
+        let Some((bytes, wanted)) = self.source.take_part() else {
+            return false;
+        };
+        if let (true, Some(held)) = (wanted, &mut self.held) {
+            held.server.unsent.extend_from_slice(&bytes);
+        }
+        !bytes.is_empty()
+    }
+
     fn take_without_server(&mut self, raw: &[u8]) {
         let Ok(message) = FromClient::read(raw[0], &raw[5..]) else {
             return self.end_with("08P01", "malformed message");
@@ -171,8 +181,7 @@ impl Relay {
 
     fn tell_session(&mut self, message: &FromClient, raw: &[u8], whose: Whose) -> Sent {
         let mut ledger = self.hub.ledger.borrow_mut();
-        self.session
-            .on_message(message, raw, whose, &mut ledger)
+        self.session.on_message(message, raw, whose, &mut ledger)
     }
 
     fn forward(&mut self, bytes: &[u8]) {
@@ -437,23 +446,37 @@ impl Relay {
             Some(Step::Parse) => self.statements.on_injected_done(),
             _ => (),
         }
-        for step in &reply.dropped {
+        if let Some(failed) = &reply.failed {
+            self.on_dropped(failed);
+        }
+        if !reply.then.is_empty() {
+            self.answer_in_turn(&reply.then);
+        }
+        let in_doubt = reply.failed.as_ref().is_some_and(|failed| failed.in_doubt);
+        if let (true, Some(held)) = (in_doubt, &self.held) {
+            self.pool.machine.borrow_mut().close_after(held.id);
+        }
+    }
+
+    fn on_dropped(&mut self, failed: &Failed) {
+        for step in &failed.dropped {
             if matches!(step, Step::Parse | Step::Close) {
                 let failed = self.statements.on_dropped(&self.hub);
                 self.forget_at_server(failed);
             }
         }
-        for _ in reply
-            .dropped_ours
-            .iter()
-            .filter(|step| **step == Step::Parse)
-        {
+        let ours = failed.dropped_ours.iter();
+        for _ in ours.filter(|step| **step == Step::Parse) {
             let failed = self.statements.on_injected_dropped();
             self.forget_at_server(failed);
         }
+    }
+
+    /// What the server need not hear of, after what was owed before it.
+    fn answer_in_turn(&mut self, steps: &[Step]) {
         let mut bytes = Vec::new();
         let is_told = self.unconfirmed == Unconfirmed::Told;
-        for step in &reply.then {
+        for step in steps {
             match step {
                 Step::Parse | Step::Close => {
                     self.statements.on_named(&self.hub);
@@ -467,9 +490,6 @@ impl Relay {
             }
         }
         self.to_client.extend_from_slice(&bytes);
-        if let (true, Some(held)) = (reply.in_doubt, &self.held) {
-            self.pool.machine.borrow_mut().close_after(held.id);
-        }
     }
 
     fn forget_at_server(&mut self, failed: Option<StatementId>) {
