@@ -72,12 +72,19 @@ pub struct Reply {
     pub forward: bool,
     /// The step that is done with it.
     pub done: Option<Step>,
-    /// It was an error: these steps of the client will never be answered.
+    /// Answers of ours whose turn has come, after it.
+    pub then: Vec<Step>,
+    /// It was an error in a group; in a box, for most replies are none.
+    pub failed: Option<Box<Failed>>,
+}
+
+/// What an error in a group takes with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failed {
+    /// These steps of the client will never be answered.
     pub dropped: Vec<Step>,
     /// Nor will these, which were asked on its behalf.
     pub dropped_ours: Vec<Step>,
-    /// Answers of ours whose turn has come, after it.
-    pub then: Vec<Step>,
     /// A COPY has failed to which a Sync was sent.  Whether the server read it among the rows, where
     /// it is nothing, or not, and answers it, can't be told: it MUST NOT serve another client.
     pub in_doubt: bool,
@@ -349,21 +356,24 @@ impl Flow {
         if step.ends_with_ready() {
             return reply;
         }
-        while let Some((next, whose)) = self.owed.front().copied() {
-            if next == Step::Sync {
-                return reply;
+        let mut failed = Failed::default();
+        loop {
+            match self.owed.front().copied() {
+                Some((Step::Sync, _)) => break,
+                Some((Step::CopyEnd, _)) => (),
+                Some((next, Whose::Ours)) => failed.dropped_ours.push(next),
+                Some((next, _)) => failed.dropped.push(next),
+                None => {
+                    // A Sync among the rows of a COPY ends no group: the next one does.
+                    self.skipping = true;
+                    self.may_be_ready = copy == (Copy::In { synced: true });
+                    failed.in_doubt = self.may_be_ready;
+                    break;
+                }
             }
             self.owed.pop_front();
-            match (next, whose) {
-                (Step::CopyEnd, _) => (),
-                (_, Whose::Ours) => reply.dropped_ours.push(next),
-                _ => reply.dropped.push(next),
-            }
         }
-        // A Sync among the rows of a COPY ends no group: the next one does.
-        self.skipping = true;
-        self.may_be_ready = copy == (Copy::In { synced: true });
-        reply.in_doubt = self.may_be_ready;
+        reply.failed = Some(Box::new(failed));
         reply
     }
 
@@ -441,9 +451,7 @@ fn reply(whose: Whose, done: Option<Step>) -> Reply {
     Reply {
         forward: whose == Whose::Clients,
         done,
-        dropped: Vec::new(),
-        dropped_ours: Vec::new(),
         then: Vec::new(),
-        in_doubt: false,
+        failed: None,
     }
 }

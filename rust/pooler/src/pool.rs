@@ -143,6 +143,8 @@ pub struct Pool {
     limits: Limits,
     topology: Topology,
     servers: ByNumber<ServerId, Server>,
+    /// How many of them each node has; asked for each client that has to wait.
+    counts: BTreeMap<NodeId, usize>,
     /// The last one back is the first to go: its caches are warm.
     idle: BTreeMap<NodeId, Vec<ServerId>>,
     queue: VecDeque<Waiter>,
@@ -160,6 +162,7 @@ impl Pool {
             limits,
             topology,
             servers: ByNumber::default(),
+            counts: BTreeMap::new(),
             idle: BTreeMap::new(),
             queue: VecDeque::new(),
             retry_at_s: BTreeMap::new(),
@@ -179,7 +182,21 @@ impl Pool {
         now_s: f64,
         deadline_s: f64,
     ) -> Vec<Act> {
-        let waiter = Waiter {
+        match self.grant(client, &wish) {
+            Some(act) => vec![act],
+            None => self.wait(client, wish, now_s, deadline_s),
+        }
+    }
+
+    /// A client to which nothing could be granted: see `checkout`.
+    pub fn wait(&mut self, client: ClientId, wish: Wish, now_s: f64, deadline_s: f64) -> Vec<Act> {
+        let mut acts = Vec::new();
+        if self.queue.len() >= self.limits.waiting {
+            acts.push(Act::Refuse { client });
+            return acts;
+        }
+        let node = route(&self.topology, &wish, self.turn).node();
+        self.queue.push_back(Waiter {
             client,
             wish,
             since_s: now_s,
@@ -187,17 +204,10 @@ impl Pool {
             deadline_s,
             look_at_s: deadline_s.min(now_s + self.limits.full_s),
             noticed: false,
-        };
-        let mut acts = Vec::new();
-        // Nobody who waits could be served by a server that is idle now, so there is nobody that
-        // the newcomer could overtake.
-        match self.grant(&waiter) {
-            Some(act) => acts.push(act),
-            None if self.queue.len() >= self.limits.waiting => acts.push(Act::Refuse { client }),
-            None => {
-                self.queue.push_back(waiter);
-                self.open(now_s, &mut acts);
-            }
+        });
+        // Those before it have what can be opened for them, or will when it may be.
+        if node.is_none_or(|node| self.count(node) < self.limits.size) {
+            self.open(now_s, &mut acts);
         }
         acts
     }
@@ -479,7 +489,7 @@ impl Pool {
             let Some(waiter) = self.queue.remove(at) else {
                 break;
             };
-            if let Some(act) = self.grant(&waiter) {
+            if let Some(act) = self.grant(waiter.client, &waiter.wish) {
                 acts.push(act);
             } else {
                 self.queue.insert(at, waiter);
@@ -488,25 +498,27 @@ impl Pool {
         }
     }
 
-    fn grant(&mut self, waiter: &Waiter) -> Option<Act> {
+    /// A server that is free now.  Nobody who waits could be served by it, so there is nobody whom
+    /// the client could overtake.
+    pub fn grant(&mut self, client: ClientId, wish: &Wish) -> Option<Act> {
         if self.paused {
             return None;
         }
         // A reader takes the next standby that has a server free, not only the next standby.
         let turns = self.topology.standbys.len().max(1);
         let (chosen, server) = (0..turns).find_map(|step| {
-            let chosen = route(&self.topology, &waiter.wish, self.turn.wrapping_add(step));
+            let chosen = route(&self.topology, wish, self.turn.wrapping_add(step));
             let server = self.idle.get_mut(&chosen.node()?)?.pop()?;
             Some((chosen, server))
         })?;
         self.turn = self.turn.wrapping_add(1);
-        self.servers.get_mut(&server)?.state = State::Busy(waiter.client);
+        self.servers.get_mut(&server)?.state = State::Busy(client);
         let stale_s = match chosen {
             Route::ServeStale { lag_s, .. } => Some(lag_s),
             Route::Serve(_) | Route::Hold => None,
         };
         Some(Act::Grant {
-            client: waiter.client,
+            client,
             server,
             stale_s,
         })
@@ -561,6 +573,7 @@ impl Pool {
             let server = ServerId(self.next_server);
             self.next_server += 1;
             let primary_in = is_primary.then_some(self.topology.term);
+            *self.counts.entry(node).or_default() += 1;
             self.servers.insert(
                 server,
                 Server {

@@ -15,9 +15,10 @@
 mod carried;
 mod lost;
 mod named;
+mod pins;
 mod reading;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -25,7 +26,7 @@ use flightmode_wire::client::{FromClient, Object};
 use flightmode_wire::server::{FromServer, TxStatus};
 
 use crate::aftermath::Aftermath;
-use crate::flow::{Flow, Reply, Sent, Step, Unasked, Whose};
+use crate::flow::{Failed, Flow, Reply, Sent, Step, Unasked, Whose};
 use crate::guc::{Reported, Settings, Values};
 use crate::notices::{is_deaf, with_warnings};
 use crate::statement::{Pin, Said, Statement};
@@ -51,6 +52,7 @@ pub struct Heard {
 
 pub use carried::Carried;
 use named::Named;
+use pins::Pins;
 use reading::Reading;
 
 /// Which names a DEALLOCATE or DISCARD has taken away.
@@ -115,9 +117,9 @@ pub struct Session {
     /// How texts are to be read, by what is in `reported`.
     reading: Reading,
     told: Reported,
-    pins: BTreeSet<Pin>,
+    pins: Pins,
     /// Those that are gone when the transaction is committed.
-    unpinned: BTreeSet<Pin>,
+    unpinned: Pins,
     unit: Unit,
     /// By the client's names; a Parse or Close that is not answered yet waits at the side.
     statements: Named<Rc<Text>>,
@@ -126,7 +128,8 @@ pub struct Session {
     /// Each Query and Execute that is not answered yet.
     running: VecDeque<Running>,
     failed: bool,
-    aftermath: Option<Aftermath>,
+    /// In a box: few are in one, and each that is not would have room for it.
+    aftermath: Option<Box<Aftermath>>,
 }
 
 impl Session {
@@ -139,8 +142,8 @@ impl Session {
             reported: Rc::default(),
             reading: Reading::default(),
             told: Reported::default(),
-            pins: BTreeSet::new(),
-            unpinned: BTreeSet::new(),
+            pins: Pins::default(),
+            unpinned: Pins::default(),
             unit: Unit::new(),
             statements: Named::default(),
             naming: VecDeque::new(),
@@ -158,7 +161,7 @@ impl Session {
 
     /// Why a client that is in no transaction keeps its server.
     pub fn pins(&self) -> impl Iterator<Item = Pin> + '_ {
-        self.pins.iter().copied()
+        self.pins.iter()
     }
 
     pub fn settings(&self) -> &Settings {
@@ -168,7 +171,7 @@ impl Session {
     /// What a text that is sent now will mean to the server (see [`Settings::meaning`]); `None`: it
     /// can't be told, since a setting is under way or was changed in a way that can't be followed.
     pub fn meaning(&self) -> Option<Vec<u8>> {
-        let is_unknown = |pin: &Pin| matches!(pin, Pin::Setting | Pin::Unreadable);
+        let is_unknown = |pin| matches!(pin, Pin::Setting | Pin::Unreadable);
         let mut left = self.running.iter().flat_map(Running::left);
         let is_touched = self.settings.is_touched();
         let changes = left.any(|statement| match statement.said {
@@ -231,7 +234,7 @@ impl Session {
     pub fn on_message(
         &mut self,
         message: &FromClient,
-        raw: Bytes,
+        raw: &[u8],
         whose: Whose,
         ledger: &mut Ledger,
     ) -> Sent {
@@ -260,7 +263,7 @@ impl Session {
         sent
     }
 
-    fn on_unanswered(&mut self, message: &FromClient, raw: Bytes, ledger: &mut Ledger) -> Sent {
+    fn on_unanswered(&mut self, message: &FromClient, raw: &[u8], ledger: &mut Ledger) -> Sent {
         let sent = match message {
             FromClient::CopyDone | FromClient::CopyFail(_) => self.flow.on_copy_end_sent(),
             // The rest of a COPY whose server is gone.
@@ -316,7 +319,7 @@ impl Session {
                     deallocated = self.on_done(said, tag);
                 }
             }
-            FromServer::Error(_) if reply.forward => self.on_error(&reply.dropped),
+            FromServer::Error(_) if reply.forward => self.on_error(reply.failed.as_deref()),
             _ => (),
         }
         self.on_step_done(&reply);
@@ -353,9 +356,9 @@ impl Session {
         }
     }
 
-    fn on_error(&mut self, dropped: &[Step]) {
+    fn on_error(&mut self, failed: Option<&Failed>) {
         self.failed = true;
-        for step in dropped {
+        for step in failed.iter().flat_map(|failed| &failed.dropped) {
             match step {
                 step if names(*step) => drop(self.naming.pop_front()),
                 Step::Execute | Step::Query | Step::FunctionCall => drop(self.running.pop_front()),
@@ -379,7 +382,7 @@ impl Session {
             Said::RollbackTo(name) => {
                 self.settings.rollback_to(&name);
                 // Which of them came after the savepoint is not kept: they pin on.
-                self.unpinned.clear();
+                self.unpinned = Pins::default();
             }
             Said::Release(name) => self.settings.release(&name),
             Said::Set { name, value } => self.settings.set(&name, value.as_deref()),
@@ -387,7 +390,7 @@ impl Session {
             Said::ResetAll => self.settings.reset_all(),
             Said::Pins(pin) => {
                 // What has undone one like it came before.
-                self.unpinned.remove(&pin);
+                self.unpinned.remove(pin);
             }
             Said::Unpins(pin @ (Pin::Temporary | Pin::Listen)) => {
                 self.unpinned.insert(pin);
@@ -403,7 +406,7 @@ impl Session {
             }
             Said::DiscardAll => {
                 self.settings.discard_all();
-                self.unpinned.extend(&self.pins);
+                self.unpinned.extend(self.pins);
                 self.portals.clear();
                 return Some(self.forget_statements());
             }
@@ -414,21 +417,21 @@ impl Session {
 
     fn on_committed(&mut self) {
         self.settings.commit();
-        for pin in std::mem::take(&mut self.unpinned) {
+        for pin in std::mem::take(&mut self.unpinned).iter() {
             self.unpin(pin);
         }
     }
 
     fn on_rolled_back(&mut self) {
         self.settings.rollback();
-        self.unpinned.clear();
+        self.unpinned = Pins::default();
     }
 
     /// Unless what was sent ahead pins anew.
     fn unpin(&mut self, pin: Pin) {
         let mut left = self.running.iter().flat_map(Running::left);
         if !left.any(|statement| statement.said == Said::Pins(pin)) {
-            self.pins.remove(&pin);
+            self.pins.remove(pin);
         }
     }
 

@@ -15,6 +15,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use foldhash::fast::RandomState;
+
 use crate::aftermath::{exit_of, Exit};
 use crate::lexer::{is_in_word, Unreadable};
 use crate::statement::{read, Said, Statement};
@@ -32,11 +34,12 @@ pub struct Text {
     pub exit: Option<Exit>,
 }
 
-/// Two generations of what was read, by its key.
+/// Two generations of what was read, by its key.  Their hash is a quick one with a seed of its own: a
+/// text is looked up for each query, and whoever met it with others would fill one generation.
 #[derive(Default)]
 struct Texts {
-    young: HashMap<Box<[u8]>, Rc<Text>>,
-    old: HashMap<Box<[u8]>, Rc<Text>>,
+    young: HashMap<Box<[u8]>, Rc<Text>, RandomState>,
+    old: HashMap<Box<[u8]>, Rc<Text>, RandomState>,
 }
 
 thread_local! {
@@ -134,30 +137,41 @@ impl Shapes {
 /// word nor a point touches is a number of its own or stands in a comment.
 fn shape_of(sql: &[u8], shape: &mut Vec<u8>) -> bool {
     shape.clear();
-    let (mut from, mut at) = (0, 0);
+    if memchr::memchr3(b'\'', b'"', b'$', sql).is_some() {
+        return false;
+    }
     let touches = |byte: &u8| is_in_word(*byte) || *byte == b'.';
-    while let Some(byte) = sql.get(at) {
-        match byte {
-            b'\'' | b'"' | b'$' => return false,
-            b'0'..=b'9' => {
-                let digits = sql[at..].iter().take_while(|byte| byte.is_ascii_digit());
-                let end = at + digits.count();
-                let is_alone = !at
-                    .checked_sub(1)
-                    .is_some_and(|before| touches(&sql[before]))
-                    && !sql.get(end).is_some_and(touches);
-                if is_alone {
-                    shape.extend_from_slice(&sql[from..at]);
-                    shape.push(b'0');
-                    from = end;
-                }
-                at = end;
-            }
-            _ => at += 1,
+    let (mut from, mut at) = (0, 0);
+    while let Some(first) = first_digit(sql, at) {
+        let digits = sql[first..].iter().take_while(|byte| byte.is_ascii_digit());
+        at = first + digits.count();
+        let before = first.checked_sub(1).and_then(|before| sql.get(before));
+        if !before.is_some_and(touches) && !sql.get(at).is_some_and(touches) {
+            shape.extend_from_slice(&sql[from..first]);
+            shape.push(b'0');
+            from = at;
         }
     }
     shape.extend_from_slice(&sql[from..]);
     true
+}
+
+/// Where the first digit is from `at` on.  Most of a text has none, so it is looked through in
+/// stretches that a processor compares at once.
+fn first_digit(sql: &[u8], mut at: usize) -> Option<usize> {
+    const STRETCH: usize = 16;
+    let has_digit = |bytes: &[u8; STRETCH]| {
+        let digits = bytes.map(|byte| byte.is_ascii_digit());
+        digits.into_iter().fold(false, |has, is| has | is)
+    };
+    while sql[at..]
+        .first_chunk()
+        .is_some_and(|bytes| !has_digit(bytes))
+    {
+        at += STRETCH;
+    }
+    let ahead = sql[at..].iter().position(u8::is_ascii_digit)?;
+    Some(at + ahead)
 }
 
 #[cfg(test)]

@@ -4,11 +4,13 @@
 //! Intuition: when a server is lost, what matters is what of this unit may have had an effect,
 //! and what the client has seen of it.  Both are noted while the bytes pass.
 //!
-//! Rule: what the client sent is kept as slices of the receive buffers, never as copies, within a
-//! cap for the unit and one for all units of a shard.  Beyond either the unit only loses the
-//! right to run again; the client notices nothing else.
+//! Rule: what the client sent is kept as one copy, within a cap for the unit and one for all units
+//! of a shard.  Beyond either the unit only loses the right to run again; the client notices
+//! nothing else.  Slices of the receive buffers would cost more: most messages are shorter than what
+//! it takes to share a buffer, and one of them would hold all of it.
 
 use bytes::Bytes;
+use flightmode_wire::frame::HEADER;
 
 use crate::hold::Moment;
 
@@ -44,8 +46,8 @@ enum Begun {
     Never,
 }
 
-/// Messages of a statement in the extended protocol: Parse, Bind, Describe, Execute, Sync.
-const USUAL: usize = 5;
+/// What a statement in the extended protocol takes, in bytes: Parse, Bind, Describe, Execute, Sync.
+const USUAL: usize = 256;
 
 /// How much of what clients sent is kept, over all units of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,8 +96,8 @@ pub struct Loss {
 pub struct Unit {
     stage: Stage,
     effect: Effect,
-    sent: Vec<Bytes>,
-    kept: usize,
+    /// Whole messages, one behind the other.
+    sent: Vec<u8>,
     too_large: bool,
     seen: bool,
     begun: Begun,
@@ -108,7 +110,6 @@ impl Unit {
             stage: Stage::Alone,
             effect: Effect::ReadOnly,
             sent: Vec::new(),
-            kept: 0,
             too_large: false,
             seen: false,
             begun: Begun::No,
@@ -139,7 +140,7 @@ impl Unit {
     }
 
     /// A message of the client goes to the server.
-    pub fn on_sent(&mut self, message: Bytes, effect: Effect, ledger: &mut Ledger) {
+    pub fn on_sent(&mut self, message: &[u8], effect: Effect, ledger: &mut Ledger) {
         self.begun = match self.begun {
             Begun::Sending => Begun::Yes,
             Begun::Yes if effect == Effect::MayWrite => Begun::Never,
@@ -150,17 +151,16 @@ impl Unit {
         if self.too_large {
             return;
         }
-        if !ledger.allows(self.kept, message.len()) {
+        if !ledger.allows(self.sent.len(), message.len()) {
             self.forget(ledger);
             self.too_large = true;
             return;
         }
         ledger.used += message.len();
-        self.kept += message.len();
         if self.sent.capacity() == 0 {
-            self.sent.reserve(USUAL);
+            self.sent.reserve(message.len().max(USUAL));
         }
-        self.sent.push(message);
+        self.sent.extend_from_slice(message);
     }
 
     /// A text that opens a transaction, and has had no effect before that, is about to be sent.
@@ -206,13 +206,13 @@ impl Unit {
     /// client has seen a part of the answer, or it is not all here.
     pub fn refused(&self) -> Option<Vec<Bytes>> {
         let is_whole = self.stage == Stage::Alone && !self.seen && !self.too_large;
-        is_whole.then(|| self.sent.clone())
+        is_whole.then(|| apart(self.sent.clone()))
     }
 
     /// Whether all that was sent of it is messages with one of these tags.
     pub fn consists_of(&self, tags: &[u8]) -> bool {
-        let is_one = |message: &Bytes| message.first().is_some_and(|tag| tags.contains(tag));
-        !self.too_large && self.sent.iter().all(is_one)
+        let is_one = |message: &[u8]| message.first().is_some_and(|tag| tags.contains(tag));
+        !self.too_large && messages(&self.sent).all(is_one)
     }
 
     /// It is not to run again, whatever happens.
@@ -236,20 +236,39 @@ impl Unit {
                 seen: self.seen || self.too_large,
             },
         };
+        let kept = self.forget(ledger);
         let sent = if self.too_large {
             Err(NotKept::TooLarge)
         } else {
-            Ok(self.sent.clone())
+            Ok(apart(kept))
         };
-        self.forget(ledger);
         Loss { moment, sent }
     }
 
-    fn forget(&mut self, ledger: &mut Ledger) {
-        ledger.used -= self.kept;
-        self.kept = 0;
-        self.sent = Vec::new();
+    fn forget(&mut self, ledger: &mut Ledger) -> Vec<u8> {
+        ledger.used -= self.sent.len();
+        std::mem::take(&mut self.sent)
     }
+}
+
+/// Each of the messages that stand one behind the other.
+fn messages(mut sent: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let &[_, a, b, c, d, ..] = sent else {
+            return None;
+        };
+        // It counts itself and not the tag.
+        let length = u32::from_be_bytes([a, b, c, d]) as usize + HEADER - 4;
+        let (message, rest) = sent.split_at_checked(length)?;
+        sent = rest;
+        Some(message)
+    })
+}
+
+/// The same, each as something of its own.
+fn apart(sent: Vec<u8>) -> Vec<Bytes> {
+    let sent = Bytes::from(sent);
+    messages(&sent).map(|one| sent.slice_ref(one)).collect()
 }
 
 impl Default for Unit {
@@ -266,10 +285,17 @@ mod tests {
         Ledger::new(100, 150)
     }
 
+    /// Of so many bytes beside its header.
+    fn message(length: u8) -> Vec<u8> {
+        let mut bytes = vec![b'Q', 0, 0, 0, length + 4];
+        bytes.resize(HEADER + usize::from(length), b'x');
+        bytes
+    }
+
     fn unit(effects: &[Effect], ledger: &mut Ledger) -> Unit {
         let mut unit = Unit::new();
         for effect in effects {
-            unit.on_sent(Bytes::from_static(b"statement"), *effect, ledger);
+            unit.on_sent(&message(4), *effect, ledger);
         }
         unit
     }
@@ -288,18 +314,14 @@ mod tests {
     fn what_the_client_sent_is_there_in_its_order_when_the_server_is_lost() {
         let mut ledger = ledger();
         let mut unit = Unit::new();
-        for text in ["begin", "insert"] {
-            unit.on_sent(
-                Bytes::from_static(text.as_bytes()),
-                Effect::MayWrite,
-                &mut ledger,
-            );
+        for length in [0, 6] {
+            unit.on_sent(&message(length), Effect::MayWrite, &mut ledger);
         }
         unit.on_open();
-        assert_eq!(ledger.used(), 11);
+        assert_eq!(ledger.used(), 16);
         let loss = unit.on_server_lost(&mut ledger);
         assert_eq!(loss.moment, Moment::Transaction);
-        assert_eq!(loss.sent.unwrap(), [&b"begin"[..], b"insert"]);
+        assert_eq!(loss.sent.unwrap(), [message(0), message(6)]);
         assert_eq!(ledger.used(), 0);
     }
 
@@ -338,7 +360,7 @@ mod tests {
         let mut more = unit(&[Effect::MayWrite], &mut ledger);
         more.on_open();
         more.on_rollback_sent();
-        more.on_sent(Bytes::from_static(b"insert"), Effect::MayWrite, &mut ledger);
+        more.on_sent(&message(6), Effect::MayWrite, &mut ledger);
         assert_eq!(more.on_server_lost(&mut ledger).moment, Moment::Commit);
     }
 
@@ -357,11 +379,11 @@ mod tests {
     fn pitfall_50_units_keep_no_more_than_their_cap_and_the_shards() {
         let mut ledger = ledger();
         let mut large = Unit::new();
-        large.on_sent(Bytes::from(vec![0; 90]), Effect::LooksRead, &mut ledger);
+        large.on_sent(&message(85), Effect::LooksRead, &mut ledger);
         let mut other = Unit::new();
-        other.on_sent(Bytes::from(vec![0; 70]), Effect::LooksRead, &mut ledger);
+        other.on_sent(&message(65), Effect::LooksRead, &mut ledger);
         assert_eq!(ledger.used(), 90, "the shard's cap");
-        large.on_sent(Bytes::from(vec![0; 11]), Effect::LooksRead, &mut ledger);
+        large.on_sent(&message(6), Effect::LooksRead, &mut ledger);
         assert_eq!(ledger.used(), 0, "the unit's cap");
         let loss = large.on_server_lost(&mut ledger);
         assert_eq!(loss.sent, Err(NotKept::TooLarge));

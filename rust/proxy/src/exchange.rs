@@ -5,8 +5,8 @@ mod prepared;
 
 use std::rc::Rc;
 
-use bytes::{Buf, Bytes};
-use flightmode_pooler::flow::{Reply, Sent, Step, Whose};
+use bytes::{Buf, BytesMut};
+use flightmode_pooler::flow::{Failed, Reply, Sent, Step, Whose};
 use flightmode_pooler::pool::ServerId;
 use flightmode_pooler::prepared::StatementId;
 use flightmode_pooler::session::Deallocated;
@@ -15,6 +15,7 @@ use flightmode_wire::frame::{Frame, Rules, Stage, Talker, HEADER};
 use flightmode_wire::report::Report;
 use flightmode_wire::server::{FromServer, TxStatus};
 
+use crate::buffers::{lend, release};
 use crate::config::PoolMode;
 use crate::relay::{Relay, Unconfirmed};
 use crate::source::{needs_server, Next};
@@ -30,34 +31,37 @@ impl Relay {
 
     /// As much as can be done with what the client has sent.
     pub fn take_from_client(&mut self) {
-        while !self.ending && !self.settling && self.has_room() {
-            if let Some((bytes, wanted)) = self.source.take_part() {
-                if bytes.is_empty() {
-                    return;
-                }
-                if let (true, Some(held)) = (wanted, &mut self.held) {
-                    held.server.unsent.extend_from_slice(&bytes);
+        let limit = self.limit();
+        // The message at hand.
+        let mut raw = BytesMut::new();
+        while !self.ending && !self.settling && self.has_room(limit) {
+            if self.source.is_inside() {
+                if !self.take_part() {
+                    break;
                 }
                 continue;
             }
             match self.source.next() {
-                Ok(None) => return,
+                Ok(None) => break,
                 Ok(Some(next)) => {
-                    if !self.take_next(&next) {
-                        return;
+                    if !self.take_next(&next, &mut raw) {
+                        break;
                     }
                 }
                 Err(wrong) => {
                     self.end_with("08P01", &wrong.to_string());
-                    return;
+                    break;
                 }
             }
+        }
+        if !raw.is_empty() {
+            raw.clear();
+            release(&mut raw);
         }
     }
 
     /// What we answer ourselves counts as well: no server slows a client down that only says Sync.
-    fn has_room(&self) -> bool {
-        let limit = self.hub.config.borrow().limits.buffer;
+    fn has_room(&self, limit: usize) -> bool {
         self.to_client.len() < limit
             && self
                 .held
@@ -66,26 +70,37 @@ impl Relay {
     }
 
     /// Whether it was taken; if not, it waits for a server.
-    fn take_next(&mut self, next: &Next) -> bool {
-        let &Next::Whole { tag, body_first } = next else {
+    fn take_next(&mut self, next: &Next, raw: &mut BytesMut) -> bool {
+        let &Next::Whole {
+            tag,
+            body_first,
+            length,
+        } = next
+        else {
             return self.take_long();
         };
         if self.skipping || self.session.is_in_aftermath() {
-            return self.take_without_server();
+            self.take(length, raw);
+            self.take_without_server(raw);
+            return true;
         }
         let is_dropped = self.session.flow().is_skipping();
         if self.held.is_none() && !is_dropped && needs_server(tag, body_first) {
             self.get_server();
             return self.waiting.is_none();
         }
-        if let Some(raw) = self.source.take() {
-            // A clock costs more than to ask whether it is needed.
-            if self.held.is_some() && !self.at.pace.is_under_way() {
-                self.at.pace.on_sent(self.hub.now_s());
-            }
-            self.on_message(&raw);
+        // A clock costs more than to ask whether it is needed.
+        if self.held.is_some() && !self.at.pace.is_under_way() {
+            self.at.pace.on_sent(self.hub.now_s());
         }
+        self.take(length, raw);
+        self.on_message(raw);
         true
+    }
+
+    fn take(&mut self, length: usize, into: &mut BytesMut) {
+        lend(into);
+        self.source.take(length, into);
     }
 
     fn take_long(&mut self) -> bool {
@@ -95,37 +110,43 @@ impl Relay {
             let mut ledger = self.hub.ledger.borrow_mut();
             let row = FromClient::CopyData(&[]);
             self.session
-                .on_message(&row, Bytes::new(), Whose::Clients, &mut ledger);
+                .on_message(&row, &[], Whose::Clients, &mut ledger);
             held.server.unsent.extend_from_slice(&bytes);
         }
         true
     }
 
-    fn take_without_server(&mut self) -> bool {
-        let Some(raw) = self.source.take() else {
+    /// More of a long row; whether there was any.
+    fn take_part(&mut self) -> bool {
+        let Some((bytes, wanted)) = self.source.take_part() else {
             return false;
         };
+        if let (true, Some(held)) = (wanted, &mut self.held) {
+            held.server.unsent.extend_from_slice(&bytes);
+        }
+        !bytes.is_empty()
+    }
+
+    fn take_without_server(&mut self, raw: &[u8]) {
         let Ok(message) = FromClient::read(raw[0], &raw[5..]) else {
-            self.end_with("08P01", "malformed message");
-            return true;
+            return self.end_with("08P01", "malformed message");
         };
         let mut bytes = Vec::new();
         if message == FromClient::Terminate {
             self.on_terminate();
         } else if !self.skipping {
             if self.session.on_aftermath(&message, &mut bytes) {
-                self.on_prepared_without_server(&message, &raw);
+                self.on_prepared_without_server(&message, raw);
             }
         } else if message == FromClient::Sync {
             self.skipping = false;
-            self.tell_session(&message, &raw, Whose::Local);
+            self.tell_session(&message, raw, Whose::Local);
             FromServer::ReadyForQuery(TxStatus::Idle).write(&mut bytes);
         }
         self.to_client.extend_from_slice(&bytes);
-        true
     }
 
-    fn on_message(&mut self, raw: &Bytes) {
+    fn on_message(&mut self, raw: &[u8]) {
         let message = match FromClient::read(raw[0], &raw[5..]) {
             Ok(message) => message,
             Err(wrong) => return self.end_with("08P01", &wrong.to_string()),
@@ -158,10 +179,9 @@ impl Relay {
         }
     }
 
-    fn tell_session(&mut self, message: &FromClient, raw: &Bytes, whose: Whose) -> Sent {
+    fn tell_session(&mut self, message: &FromClient, raw: &[u8], whose: Whose) -> Sent {
         let mut ledger = self.hub.ledger.borrow_mut();
-        self.session
-            .on_message(message, raw.clone(), whose, &mut ledger)
+        self.session.on_message(message, raw, whose, &mut ledger)
     }
 
     fn forward(&mut self, bytes: &[u8]) {
@@ -176,7 +196,7 @@ impl Relay {
     }
 
     /// A query, or anything else; but no text that makes the server keep its warnings.
-    fn forward_text(&mut self, message: &FromClient, raw: &Bytes) {
+    fn forward_text(&mut self, message: &FromClient, raw: &[u8]) {
         let louder = match message {
             FromClient::Query(sql) => self.session.with_warnings(sql),
             _ => None,
@@ -193,13 +213,13 @@ impl Relay {
     pub fn send_ours(&mut self, message: &FromClient) {
         let mut bytes = Vec::new();
         message.write(&mut bytes);
-        if self.tell_session(message, &Bytes::new(), Whose::Ours) == Sent::Forward {
+        if self.tell_session(message, &[], Whose::Ours) == Sent::Forward {
             self.forward(&bytes);
         }
     }
 
     /// Something that the server need not hear of.
-    fn send_local(&mut self, message: &FromClient, raw: &Bytes) {
+    fn send_local(&mut self, message: &FromClient, raw: &[u8]) {
         if self.tell_session(message, raw, Whose::Local) != Sent::Answer {
             return;
         }
@@ -224,6 +244,7 @@ impl Relay {
         let id = held.id;
         // The messages are read where they are.
         let mut unread = std::mem::take(&mut held.server.unread);
+        lend(&mut self.to_client);
         self.to_client.reserve(unread.len());
         let taken = self.take_replies(id, &unread);
         if let Some(held) = self.held.as_mut().filter(|held| held.id == id) {
@@ -425,23 +446,37 @@ impl Relay {
             Some(Step::Parse) => self.statements.on_injected_done(),
             _ => (),
         }
-        for step in &reply.dropped {
+        if let Some(failed) = &reply.failed {
+            self.on_dropped(failed);
+        }
+        if !reply.then.is_empty() {
+            self.answer_in_turn(&reply.then);
+        }
+        let in_doubt = reply.failed.as_ref().is_some_and(|failed| failed.in_doubt);
+        if let (true, Some(held)) = (in_doubt, &self.held) {
+            self.pool.machine.borrow_mut().close_after(held.id);
+        }
+    }
+
+    fn on_dropped(&mut self, failed: &Failed) {
+        for step in &failed.dropped {
             if matches!(step, Step::Parse | Step::Close) {
                 let failed = self.statements.on_dropped(&self.hub);
                 self.forget_at_server(failed);
             }
         }
-        for _ in reply
-            .dropped_ours
-            .iter()
-            .filter(|step| **step == Step::Parse)
-        {
+        let ours = failed.dropped_ours.iter();
+        for _ in ours.filter(|step| **step == Step::Parse) {
             let failed = self.statements.on_injected_dropped();
             self.forget_at_server(failed);
         }
+    }
+
+    /// What the server need not hear of, after what was owed before it.
+    fn answer_in_turn(&mut self, steps: &[Step]) {
         let mut bytes = Vec::new();
         let is_told = self.unconfirmed == Unconfirmed::Told;
-        for step in &reply.then {
+        for step in steps {
             match step {
                 Step::Parse | Step::Close => {
                     self.statements.on_named(&self.hub);
@@ -455,9 +490,6 @@ impl Relay {
             }
         }
         self.to_client.extend_from_slice(&bytes);
-        if let (true, Some(held)) = (reply.in_doubt, &self.held) {
-            self.pool.machine.borrow_mut().close_after(held.id);
-        }
     }
 
     fn forget_at_server(&mut self, failed: Option<StatementId>) {

@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod auth_query;
+mod buffers;
 mod census;
 mod clock;
 pub mod config;

@@ -20,7 +20,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use flightmode_pooler::pool::ClientId;
 use flightmode_pooler::prepared::Content;
 use flightmode_pooler::route::{Target, Wish};
@@ -197,6 +197,9 @@ struct State {
 impl Relay {
     /// Whether the client is on its way to the heir: it is no longer ours then.
     pub fn moves(&mut self) -> bool {
+        let Some(heir) = self.hub.moving.heir.borrow().clone() else {
+            return false;
+        };
         let is_free = self.held.is_none()
             && self.waiting.is_none()
             && self.farewell.is_none()
@@ -205,11 +208,7 @@ impl Relay {
             && !self.source.has_again()
             && !self.source.has_whole()
             && !self.source.is_inside();
-        let heir = self.hub.moving.heir.borrow().clone();
-        let (Some(heir), true) = (heir, is_free) else {
-            return false;
-        };
-        if self.hub.moving.stay.borrow().contains(&self.id) {
+        if !is_free || self.hub.moving.stay.borrow().contains(&self.id) {
             return false;
         }
         let Some(state) = self.state() else {
@@ -259,7 +258,7 @@ impl Relay {
             seen: self.wish.seen.0,
             stale_ok: self.wish.stale_ok,
             named: named.into_iter().map(named_of).collect(),
-            unnamed: self.statements.unnamed().map(|parse| parse.to_vec()),
+            unnamed: self.statements.unnamed().map(<[u8]>::to_vec),
             unread: self.source.unread.to_vec(),
             unsent: self.to_client.to_vec(),
             address: entry.address.clone(),
@@ -420,12 +419,12 @@ impl Unpacked {
             entry.about.tls = state.tls;
             entry.about.since_s = relay.hub.now_s() - state.age_s;
         }
-        let unnamed = state.unnamed.map(Bytes::from);
+        let unnamed = state.unnamed.unwrap_or_default();
         let texts = state
             .named
             .iter()
             .map(|named| (named.name.clone(), named.sql.clone()));
-        let of_unnamed = unnamed.as_deref().and_then(text_of);
+        let of_unnamed = text_of(&unnamed);
         let texts: Vec<_> = texts.chain(of_unnamed).collect();
         let carried = Carried {
             settings: state.settings.into_iter().collect(),

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
 use flightmode_pooler::guc::Change;
 use flightmode_pooler::notices::told;
 use flightmode_pooler::prepared::{Content, Names, StatementId, Under};
@@ -26,7 +25,8 @@ enum Pending {
 /// See the module.
 #[derive(Default)]
 pub struct Statements {
-    unnamed: Option<Bytes>,
+    /// Its Parse; empty: there is none.
+    unnamed: Vec<u8>,
     /// Only of a client that has prepared anything: most of those that are idle have not.
     known: Option<Box<Known>>,
 }
@@ -73,7 +73,7 @@ impl Statements {
     }
 
     /// The same, in that process.
-    pub fn carried(kept: Vec<(Vec<u8>, Content)>, unnamed: Option<Bytes>, hub: &Hub) -> Self {
+    pub fn carried(kept: Vec<(Vec<u8>, Content)>, unnamed: Vec<u8>, hub: &Hub) -> Self {
         let mut statements = Self {
             unnamed,
             known: None,
@@ -85,13 +85,20 @@ impl Statements {
         statements
     }
 
-    pub fn unnamed(&self) -> Option<&Bytes> {
-        self.unnamed.as_ref()
+    pub fn unnamed(&self) -> Option<&[u8]> {
+        Some(self.unnamed.as_slice()).filter(|parse| !parse.is_empty())
     }
 
     /// The unnamed statement lives until the next one or the next simple query.
-    pub fn set_unnamed(&mut self, parse: Option<Bytes>) {
-        self.unnamed = parse;
+    pub fn set_unnamed(&mut self, parse: Option<&[u8]>) {
+        match parse {
+            Some(parse) => {
+                // Mostly the same again, or one like it.
+                self.unnamed.clear();
+                self.unnamed.extend_from_slice(parse);
+            }
+            None => self.unnamed = Vec::new(),
+        }
     }
 
     /// A name of the client leads to the same text under other settings.
@@ -139,7 +146,7 @@ impl Statements {
             return None;
         };
         if name.is_empty() {
-            self.unnamed = None;
+            self.set_unnamed(None);
         }
         let id = id?;
         hub.catalog.borrow_mut().release(id);

@@ -9,7 +9,7 @@ mod parting;
 use std::future::{poll_fn, Future};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{ready, Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -21,14 +21,16 @@ use flightmode_pooler::unit::Ledger;
 use flightmode_wire::client::FromClient;
 use flightmode_wire::report::Report;
 use flightmode_wire::server::{FromServer, TxStatus};
+use tokio::task::coop::poll_proceed;
 use tokio::time::Sleep;
 
+use crate::buffers::release;
 use crate::hub::{Event, Hub, PoolOf, Whereabouts};
 use crate::inbox;
 use crate::names::{set_all, Statements};
 use crate::server::{self, Server};
 use crate::source::Source;
-use crate::stream::{read, release, write, Stream};
+use crate::stream::{read, write, Stream};
 
 /// The server that a client has.
 pub struct Held {
@@ -114,18 +116,24 @@ enum Woken {
 
 impl Relay {
     /// Until the client leaves or is sent away.
-    pub async fn run(mut self) {
-        let hub = Rc::clone(&self.hub);
-        let mut goes_on = {
-            let _standing = hub.clock.stand_still();
-            self.turn()
-        };
-        while goes_on {
-            let woken = poll_fn(|cx| self.poll(cx)).await;
-            let _standing = hub.clock.stand_still();
-            goes_on = self.on_woken(woken) && self.turn();
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn keeps room for its argument twice, and idle clients are many"
+    )]
+    pub fn run(mut self) -> impl Future<Output = ()> {
+        async move {
+            let hub = Rc::clone(&self.hub);
+            let mut goes_on = {
+                let _standing = hub.clock.stand_still();
+                self.turn()
+            };
+            while goes_on {
+                let woken = poll_fn(|cx| self.poll(cx)).await;
+                let _standing = hub.clock.stand_still();
+                goes_on = self.on_woken(woken) && self.turn();
+            }
+            self.leave();
         }
-        self.leave();
     }
 
     /// What there is to do, up to the next wait.  Whether there is one.
@@ -158,11 +166,13 @@ impl Relay {
         }
     }
 
-    fn limit(&self) -> usize {
+    pub fn limit(&self) -> usize {
         self.hub.config.borrow().limits.buffer
     }
 
     fn poll(&mut self, cx: &mut Context) -> Poll<Woken> {
+        // Two that never let up must leave the shard to the others now and then.
+        ready!(poll_proceed(cx)).made_progress();
         if let Poll::Ready(woken) = self.poll_writes(cx) {
             return Poll::Ready(woken);
         }

@@ -22,7 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-use crate::stream::Stream;
+use crate::stream::{read_now, Stream};
 
 /// Where a server is and how it is spoken to.
 #[derive(Clone)]
@@ -369,18 +369,13 @@ impl Server {
     /// Whether it is still there and has nothing to say.  Settings that it reports are taken note
     /// of; anything else that nobody asked for ends it.
     pub fn is_quiet(&mut self) -> bool {
-        use std::task::{Context, Poll, Waker};
-        use tokio::io::{AsyncRead, ReadBuf};
-        let mut space = [0; 1024];
-        let mut cx = Context::from_waker(Waker::noop());
         loop {
-            let mut into = ReadBuf::new(&mut space);
-            match std::pin::Pin::new(&mut self.stream).poll_read(&mut cx, &mut into) {
-                Poll::Pending => return self.take_settings(),
-                Poll::Ready(Ok(())) if !into.filled().is_empty() => {
-                    self.unread.extend_from_slice(into.filled());
+            match read_now(&mut self.stream, &mut self.unread) {
+                Ok(length) if length > 0 => (),
+                Err(wrong) if wrong.kind() == io::ErrorKind::WouldBlock => {
+                    return self.take_settings();
                 }
-                Poll::Ready(_) => return false,
+                _ => return false,
             }
         }
     }

@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use flightmode_wire::frame::{Frame, FrameError, Rules, Stage, Talker};
 
 /// A longer row of a COPY goes on in parts.
 const WHOLE: usize = 64 << 10;
+/// A longer message is split off from where it is; a copy of a shorter one costs less than that.
+const COPIED: usize = 4 << 10;
 
 /// See the module.
 pub struct Source {
@@ -23,6 +25,7 @@ pub enum Next {
     Whole {
         tag: u8,
         body_first: Option<u8>,
+        length: usize,
     },
     /// A row of a COPY that is longer than what is here.
     Long,
@@ -52,22 +55,26 @@ impl Source {
     /// What can be taken now.  Raises when it is not the protocol.
     pub fn next(&self) -> Result<Option<Next>, FrameError> {
         if let Some(message) = self.again.front() {
-            return Ok(Some(whole(message)));
+            return Ok(Some(whole(message, message.len())));
         }
         Ok(match self.frame()? {
-            Some(frame) if self.unread.len() >= frame.len => Some(whole(&self.unread)),
+            Some(frame) if self.unread.len() >= frame.len => Some(whole(&self.unread, frame.len)),
             Some(frame) if is_row(frame) => Some(Next::Long),
             _ => None,
         })
     }
 
-    /// The next whole message.
-    pub fn take(&mut self) -> Option<Bytes> {
+    /// The whole message that `next` has found, so long, in the place of what is in `into`.
+    pub fn take(&mut self, length: usize, into: &mut BytesMut) {
+        into.clear();
         if let Some(message) = self.again.pop_front() {
-            return Some(message);
+            into.extend_from_slice(&message);
+        } else if length > COPIED {
+            *into = self.unread.split_to(length);
+        } else {
+            into.extend_from_slice(&self.unread[..length]);
+            self.unread.advance(length);
         }
-        let frame = self.frame().ok()??;
-        (self.unread.len() >= frame.len).then(|| self.unread.split_to(frame.len).freeze())
     }
 
     /// The front of a long row; the rest comes by `take_part`.
@@ -107,7 +114,8 @@ impl Source {
     }
 
     pub fn has_whole(&self) -> bool {
-        matches!(self.next(), Ok(Some(_)))
+        let is_empty = self.again.is_empty() && self.unread.is_empty();
+        !is_empty && matches!(self.next(), Ok(Some(_)))
     }
 
     /// Whether something is to be taken once more.
@@ -125,10 +133,13 @@ impl Source {
     /// The statement that waited is not to be carried out.  Whether it ended with it (a simple
     /// query), else its group goes on.
     pub fn drop_statement(&mut self) -> bool {
-        let Some(message) = self.take() else {
+        let Ok(Some(Next::Whole { tag, length, .. })) = self.next() else {
             return true;
         };
-        match message[0] {
+        if self.again.pop_front().is_none() {
+            self.unread.advance(length);
+        }
+        match tag {
             b'Q' | b'F' | b'S' => true,
             _ => {
                 // The rest of its group may be here already; the Sync is answered when it comes.
@@ -142,10 +153,11 @@ impl Source {
     }
 }
 
-fn whole(message: &[u8]) -> Next {
+fn whole(message: &[u8], length: usize) -> Next {
     Next::Whole {
         tag: message[0],
         body_first: message.get(5).copied(),
+        length,
     }
 }
 

@@ -1,16 +1,25 @@
 //! One byte stream, whatever carries it.
+//!
+//! Intuition: most that is asked of a socket is whether there is something, and mostly there is
+//! not, or there is at once.  So it is tried first, and somebody is to be woken only when it has
+//! to be waited for.
+//!
+//! Rule: what is tried costs a task nothing of its turn.  Whoever goes on as long as there is
+//! something has to look himself after those who wait (`relay`).
 
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, Read};
 use std::pin::Pin;
-use std::task::{ready, Context, Poll};
+use std::task::{ready, Context, Poll, Waker};
 
 use bytes::{Buf, BytesMut};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{client, server};
 
+use crate::buffers::lend;
 use crate::login::Prefixed;
 
 /// A connection to a client or to a server.
@@ -89,25 +98,54 @@ impl AsyncWrite for Stream {
     }
 }
 
+const READABLE: Interest = Interest::READABLE;
+
 thread_local! {
     /// One for the whole shard: a client that waits for something to read needs no buffer.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; 16 << 10].into());
 }
 
+fn append(into: &mut BytesMut, found: &[u8]) {
+    lend(into);
+    into.extend_from_slice(found);
+}
+
 /// Read once, and append it.
 pub fn read(stream: &mut Stream, into: &mut BytesMut, cx: &mut Context) -> Poll<io::Result<usize>> {
-    SCRATCH.with_borrow_mut(|scratch| {
-        let mut found = ReadBuf::new(scratch);
-        ready!(Pin::new(stream).poll_read(cx, &mut found))?;
-        into.extend_from_slice(found.filled());
-        Poll::Ready(Ok(found.filled().len()))
+    SCRATCH.with_borrow_mut(|scratch| loop {
+        match stream.try_read(scratch) {
+            Err(wrong) if wrong.kind() == io::ErrorKind::WouldBlock => (),
+            Ok(length) => {
+                append(into, &scratch[..length]);
+                return Poll::Ready(Ok(length));
+            }
+            Err(wrong) => return Poll::Ready(Err(wrong)),
+        }
+        match stream {
+            Stream::Tcp(stream) => ready!(stream.poll_read_ready(cx))?,
+            Stream::Unix(stream) => ready!(stream.poll_read_ready(cx))?,
+            other => {
+                let mut found = ReadBuf::new(scratch);
+                ready!(Pin::new(other).poll_read(cx, &mut found))?;
+                append(into, found.filled());
+                return Poll::Ready(Ok(found.filled().len()));
+            }
+        }
     })
 }
 
-/// Give back the memory of a buffer that has nothing in it.
-pub fn release(buffer: &mut BytesMut) {
-    if buffer.is_empty() && buffer.capacity() > 0 {
-        *buffer = BytesMut::new();
+/// The same, of what is there now.  `WouldBlock`: nothing.  Nobody is woken when something comes.
+pub fn read_now(stream: &mut Stream, into: &mut BytesMut) -> io::Result<usize> {
+    if let Stream::Tcp(_) | Stream::Unix(_) = stream {
+        return SCRATCH.with_borrow_mut(|scratch| {
+            let length = stream.try_read(scratch)?;
+            append(into, &scratch[..length]);
+            Ok(length)
+        });
+    }
+    match read(stream, into, &mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => done,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
     }
 }
 
@@ -115,7 +153,7 @@ pub fn release(buffer: &mut BytesMut) {
 pub fn write(stream: &mut Stream, bytes: &mut BytesMut, cx: &mut Context) -> io::Result<()> {
     let mut wrote = false;
     while !bytes.is_empty() {
-        match Pin::new(&mut *stream).poll_write(cx, bytes) {
+        match stream.poll_write_once(bytes, cx) {
             Poll::Pending => break,
             Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
             Poll::Ready(Ok(length)) => {
@@ -131,4 +169,47 @@ pub fn write(stream: &mut Stream, bytes: &mut BytesMut, cx: &mut Context) -> io:
         }
     }
     Ok(())
+}
+
+impl Stream {
+    /// What is there now.  `WouldBlock`: nothing, or (TLS) it takes somebody to wake to find out.
+    fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        let most = into.len();
+        let mut short = None;
+        let mut read = |socket: SockRef| {
+            let length = (&*socket).read(into)?;
+            if length == 0 || length == most {
+                return Ok(length);
+            }
+            // That was all, as Tokio's own streams take it too: until the kernel says otherwise
+            // there is nothing, and no call is spent on finding that out.
+            short = Some(length);
+            Err(io::ErrorKind::WouldBlock.into())
+        };
+        let done = match self {
+            Self::Tcp(stream) => stream.try_io(READABLE, || read(SockRef::from(stream))),
+            Self::Unix(stream) => stream.try_io(READABLE, || read(SockRef::from(stream))),
+            _ => Err(io::ErrorKind::WouldBlock.into()),
+        };
+        short.map_or(done, Ok)
+    }
+
+    fn poll_write_once(&mut self, bytes: &[u8], cx: &mut Context) -> Poll<io::Result<usize>> {
+        loop {
+            let done = match self {
+                Self::Tcp(stream) => stream.try_write(bytes),
+                Self::Unix(stream) => stream.try_write(bytes),
+                other => return Pin::new(other).poll_write(cx, bytes),
+            };
+            match done {
+                Err(wrong) if wrong.kind() == io::ErrorKind::WouldBlock => (),
+                done => return Poll::Ready(done),
+            }
+            match self {
+                Self::Tcp(stream) => ready!(stream.poll_write_ready(cx))?,
+                Self::Unix(stream) => ready!(stream.poll_write_ready(cx))?,
+                _ => (),
+            }
+        }
+    }
 }

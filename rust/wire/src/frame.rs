@@ -104,6 +104,7 @@ impl Rules {
     /// The message that begins `bytes`; `None` while its header is incomplete.
     ///
     /// A wrong type is an error at its first byte already.
+    #[inline]
     pub fn peek(&self, bytes: &[u8]) -> Result<Option<Frame>, FrameError> {
         let Some(&tag) = bytes.first() else {
             return Ok(None);

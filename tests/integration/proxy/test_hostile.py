@@ -508,7 +508,7 @@ def test_pitfall_52_a_transaction_refused_by_a_standby_is_to_be_retried():
             assert wire.ask(query("BEGIN")) == ["BEGIN", "T"]
             assert wire.ask(query("INSERT INTO t VALUES (1)")) == ["40001", "E"]
             assert wire.ask(query("ROLLBACK")) == ["ROLLBACK", "I"]
-        assert "found_in_recovery" in made.log_tail()
+        eventually("the store is asked", lambda: "found_in_recovery" in made.log_tail())
 
 
 def test_pitfall_52_a_primary_that_refuses_a_write_is_none_of_our_affair():

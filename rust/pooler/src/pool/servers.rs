@@ -49,6 +49,9 @@ impl Pool {
 
     pub(super) fn forget(&mut self, server: ServerId) -> Option<Server> {
         let gone = self.servers.remove(&server)?;
+        if let Some(count) = self.counts.get_mut(&gone.node) {
+            *count -= 1;
+        }
         if let Some(idle) = self.idle.get_mut(&gone.node) {
             idle.retain(|other| *other != server);
         }
@@ -67,10 +70,7 @@ impl Pool {
     }
 
     pub(super) fn count(&self, node: NodeId) -> usize {
-        self.servers
-            .values()
-            .filter(|server| server.node == node)
-            .count()
+        self.counts.get(&node).copied().unwrap_or(0)
     }
 
     pub(super) fn connecting(&self, node: NodeId) -> usize {

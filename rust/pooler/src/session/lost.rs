@@ -114,7 +114,7 @@ impl Session {
                     aftermath.knows(name, exit);
                 }
             }
-            self.aftermath = Some(aftermath);
+            self.aftermath = Some(Box::new(aftermath));
         }
         Lost::Tell(out)
     }
@@ -131,7 +131,7 @@ impl Session {
     fn farewell(&self, moment: Moment) -> Vec<u8> {
         // SQL that can't be read may have been a COMMIT.
         let in_doubt = matches!(moment, Moment::Write | Moment::Commit)
-            || (moment != Moment::Between && self.pins.contains(&Pin::Unreadable));
+            || (moment != Moment::Between && self.pins.contains(Pin::Unreadable));
         let (code, message) = if in_doubt {
             (
                 "08007",

@@ -45,7 +45,10 @@ impl<T> Named<T> {
 
     pub fn clear(&mut self) {
         self.unnamed = None;
-        self.named.clear();
+        // Asked at the end of each transaction, and a map without anything is not cleared for free.
+        if !self.named.is_empty() {
+            self.named.clear();
+        }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &T)> {

@@ -114,7 +114,7 @@ impl Session {
         let mut effect = Effect::ReadOnly;
         for statement in &text.statements {
             match statement.said {
-                Said::Pins(pin) => drop(self.pins.insert(pin)),
+                Said::Pins(pin) => self.pins.insert(pin),
                 Said::Rollback => self.unit.on_rollback_sent(),
                 ref said if commits(said) => self.unit.on_commit_sent(),
                 _ => (),

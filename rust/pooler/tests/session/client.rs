@@ -1,6 +1,5 @@
 //! A client for tests: it speaks, hears, and loses its server.
 
-use bytes::Bytes;
 use flightmode_pooler::flow::{Sent, Whose};
 use flightmode_pooler::guc::Values;
 use flightmode_pooler::session::{Heard, Lost, Mode, Session};
@@ -29,7 +28,7 @@ impl Client {
         let mut raw = Vec::new();
         message.write(&mut raw);
         self.session
-            .on_message(message, Bytes::from(raw), Whose::Clients, &mut self.ledger)
+            .on_message(message, &raw, Whose::Clients, &mut self.ledger)
     }
 
     pub fn asks(&mut self, sql: &str) {

@@ -348,7 +348,7 @@ fn a_read_that_has_run_often_enough_is_told_that_it_may_be_retried() {
 fn rows_that_come_after_their_copy_was_lost_make_nothing_of_a_read() {
     let mut client = Client::new();
     let rows = FromClient::CopyData(b"1\n");
-    let raw = Bytes::from_static(b"d\0\0\0\x061\n");
+    let raw = b"d\0\0\0\x061\n";
     let sent = client
         .session
         .on_message(&rows, raw, Whose::Clients, &mut client.ledger);
@@ -364,7 +364,7 @@ fn the_rest_of_a_group_that_was_told_needs_no_server() {
     assert_eq!(client.is_told(), ["08007"]);
     assert!(client.session.flow().is_skipping());
     let sync = FromClient::Sync;
-    let raw = Bytes::from_static(b"S\0\0\0\x04");
+    let raw = b"S\0\0\0\x04";
     let sent = client
         .session
         .on_message(&sync, raw, Whose::Local, &mut client.ledger);

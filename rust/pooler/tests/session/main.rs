@@ -6,7 +6,6 @@ mod loss;
 
 use std::rc::Rc;
 
-use bytes::Bytes;
 use flightmode_pooler::flow::{Sent, Whose};
 use flightmode_pooler::guc::Values;
 use flightmode_pooler::session::{Deallocated, Lost, Mode, Session};

@@ -1,6 +1,5 @@
 //! A client's messages about prepared statements: they get the names that its server knows.
 
-use bytes::Bytes;
 use flightmode_pooler::flow::{Sent, Whose};
 use flightmode_pooler::prepared::{Content, StatementId};
 use flightmode_pooler::statement::{read, Said};
@@ -11,7 +10,7 @@ use crate::names::content;
 use crate::relay::Relay;
 
 impl Relay {
-    pub(super) fn on_unnamed_parse(&mut self, parse: &Parse, raw: &Bytes) {
+    pub(super) fn on_unnamed_parse(&mut self, parse: &Parse, raw: &[u8]) {
         let message = FromClient::Parse(*parse);
         if self.tell_session(&message, raw, Whose::Clients) != Sent::Forward {
             return;
@@ -23,18 +22,18 @@ impl Relay {
                 ..*parse
             })
             .write(&mut bytes);
-            Bytes::from(bytes)
+            bytes
         });
-        let raw = louder.as_ref().unwrap_or(raw);
+        let raw = louder.as_deref().unwrap_or(raw);
         self.forward(raw);
-        self.statements.set_unnamed(Some(raw.clone()));
+        self.statements.set_unnamed(Some(raw));
         self.statements.on_parse_sent(b"", None, true);
         if let Some(held) = &mut self.held {
             held.has_unnamed = true;
         }
     }
 
-    pub(super) fn on_parse(&mut self, parse: &Parse, raw: &Bytes) {
+    pub(super) fn on_parse(&mut self, parse: &Parse, raw: &[u8]) {
         let message = FromClient::Parse(*parse);
         if self.session.flow().is_skipping() {
             self.tell_session(&message, raw, Whose::Clients);
@@ -79,7 +78,7 @@ impl Relay {
     }
 
     /// A statement that has a name is closed here; what else there is, at the server.
-    pub(super) fn on_close(&mut self, object: Object, message: &FromClient, raw: &Bytes) {
+    pub(super) fn on_close(&mut self, object: Object, message: &FromClient, raw: &[u8]) {
         let name = match object {
             Object::Statement(name) if !name.is_empty() => Some(name),
             _ => None,
@@ -97,10 +96,10 @@ impl Relay {
     }
 
     /// A Parse or Close that was answered in an aftermath: the next server is given what it says.
-    pub(super) fn on_prepared_without_server(&mut self, message: &FromClient, raw: &Bytes) {
+    pub(super) fn on_prepared_without_server(&mut self, message: &FromClient, raw: &[u8]) {
         match *message {
             FromClient::Parse(parse) if parse.name.is_empty() => {
-                self.statements.set_unnamed(Some(raw.clone()));
+                self.statements.set_unnamed(Some(raw));
             }
             FromClient::Parse(parse) => {
                 let meaning = self.session.meaning();
@@ -140,7 +139,7 @@ impl Relay {
         Some((prepared.name, !prepared.parse))
     }
 
-    pub(super) fn on_bind(&mut self, bind: &Bind, raw: &Bytes) {
+    pub(super) fn on_bind(&mut self, bind: &Bind, raw: &[u8]) {
         let message = FromClient::Bind(*bind);
         if self.session.flow().is_skipping() {
             self.tell_session(&message, raw, Whose::Clients);
@@ -165,7 +164,7 @@ impl Relay {
         }
     }
 
-    pub(super) fn on_describe(&mut self, name: &[u8], message: &FromClient, raw: &Bytes) {
+    pub(super) fn on_describe(&mut self, name: &[u8], message: &FromClient, raw: &[u8]) {
         if self.session.flow().is_skipping() {
             self.tell_session(message, raw, Whose::Clients);
             return;
@@ -202,7 +201,7 @@ impl Relay {
         }
     }
 
-    pub(super) fn on_deallocate(&mut self, id: StatementId, message: &FromClient, raw: &Bytes) {
+    pub(super) fn on_deallocate(&mut self, id: StatementId, message: &FromClient, raw: &[u8]) {
         let Some((name, known)) = self.prepare(id, false) else {
             return;
         };
@@ -264,7 +263,7 @@ impl Relay {
         if self.held.as_ref().is_none_or(|held| held.has_unnamed) {
             return None;
         }
-        match self.statements.unnamed().cloned() {
+        match self.statements.unnamed().map(<[u8]>::to_vec) {
             Some(parse) => {
                 if let Ok(message) = FromClient::read(b'P', &parse[5..]) {
                     self.statements.on_injected(None);

@@ -136,17 +136,12 @@ impl PoolOf {
         wish: flightmode_pooler::route::Wish,
         wait_s: f64,
     ) -> Option<Event> {
-        let now_s = hub.now_s();
-        let until_s = now_s + wait_s;
-        let acts = self
-            .machine
-            .borrow_mut()
-            .checkout(client, wish, now_s, until_s);
-        if let [Act::Grant {
+        let granted = self.machine.borrow_mut().grant(client, &wish);
+        if let Some(Act::Grant {
             server: id,
             stale_s,
             ..
-        }] = acts[..]
+        }) = granted
         {
             let Some(server) = self.idle.borrow_mut().remove(&id) else {
                 tracing::error!(?client, ?id, "a grant without a server");
@@ -159,7 +154,10 @@ impl PoolOf {
                 stale_s,
             });
         }
+        let now_s = hub.now_s();
+        let until_s = now_s + wait_s;
         self.waiting.borrow_mut().insert(client, events.clone());
+        let acts = self.machine.borrow_mut().wait(client, wish, now_s, until_s);
         self.act(hub, acts);
         self.due_at(until_s);
         None
