@@ -6,6 +6,7 @@
 //! other it costs data.
 
 use crate::lexer::{tokens, Token, Unreadable};
+use crate::listening::Channel;
 use crate::unit::Effect;
 
 /// Why a client keeps its server after its transaction.
@@ -23,7 +24,8 @@ pub enum Pin {
     Setting,
     /// LOAD.
     Library,
-    /// LISTEN, until there is a shared listener.
+    /// LISTEN at the client's own server: with session pooling, in a block, or one that the
+    /// shared listener can't take (see `listening`).
     Listen,
     /// SQL that can't be read.
     Unreadable,
@@ -56,6 +58,12 @@ pub enum Said {
     DiscardAll,
     /// DEALLOCATE of one, or of all.
     Deallocate(Option<Vec<u8>>),
+    /// Of a channel, by its name as the server has it.
+    Listen(Channel),
+    /// Of one, or of all.
+    Unlisten(Option<Channel>),
+    /// NOTIFY, or a call of `pg_notify`.
+    Notify,
     /// From here the client keeps its server.
     Pins(Pin),
     /// A reason to keep it is gone.
@@ -106,7 +114,7 @@ fn has_sql_body(all: &[Token]) -> bool {
 fn read_one(words: &[Token]) -> Statement {
     let said = said(words);
     let effect = match &said {
-        Said::Other | Said::Unpins(_) => effect(words),
+        Said::Other | Said::Notify | Said::Unpins(_) => effect(words),
         Said::Pins(_) | Said::Commit | Said::PrepareTransaction => Effect::MayWrite,
         _ => Effect::ReadOnly,
     };
@@ -140,8 +148,9 @@ fn said(words: &[Token]) -> Said {
         b"reset" => reset(rest),
         b"discard" => discard(rest),
         b"deallocate" => deallocate(rest),
-        b"listen" => Said::Pins(Pin::Listen),
-        b"unlisten" if rest == [Token::Sign(b'*')] => Said::Unpins(Pin::Listen),
+        b"listen" => listen(rest),
+        b"unlisten" => unlisten(rest),
+        b"notify" => Said::Notify,
         b"close" if rest.len() == 1 && rest[0].is("all") => Said::Unpins(Pin::HeldCursor),
         b"do" => block(rest).map_or(Said::Other, Said::Pins),
         b"load" => Said::Pins(Pin::Library),
@@ -222,6 +231,9 @@ fn binding(words: &[Token]) -> Said {
     let unlocks = |token: &Token| token.is("pg_advisory_unlock_all");
     if words[0].is("select") && words.len() == 4 && unlocks(&words[1]) {
         return Said::Unpins(Pin::AdvisoryLock);
+    }
+    if words.iter().any(|token| token.is_name("pg_notify")) {
+        return Said::Notify;
     }
     Said::Other
 }
@@ -424,6 +436,34 @@ fn deallocate(rest: &[Token]) -> Said {
             .map_or(Said::Other, |name| Said::Deallocate(Some(name))),
         _ => Said::Other,
     }
+}
+
+/// What a server keeps of a name, in bytes (`NAMEDATALEN`).
+const LONGEST_NAME: usize = 63;
+
+fn listen(rest: &[Token]) -> Said {
+    let channel = match rest {
+        [Token::Word(word)] if word.is_ascii() => cut(word.to_ascii_lowercase()),
+        [Token::Quoted(name)] if name.is_ascii() || name.len() <= LONGEST_NAME => cut(name.clone()),
+        // How letters beyond ASCII are folded, and where they are cut, is the server's own affair.
+        _ => return Said::Pins(Pin::Listen),
+    };
+    Said::Listen(channel)
+}
+
+fn unlisten(rest: &[Token]) -> Said {
+    match rest {
+        [Token::Sign(b'*')] => Said::Unlisten(None),
+        [name] => name
+            .name()
+            .map_or(Said::Other, |name| Said::Unlisten(Some(cut(name)))),
+        _ => Said::Other,
+    }
+}
+
+fn cut(mut name: Channel) -> Channel {
+    name.truncate(LONGEST_NAME);
+    name
 }
 
 fn has(words: &[Token], word: &str) -> bool {

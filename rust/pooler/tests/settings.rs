@@ -217,7 +217,8 @@ fn pitfall_06_what_lives_in_the_session_pins_it() {
         ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", Pin::HeldCursor),
         ("PREPARE p AS SELECT 1", Pin::SqlPrepare),
         ("LOAD 'auto_explain'", Pin::Library),
-        ("LISTEN jobs", Pin::Listen),
+        ("LISTEN é", Pin::Listen),
+        ("LISTEN a, b", Pin::Listen),
     ] {
         assert_eq!(said(sql), Said::Pins(pin), "{sql}");
     }
@@ -240,7 +241,7 @@ fn pitfall_06_asyncpgs_release_undoes_every_pin_that_it_can() {
         [
             Said::Unpins(Pin::AdvisoryLock),
             Said::Unpins(Pin::HeldCursor),
-            Said::Unpins(Pin::Listen),
+            Said::Unlisten(None),
             Said::ResetAll,
         ]
     );
