@@ -13,8 +13,39 @@
 
 use std::collections::BTreeSet;
 
+use crate::lexer::Token;
+
 /// The name of a channel, as servers have it.
 pub type Channel = Vec<u8>;
+
+/// What a server keeps of a name, in bytes (`NAMEDATALEN`).
+const LONGEST_NAME: usize = 63;
+
+/// What a LISTEN names, behind that word.  `None`: how letters beyond ASCII are folded, and where
+/// they are cut, is the server's own affair; so is a text that it will refuse.
+pub fn named(rest: &[Token]) -> Option<Channel> {
+    match rest {
+        [Token::Word(word)] if word.is_ascii() => Some(cut(word.to_ascii_lowercase())),
+        [Token::Quoted(name)] if name.is_ascii() || name.len() <= LONGEST_NAME => {
+            Some(cut(name.clone()))
+        }
+        _ => None,
+    }
+}
+
+/// The same of an UNLISTEN: of one channel, or of all.
+pub fn given_up(rest: &[Token]) -> Option<Option<Channel>> {
+    match rest {
+        [Token::Sign(b'*')] => Some(None),
+        [name] => Some(Some(cut(name.name()?))),
+        _ => None,
+    }
+}
+
+fn cut(mut name: Channel) -> Channel {
+    name.truncate(LONGEST_NAME);
+    name
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Change {

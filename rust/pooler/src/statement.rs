@@ -6,7 +6,7 @@
 //! other it costs data.
 
 use crate::lexer::{tokens, Token, Unreadable};
-use crate::listening::Channel;
+use crate::listening::{given_up, named, Channel};
 use crate::unit::Effect;
 
 /// Why a client keeps its server after its transaction.
@@ -24,8 +24,7 @@ pub enum Pin {
     Setting,
     /// LOAD.
     Library,
-    /// LISTEN at the client's own server: with session pooling, in a block, or one that the
-    /// shared listener can't take (see `listening`).
+    /// LISTEN at its own server: with session pooling, in a block, or not to be shared.
     Listen,
     /// SQL that can't be read.
     Unreadable,
@@ -58,11 +57,8 @@ pub enum Said {
     DiscardAll,
     /// DEALLOCATE of one, or of all.
     Deallocate(Option<Vec<u8>>),
-    /// Of a channel, by its name as the server has it.
     Listen(Channel),
-    /// Of one, or of all.
     Unlisten(Option<Channel>),
-    /// NOTIFY, or a call of `pg_notify`.
     Notify,
     /// From here the client keeps its server.
     Pins(Pin),
@@ -148,8 +144,8 @@ fn said(words: &[Token]) -> Said {
         b"reset" => reset(rest),
         b"discard" => discard(rest),
         b"deallocate" => deallocate(rest),
-        b"listen" => listen(rest),
-        b"unlisten" => unlisten(rest),
+        b"listen" => named(rest).map_or(Said::Pins(Pin::Listen), Said::Listen),
+        b"unlisten" => given_up(rest).map_or(Said::Other, Said::Unlisten),
         b"notify" => Said::Notify,
         b"close" if rest.len() == 1 && rest[0].is("all") => Said::Unpins(Pin::HeldCursor),
         b"do" => block(rest).map_or(Said::Other, Said::Pins),
@@ -436,34 +432,6 @@ fn deallocate(rest: &[Token]) -> Said {
             .map_or(Said::Other, |name| Said::Deallocate(Some(name))),
         _ => Said::Other,
     }
-}
-
-/// What a server keeps of a name, in bytes (`NAMEDATALEN`).
-const LONGEST_NAME: usize = 63;
-
-fn listen(rest: &[Token]) -> Said {
-    let channel = match rest {
-        [Token::Word(word)] if word.is_ascii() => cut(word.to_ascii_lowercase()),
-        [Token::Quoted(name)] if name.is_ascii() || name.len() <= LONGEST_NAME => cut(name.clone()),
-        // How letters beyond ASCII are folded, and where they are cut, is the server's own affair.
-        _ => return Said::Pins(Pin::Listen),
-    };
-    Said::Listen(channel)
-}
-
-fn unlisten(rest: &[Token]) -> Said {
-    match rest {
-        [Token::Sign(b'*')] => Said::Unlisten(None),
-        [name] => name
-            .name()
-            .map_or(Said::Other, |name| Said::Unlisten(Some(cut(name)))),
-        _ => Said::Other,
-    }
-}
-
-fn cut(mut name: Channel) -> Channel {
-    name.truncate(LONGEST_NAME);
-    name
 }
 
 fn has(words: &[Token], word: &str) -> bool {
