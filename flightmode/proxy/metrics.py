@@ -21,6 +21,14 @@ _COUNTED = {
     "queries": "Statements and groups that were answered.",
     "received_bytes": "Bytes that clients sent.",
     "sent_bytes": "Bytes that clients were sent.",
+    "notifications": "Notifications that servers sent, each once for all who listen.",
+    "notifications_sent": "Notifications that clients were sent.",
+    "listen_gaps": "Clients that may have missed some, for the connection that listens was lost.",
+}
+_MEASURED = {
+    "listeners": "Connections that listen for clients.",
+    "listened_channels": "Channels that clients listen to by them.",
+    "listening_clients": "Clients that listen by them.",
 }
 _TIMED = {
     "waits": ("flightmode_proxy_wait_seconds", "How long clients waited for a server.", "wait_s"),
@@ -49,6 +57,11 @@ class ProxyCollector(Collector):
             for pool in pools:
                 counter.add_metric(_pool(pool), pool[key])
             yield counter
+        for key, meaning in _MEASURED.items():
+            gauge = GaugeMetricFamily(f"flightmode_proxy_{key}", meaning, labels=_POOL)
+            for pool in pools:
+                gauge.add_metric(_pool(pool), pool[key])
+            yield gauge
         for key in _TIMED:
             yield _histogram(seen, key)
 
@@ -123,7 +136,7 @@ _ONE_POOL: dict[str, Any] = {
     "bounds_s": [],
     "pools": [
         {"database": "", "user": ""}
-        | dict.fromkeys((*_CLIENTS.values(), *_SERVERS.values(), *_COUNTED), 0)
+        | dict.fromkeys((*_CLIENTS.values(), *_SERVERS.values(), *_COUNTED, *_MEASURED), 0)
         | {key: {"counts": [0]} for key in _TIMED}
         | {total: 0.0 for _, _, total in _TIMED.values()}
     ],

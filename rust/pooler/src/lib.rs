@@ -11,6 +11,8 @@
 //! - [`pool`]: servers and the queue of one user of one database
 //! - [`hold`]: the table of what a client is told, and the budget of waiting
 //! - [`lexer`], [`statement`]: what SQL says that matters to a session
+//! - [`listening`]: what a client listens to; [`channels`]: what the clients of a pool do, and what
+//!   their listener has been told of it
 //! - [`notices`]: warnings that a client does not want and the proxy has to hear
 //! - [`texts`]: texts of prepared statements that were read before
 //! - [`guc`]: a session's settings, with the semantics of transactions
@@ -23,10 +25,12 @@
 #![forbid(unsafe_code)]
 
 pub mod aftermath;
+pub mod channels;
 pub mod flow;
 pub mod guc;
 pub mod hold;
 pub mod lexer;
+pub mod listening;
 pub mod notices;
 pub mod numbers;
 pub mod pool;

@@ -13,6 +13,7 @@
 //!   table) is the one client that must notice at once: it would go on believing that it has it.
 
 mod carried;
+mod listens;
 mod lost;
 mod named;
 mod pins;
@@ -28,6 +29,7 @@ use flightmode_wire::server::{FromServer, TxStatus};
 use crate::aftermath::Aftermath;
 use crate::flow::{Failed, Flow, Reply, Sent, Step, Unasked, Whose};
 use crate::guc::{Reported, Settings, Values};
+use crate::listening::Listening;
 use crate::notices::{is_deaf, with_warnings};
 use crate::statement::{Pin, Said, Statement};
 use crate::texts::{prepared, queried, Text};
@@ -130,6 +132,8 @@ pub struct Session {
     failed: bool,
     /// In a box: few are in one, and each that is not would have room for it.
     aftermath: Option<Box<Aftermath>>,
+    /// Of a client that listens, and not at its own server.
+    listening: Option<Box<Listening>>,
 }
 
 impl Session {
@@ -151,6 +155,7 @@ impl Session {
             running: VecDeque::new(),
             failed: false,
             aftermath: None,
+            listening: None,
         }
     }
 
@@ -378,13 +383,20 @@ impl Session {
                 }
                 self.failed = false;
             }
-            Said::Savepoint(name) => self.settings.savepoint(&name),
+            Said::Savepoint(name) => {
+                self.settings.savepoint(&name);
+                self.on_listening(|listening| listening.savepoint(&name));
+            }
             Said::RollbackTo(name) => {
                 self.settings.rollback_to(&name);
+                self.on_listening(|listening| listening.rollback_to(&name));
                 // Which of them came after the savepoint is not kept: they pin on.
                 self.unpinned = Pins::default();
             }
-            Said::Release(name) => self.settings.release(&name),
+            Said::Release(name) => {
+                self.settings.release(&name);
+                self.on_listening(|listening| listening.release(&name));
+            }
             Said::Set { name, value } => self.settings.set(&name, value.as_deref()),
             Said::SetLocal { name, value } => self.settings.set_local(&name, value.as_deref()),
             Said::ResetAll => self.settings.reset_all(),
@@ -392,8 +404,17 @@ impl Session {
                 // What has undone one like it came before.
                 self.unpinned.remove(pin);
             }
-            Said::Unpins(pin @ (Pin::Temporary | Pin::Listen)) => {
-                self.unpinned.insert(pin);
+            Said::Unpins(Pin::Temporary) => self.unpinned.insert(Pin::Temporary),
+            Said::Listen(channel) => {
+                self.unpinned.remove(Pin::Listen);
+                self.on_listening(|listening| listening.listen(channel));
+            }
+            Said::Unlisten(Some(channel)) => {
+                self.on_listening(|listening| listening.unlisten(channel));
+            }
+            Said::Unlisten(None) => {
+                self.unpinned.insert(Pin::Listen);
+                self.on_listening(Listening::unlisten_all);
             }
             // No ROLLBACK brings back a lock or a cursor.
             Said::Unpins(pin) => self.unpin(pin),
@@ -408,15 +429,17 @@ impl Session {
                 self.settings.discard_all();
                 self.unpinned.extend(self.pins);
                 self.portals.clear();
+                self.on_listening(Listening::unlisten_all);
                 return Some(self.forget_statements());
             }
-            Said::Begin | Said::SetTransaction | Said::Other => (),
+            Said::Begin | Said::SetTransaction | Said::Notify | Said::Other => (),
         }
         None
     }
 
     fn on_committed(&mut self) {
         self.settings.commit();
+        self.on_listening(Listening::commit);
         for pin in std::mem::take(&mut self.unpinned).iter() {
             self.unpin(pin);
         }
@@ -424,13 +447,18 @@ impl Session {
 
     fn on_rolled_back(&mut self) {
         self.settings.rollback();
+        self.on_listening(Listening::rollback);
         self.unpinned = Pins::default();
     }
 
     /// Unless what was sent ahead pins anew.
     fn unpin(&mut self, pin: Pin) {
+        let pins = |said: &Said| match said {
+            Said::Listen(_) => pin == Pin::Listen,
+            said => *said == Said::Pins(pin),
+        };
         let mut left = self.running.iter().flat_map(Running::left);
-        if !left.any(|statement| statement.said == Said::Pins(pin)) {
+        if !left.any(|statement| pins(&statement.said)) {
             self.pins.remove(pin);
         }
     }
@@ -464,6 +492,7 @@ impl Session {
             Unit::sent_ahead(self.unit.effect())
         } else {
             self.portals.clear();
+            self.listening = self.listening.take().filter(|one| !one.is_over());
             Unit::new()
         };
         std::mem::replace(&mut self.unit, next).end(ledger);

@@ -6,6 +6,7 @@
 //! other it costs data.
 
 use crate::lexer::{tokens, Token, Unreadable};
+use crate::listening::{given_up, named, Channel};
 use crate::unit::Effect;
 
 /// Why a client keeps its server after its transaction.
@@ -23,7 +24,7 @@ pub enum Pin {
     Setting,
     /// LOAD.
     Library,
-    /// LISTEN, until there is a shared listener.
+    /// LISTEN at its own server: with session pooling, in a block, or not to be shared.
     Listen,
     /// SQL that can't be read.
     Unreadable,
@@ -56,6 +57,9 @@ pub enum Said {
     DiscardAll,
     /// DEALLOCATE of one, or of all.
     Deallocate(Option<Vec<u8>>),
+    Listen(Channel),
+    Unlisten(Option<Channel>),
+    Notify,
     /// From here the client keeps its server.
     Pins(Pin),
     /// A reason to keep it is gone.
@@ -106,7 +110,7 @@ fn has_sql_body(all: &[Token]) -> bool {
 fn read_one(words: &[Token]) -> Statement {
     let said = said(words);
     let effect = match &said {
-        Said::Other | Said::Unpins(_) => effect(words),
+        Said::Other | Said::Notify | Said::Unpins(_) => effect(words),
         Said::Pins(_) | Said::Commit | Said::PrepareTransaction => Effect::MayWrite,
         _ => Effect::ReadOnly,
     };
@@ -140,8 +144,9 @@ fn said(words: &[Token]) -> Said {
         b"reset" => reset(rest),
         b"discard" => discard(rest),
         b"deallocate" => deallocate(rest),
-        b"listen" => Said::Pins(Pin::Listen),
-        b"unlisten" if rest == [Token::Sign(b'*')] => Said::Unpins(Pin::Listen),
+        b"listen" => named(rest).map_or(Said::Pins(Pin::Listen), Said::Listen),
+        b"unlisten" => given_up(rest).map_or(Said::Other, Said::Unlisten),
+        b"notify" => Said::Notify,
         b"close" if rest.len() == 1 && rest[0].is("all") => Said::Unpins(Pin::HeldCursor),
         b"do" => block(rest).map_or(Said::Other, Said::Pins),
         b"load" => Said::Pins(Pin::Library),
@@ -222,6 +227,9 @@ fn binding(words: &[Token]) -> Said {
     let unlocks = |token: &Token| token.is("pg_advisory_unlock_all");
     if words[0].is("select") && words.len() == 4 && unlocks(&words[1]) {
         return Said::Unpins(Pin::AdvisoryLock);
+    }
+    if words.iter().any(|token| token.is_name("pg_notify")) {
+        return Said::Notify;
     }
     Said::Other
 }

@@ -217,7 +217,8 @@ fn pitfall_06_what_lives_in_the_session_pins_it() {
         ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", Pin::HeldCursor),
         ("PREPARE p AS SELECT 1", Pin::SqlPrepare),
         ("LOAD 'auto_explain'", Pin::Library),
-        ("LISTEN jobs", Pin::Listen),
+        ("LISTEN é", Pin::Listen),
+        ("LISTEN a, b", Pin::Listen),
     ] {
         assert_eq!(said(sql), Said::Pins(pin), "{sql}");
     }
@@ -231,6 +232,31 @@ fn pitfall_06_what_lives_in_the_session_pins_it() {
 }
 
 #[test]
+fn pitfall_07_a_channel_is_named_as_the_server_names_it() {
+    let long = "C".repeat(70);
+    for (name, channel) in [
+        ("Jobs", "jobs"),
+        ("\"Jobs\"", "Jobs"),
+        ("\"a\"\"b\"", "a\"b"),
+        ("\"ü\"", "ü"),
+        (long.as_str(), &"c".repeat(63)),
+    ] {
+        let channel = channel.as_bytes().to_vec();
+        assert_eq!(
+            said(&format!("listen {name};")),
+            Said::Listen(channel.clone())
+        );
+        assert_eq!(
+            said(&format!("UNLISTEN {name}")),
+            Said::Unlisten(Some(channel))
+        );
+    }
+    assert_eq!(said("unlisten *"), Said::Unlisten(None));
+    assert_eq!(said("NOTIFY a, 'b'"), Said::Notify);
+    assert_eq!(said("SELECT pg_notify($1, $2)"), Said::Notify);
+}
+
+#[test]
 fn pitfall_06_asyncpgs_release_undoes_every_pin_that_it_can() {
     let script = "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;";
     let all = read(script.as_bytes(), true).unwrap();
@@ -240,7 +266,7 @@ fn pitfall_06_asyncpgs_release_undoes_every_pin_that_it_can() {
         [
             Said::Unpins(Pin::AdvisoryLock),
             Said::Unpins(Pin::HeldCursor),
-            Said::Unpins(Pin::Listen),
+            Said::Unlisten(None),
             Said::ResetAll,
         ]
     );

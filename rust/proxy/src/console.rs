@@ -2,6 +2,7 @@
 //!
 //! Only the simple protocol is spoken here, as psql does.  What is shown is the sum of all shards.
 
+mod listeners;
 mod show;
 mod table;
 
@@ -37,7 +38,7 @@ const DRAIN_WITHIN_S: f64 = 60.0;
 
 const HELP: &str = "
   SHOW HELP|POOLS|CLIENTS|SERVERS|STATS|DATABASES|USERS|CONFIG|TOPOLOGY
-  SHOW LISTS|MEM|STATE|VERSION
+  SHOW LISTENERS|LISTS|MEM|STATE|VERSION
   PAUSE [db]      let what runs end, then keep no server; clients wait
   RESUME [db]
   RECONNECT [db]  replace each server when nobody uses it

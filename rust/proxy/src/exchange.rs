@@ -181,7 +181,12 @@ impl Relay {
 
     fn tell_session(&mut self, message: &FromClient, raw: &[u8], whose: Whose) -> Sent {
         let mut ledger = self.hub.ledger.borrow_mut();
-        self.session.on_message(message, raw, whose, &mut ledger)
+        let sent = self.session.on_message(message, raw, whose, &mut ledger);
+        drop(ledger);
+        if self.session.listening().is_some() {
+            self.look_for_listen(message);
+        }
+        sent
     }
 
     fn forward(&mut self, bytes: &[u8]) {
@@ -290,6 +295,9 @@ impl Relay {
                         }
                     }
                 }
+                if frame.tag == b'Z' && self.hearing.is_some() && self.withholds(rest) {
+                    break;
+                }
                 let length = match frame.tag {
                     b'D' => rows(rules, rest, frame.len),
                     _ => frame.len,
@@ -337,6 +345,7 @@ impl Relay {
             FromServer::Notice(report) if report.is_unconfirmed_commit() => {
                 self.unconfirmed = Unconfirmed::Noted;
             }
+            FromServer::Notification { channel, .. } if !self.hears_itself(channel) => return,
             FromServer::ParameterStatus { name, value } => {
                 if let Some(held) = &mut self.held {
                     held.server.on_status(name, value);
@@ -370,6 +379,9 @@ impl Relay {
             return self.on_settings_refused(report);
         }
         if heard.reply.forward && !self.is_unwanted(&message) {
+            if self.hearing.is_some() && message == FromServer::ReadyForQuery(TxStatus::Idle) {
+                self.deliver();
+            }
             self.pass_on(&message, bytes);
             if let FromServer::ReadyForQuery(status) = message {
                 self.on_client_ready(status);

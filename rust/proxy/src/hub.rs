@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Database, News, PoolMode};
 use crate::events::{Happened, Sink};
 use crate::inbox;
+use crate::listener::Listener;
 use crate::memory::Memory;
 use crate::moving::Moving;
 use crate::operate::Fresh;
@@ -60,6 +61,8 @@ pub enum Event {
     Cancelled,
     /// It goes to another process when it can.
     Move,
+    /// Something has come on a channel that it listens to, or is to be said of that.
+    Mail,
     /// A server will have none of its user or database: the end of its login.
     Denied(String, String),
     /// It is sent away: now, or when it is between two transactions.
@@ -101,6 +104,7 @@ pub struct PoolOf {
     pub failure: RefCell<Option<String>>,
     pub in_reserve: Cell<bool>,
     pub counts: Counts,
+    pub listener: Listener,
 }
 
 /// See the module.
@@ -326,6 +330,7 @@ impl Hub {
             failure: RefCell::default(),
             in_reserve: Cell::new(false),
             counts: Counts::default(),
+            listener: Listener::default(),
         });
         pool.take_identity(&database, self);
         self.pools.borrow_mut().insert(key, Rc::clone(&pool));

@@ -10,6 +10,8 @@
 //! - `console`: what operators type
 //! - `relay`: one client at work: `exchange` (messages), `source`, `names`, `limits`, `pace`,
 //!   `times`, `refused`
+//! - `listener`: the connection that listens for all clients of a pool; `mail`: what has come for
+//!   one of them
 //! - `moving`: clients go to the process that takes this one's place
 //! - `replication`: a client with a server of its own
 //! - `hub`: pools and who holds what; carries out what `pooler::pool` decides; `operate`: what
@@ -31,7 +33,9 @@ mod hub;
 mod inbox;
 mod limits;
 mod listen;
+mod listener;
 mod login;
+mod mail;
 mod memory;
 mod moving;
 mod names;

@@ -18,7 +18,8 @@ impl Relay {
         let of_server = self.held.as_ref().map_or(0, |held| {
             held.server.unsent.len() + held.server.unread.len()
         });
-        let kept = self.to_client.len() + self.source.unread.len() + of_server;
+        let of_mail = self.hearing.as_ref().map_or(0, |hearing| hearing.bytes());
+        let kept = self.to_client.len() + self.source.unread.len() + of_server + of_mail;
         let before = std::mem::replace(&mut self.kept, kept);
         let hub = &self.hub;
         hub.memory.account(before, kept);
@@ -29,14 +30,16 @@ impl Relay {
         self.leave_if_free();
     }
 
-    /// Above the cap of memory: what is here has to go on its way before more is read.
+    /// Above the cap of memory, what is here has to go on its way before more is read; and before a
+    /// commit is told, what it has notified of.
     pub fn is_stalled(&self) -> bool {
         let unsent = self
             .held
             .as_ref()
             .map_or(0, |held| held.server.unsent.len());
         let waits = self.to_client.len() + unsent;
-        waits > FREE && self.hub.memory.is_over(&self.hub)
+        self.hearing.as_ref().is_some_and(|one| one.withholds())
+            || (waits > FREE && self.hub.memory.is_over(&self.hub))
     }
 
     /// A client's group is done.

@@ -8,7 +8,8 @@
 //!   written here, unless the parcel comes back;
 //! - TLS can't change its process: such a client's bytes go through this one (`shovel`), which
 //!   lives until it leaves;
-//! - who has something at its server (a pin, session pooling, replication) stays until it leaves.
+//! - who has something at its server (a pin, session pooling, replication) stays until it leaves,
+//!   and so does who listens: what comes before the heir listens for it would be lost.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -38,7 +39,7 @@ use crate::census::Who;
 use crate::hub::{Event, Hub, PoolKey};
 use crate::login::Guest;
 use crate::names::Statements;
-use crate::relay::Relay;
+use crate::relay::{OnGap, Relay};
 use crate::shard::{mode_of, relay_of};
 use crate::stream::Stream;
 
@@ -183,6 +184,8 @@ struct State {
     max_lag_s: Option<f64>,
     seen: u64,
     stale_ok: bool,
+    /// See `relay::OnGap`.
+    warns_of_gaps: bool,
     named: Vec<Named>,
     unnamed: Option<Vec<u8>>,
     unread: Vec<u8>,
@@ -257,6 +260,7 @@ impl Relay {
             },
             seen: self.wish.seen.0,
             stale_ok: self.wish.stale_ok,
+            warns_of_gaps: self.on_gap == OnGap::Warn,
             named: named.into_iter().map(named_of).collect(),
             unnamed: self.statements.unnamed().map(<[u8]>::to_vec),
             unread: self.source.unread.to_vec(),
@@ -449,6 +453,9 @@ impl Unpacked {
             seen: Lsn(state.seen),
             stale_ok: state.stale_ok,
         };
+        if state.warns_of_gaps {
+            relay.on_gap = OnGap::Warn;
+        }
         relay.to_client.extend_from_slice(&state.unsent);
     }
 }

@@ -267,7 +267,8 @@ fn literal(text: &[u8], sql: &mut Vec<u8>) {
     sql.push(b'\'');
 }
 
-fn identifier(name: &[u8], sql: &mut Vec<u8>) {
+/// In double quotes.
+pub fn identifier(name: &[u8], sql: &mut Vec<u8>) {
     sql.push(b'"');
     for byte in name {
         if *byte == b'"' {

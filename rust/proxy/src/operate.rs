@@ -161,10 +161,14 @@ impl Hub {
         let limits = limits_of(&database, &pool.key.user, self);
         let acts = pool.machine.borrow_mut().set_limits(limits, now_s);
         pool.carry_out(self, acts);
+        let before = pool.identity.borrow().database.clone();
         if pool.take_identity(&database, self) || moved {
             let acts = pool.machine.borrow_mut().reconnect(now_s);
             pool.carry_out(self, acts);
         }
+        // Where it listens, and as whom, is no matter while it does; but in which database.
+        let is_another = pool.identity.borrow().database != before;
+        pool.on_listener_changed(is_another);
     }
 
     pub fn all_pools(&self) -> Vec<Rc<PoolOf>> {
@@ -222,6 +226,7 @@ impl Hub {
         self.paused.borrow_mut().insert(database.map(str::to_owned));
         for pool in pools {
             pool.machine.borrow_mut().pause();
+            pool.on_listener_changed(false);
         }
         // What is idle is closed now, what is used when it comes back: the database may be
         // restarted then.
@@ -237,6 +242,7 @@ impl Hub {
             if !self.is_paused(&pool.key.database) {
                 let acts = pool.machine.borrow_mut().resume(self.now_s());
                 pool.carry_out(self, acts);
+                pool.on_listener_changed(false);
             }
         }
     }

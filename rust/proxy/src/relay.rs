@@ -4,6 +4,7 @@
 //! once (both sockets, both directions, the shard's events, the clock), so that a side that does
 //! not read holds up nobody but itself, and makes us keep no more than `buffer` for it.
 
+mod hearing;
 mod parting;
 
 use std::future::{poll_fn, Future};
@@ -31,6 +32,7 @@ use crate::names::{set_all, Statements};
 use crate::server::{self, Server};
 use crate::source::Source;
 use crate::stream::{read, write, Stream};
+pub use hearing::{Hearing, Listens, OnGap};
 
 /// The server that a client has.
 pub struct Held {
@@ -45,6 +47,7 @@ pub struct Held {
     pub is_stale: bool,
     /// Settings of its last client have to be taken back.
     pub undoes: bool,
+    pub listens: Listens,
 }
 
 /// See the module.
@@ -86,6 +89,9 @@ pub struct Relay {
     pub kept: usize,
     /// What it is told when it is sent away, once it is between two transactions.
     pub farewell: Option<(&'static str, &'static str)>,
+    /// Of a client that listens by the listener of its pool.
+    pub hearing: Option<Box<Hearing>>,
+    pub on_gap: OnGap,
 }
 
 /// Whether the client is told that its commit may not last.
@@ -139,6 +145,9 @@ impl Relay {
     /// What there is to do, up to the next wait.  Whether there is one.
     fn turn(&mut self) -> bool {
         self.work();
+        if self.hearing.is_some() {
+            self.hear();
+        }
         self.on_worked();
         !((self.ending && self.to_client.is_empty()) || self.moves())
     }
@@ -230,7 +239,8 @@ impl Relay {
         self.pool.counts.on_sent(length - self.to_client.len());
         let mut wrote = self.ending && self.to_client.is_empty();
         wrote |= was_full && self.to_client.len() < limit;
-        if let Some(held) = &mut self.held {
+        let is_corked = self.hearing.as_ref().is_some_and(|one| one.is_corked());
+        if let Some(held) = self.held.as_mut().filter(|_| !is_corked) {
             let had = held.server.unsent.len();
             let server = &mut *held.server;
             if write(&mut server.stream, &mut server.unsent, cx).is_err() {
@@ -313,6 +323,7 @@ impl Relay {
             Event::Refused => self.fail("53300", "too many clients wait for a server"),
             // It goes when it has taken its turn, and is in already.
             Event::Move | Event::Denied(..) => (),
+            Event::Mail => self.look_at_mail(),
             Event::Cancelled => self.fail("57014", "canceling statement due to user request"),
             Event::Leave {
                 sqlstate,
@@ -362,6 +373,7 @@ impl Relay {
             has_unnamed: false,
             is_stale: stale_s.is_some(),
             undoes: changes.iter().any(|(_, value)| value.is_none()),
+            listens: Listens::No,
         };
         if !changes.is_empty() {
             held.server.settings = Rc::clone(self.session.settings().shared());
@@ -492,6 +504,9 @@ impl Relay {
         self.unconfirmed = Unconfirmed::No;
         self.settling = false;
         self.nap = None;
+        if let Some(hearing) = &mut self.hearing {
+            hearing.on_server_lost();
+        }
         if found {
             self.pool.lost(&self.hub, held.id);
         }
@@ -508,7 +523,7 @@ impl Relay {
         let server = &held.server;
         let is_quiet =
             server.unsent.is_empty() && server.unread.is_empty() && held.passing.is_none();
-        if !is_free || !is_quiet || self.source.has_whole() {
+        if !is_free || !is_quiet || self.source.has_whole() || self.unlistens() {
             return false;
         }
         self.was_held_s = 0.0;

@@ -32,7 +32,7 @@ use crate::moving::Entering;
 use crate::names::Statements;
 use crate::porch::Comer;
 use crate::proxy_protocol;
-use crate::relay::{Relay, Unconfirmed, CANCEL_WITHIN};
+use crate::relay::{OnGap, Relay, Unconfirmed, CANCEL_WITHIN};
 use crate::replication::replicate;
 use crate::secrets::Users;
 use crate::server::{self, fill};
@@ -194,6 +194,7 @@ pub fn relay_of(
     };
     hub.clients.borrow_mut().insert(id, Box::new(entry));
     let mode = mode_of(&pool);
+    let on_gap = on_gap(&guest.settings);
     let (wish, settings) = wish_of(guest.settings);
     let settings = pool.starts.shared(&Rc::new(settings));
     let source = Source::new(guest.unread, config.limits.max_message);
@@ -224,6 +225,8 @@ pub fn relay_of(
         events,
         kept: 0,
         farewell: None,
+        hearing: None,
+        on_gap,
     }
 }
 
@@ -250,6 +253,17 @@ pub fn about(guest: &Guest, hub: &Hub, address: Option<SocketAddr>) -> About {
     }
 }
 
+const ON_GAP: &[u8] = b"flightmode.listen_gap";
+
+fn on_gap(settings: &[(Vec<u8>, Vec<u8>)]) -> OnGap {
+    let warns = |(name, value): &(Vec<u8>, Vec<u8>)| name == ON_GAP && value == b"warn";
+    if settings.iter().any(warns) {
+        OnGap::Warn
+    } else {
+        OnGap::End
+    }
+}
+
 /// Where a client wants its statements to run: settings of ours among those of its start-up.
 fn wish_of(settings: Vec<(Vec<u8>, Vec<u8>)>) -> (Wish, Values) {
     let mut wish = Wish {
@@ -265,6 +279,7 @@ fn wish_of(settings: Vec<(Vec<u8>, Vec<u8>)>) -> (Wish, Values) {
         match name.as_slice() {
             b"flightmode.target" => on_standby = text == "standby",
             b"flightmode.max_lag_s" => lag_s = text.parse().unwrap_or(lag_s),
+            ON_GAP => (),
             b"flightmode.stale_ok" => wish.stale_ok = matches!(text.as_str(), "on" | "true" | "1"),
             _ => drop(values.insert(name, value)),
         }
@@ -329,7 +344,7 @@ impl Relay {
                     let why = failure.unwrap_or_else(|| "no primary accepts writes".to_owned());
                     return told(format!("no server for this login: {why}"));
                 }
-                Some(Event::Ahead(_) | Event::Void(_) | Event::Move) => (),
+                Some(Event::Ahead(_) | Event::Void(_) | Event::Move | Event::Mail) => (),
                 Some(Event::Leave { words, .. }) => return told(words.to_owned()),
                 Some(Event::Denied(sqlstate, words)) => return Err((sqlstate, words)),
                 Some(Event::Refused | Event::Cancelled) | None => {

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::config::PoolMode;
 use crate::hub::Hub;
+use crate::listener::ListenerStats;
 use crate::pace::Doing;
 
 /// Upper bounds of what a time is counted under, in seconds; beyond them there is one more.
@@ -157,12 +158,18 @@ pub struct PoolStats {
     pub failure: Option<String>,
     #[serde(flatten)]
     pub sums: Sums,
+    #[serde(flatten)]
+    pub listener: ListenerStats,
 }
 
 impl PoolStats {
-    /// Open, or being opened.
+    /// Open, or being opened, with those that listen.
     pub fn servers(&self) -> usize {
-        self.servers_active + self.servers_idle + self.servers_cancelled + self.servers_login
+        self.listener.listeners
+            + self.servers_active
+            + self.servers_idle
+            + self.servers_cancelled
+            + self.servers_login
     }
 
     pub fn clients(&self) -> usize {
@@ -183,6 +190,7 @@ impl PoolStats {
             self.failure.clone_from(&other.failure);
         }
         self.sums.add(&other.sums);
+        self.listener.add(&other.listener);
     }
 }
 
@@ -304,6 +312,7 @@ pub fn of(hub: &Rc<Hub>) -> Stats {
             paused: machine.is_paused(),
             failure: pool.failure.borrow().clone(),
             sums: pool.counts.sums(),
+            listener: pool.listener.stats(),
             ..PoolStats::default()
         };
         pools.insert(key.clone(), stats);

@@ -143,16 +143,19 @@ def test_pitfall_05_a_transaction_that_the_server_gave_up_leaves_the_connection(
         assert connection.execute("SELECT 2").fetchone() == (2,)
 
 
-def test_pitfall_07_who_listens_keeps_its_server_and_nobody_else_hears(stage: Stage):
-    with client(stage.port) as wire:
+def test_pitfall_07_who_listens_hears_and_nobody_else_does(stage: Stage):
+    """All of them share one server, and the first has it no longer than for its LISTEN."""
+    with client(stage.port) as wire, client(stage.port) as other:
         assert wire.ask(query("LISTEN news")) == ["LISTEN", "I"]
+        assert other.ask(query("SELECT 1")) == ["T", "1", "SELECT 1", "I"]
         stage.server.sql("NOTIFY news, 'told'")
         tag, body = wire.next()
         assert (tag, body[4:]) == ("A", b"news\0told\0")
-    with client(stage.port) as wire:
-        assert wire.ask(query("SELECT 1")) == ["T", "1", "SELECT 1", "I"]
+        other.send(query("SELECT 2"))
+        assert "A" not in [tag for tag, _ in other.until_ready()]
+        assert wire.ask(query("UNLISTEN news")) == ["UNLISTEN", "I"]
         stage.server.sql("NOTIFY news, 'leaked'")
-        wire.send(query("SELECT 2"))
+        wire.send(query("SELECT 3"))
         assert "A" not in [tag for tag, _ in wire.until_ready()]
 
 

@@ -21,7 +21,8 @@ pub struct Carried {
 
 impl Session {
     /// What there is to carry; `None` while anything is under way, or something binds the client
-    /// to its server.
+    /// to its server, or it listens: what comes while another process begins to do so would be
+    /// lost.
     pub fn carried(&self) -> Option<Carried> {
         let is_between = self.flow.is_free()
             && self.flow.status() == TxStatus::Idle
@@ -29,7 +30,8 @@ impl Session {
             && self.naming.is_empty()
             && self.running.is_empty()
             && !self.failed
-            && self.aftermath.is_none();
+            && self.aftermath.is_none()
+            && self.listening.is_none();
         is_between.then(|| Carried {
             settings: self.settings.values().clone(),
             told: self.told.told().clone(),

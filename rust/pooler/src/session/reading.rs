@@ -1,8 +1,8 @@
 //! What the client says, read: which statements are under way, and what they can do.
 
 use super::{
-    commits, prepared, queried, Effect, FromClient, Naming, Object, Pin, Rc, Running, Said,
-    Session, Statement, Text, Values,
+    commits, prepared, queried, Effect, FromClient, Listening, Naming, Object, Pin, Rc, Running,
+    Said, Session, Statement, Text, Values,
 };
 
 /// How a client's texts are to be read, as its server says.  Asked for each text, so it is looked
@@ -113,10 +113,20 @@ impl Session {
     pub(super) fn on_running(&mut self, text: Rc<Text>) -> Effect {
         let mut effect = Effect::ReadOnly;
         for statement in &text.statements {
-            match statement.said {
-                Said::Pins(pin) => self.pins.insert(pin),
+            match &statement.said {
+                Said::Pins(pin) => self.pins.insert(*pin),
+                // Who has listened at its server has it all there.
+                Said::Listen(_) if self.may_listen_itself() => self.listens_itself(),
+                Said::Listen(channel) => {
+                    let listening = self.listening.get_or_insert_default();
+                    listening.on_sent(channel.clone());
+                }
+                Said::Notify => self.on_listening(Listening::on_notify_sent),
                 Said::Rollback => self.unit.on_rollback_sent(),
-                ref said if commits(said) => self.unit.on_commit_sent(),
+                said if commits(said) => {
+                    self.unit.on_commit_sent();
+                    self.on_listening(Listening::on_commit_sent);
+                }
                 _ => (),
             }
             effect = effect.max(statement.effect);

@@ -74,6 +74,14 @@ impl Client {
         self.ready(status);
     }
 
+    /// A LISTEN that no shared listener could take.
+    pub fn listens_itself(&mut self, sql: &str) {
+        self.asks(sql);
+        self.session.listens_itself();
+        self.done("LISTEN");
+        self.ready(TxStatus::Idle);
+    }
+
     pub fn fails(&mut self) {
         self.hears(&FromServer::Error(Report::new(
             "ERROR",

@@ -2,6 +2,7 @@
 
 mod client;
 mod doubt;
+mod listen;
 mod loss;
 
 use std::rc::Rc;
@@ -145,7 +146,7 @@ fn pitfall_06_a_pin_keeps_the_server_until_it_is_undone() {
     assert_eq!(client.session.pins().collect::<Vec<_>>(), [Pin::Temporary]);
     client.query("discard temp", "DISCARD TEMP", TxStatus::Idle);
     assert!(client.session.may_release());
-    client.query("listen a", "LISTEN", TxStatus::Idle);
+    client.listens_itself("listen a");
     client.asks("discard all");
     assert_eq!(
         client.done("DISCARD ALL").deallocated,
@@ -163,6 +164,9 @@ fn pitfall_06_a_rollback_brings_back_what_pinned() {
     ] {
         let mut client = Client::new();
         client.query(pins, tag, TxStatus::Idle);
+        if pins.starts_with("listen") {
+            client.session.listens_itself();
+        }
         client.query("begin", "BEGIN", TxStatus::Open);
         client.query(unpins, "X", TxStatus::Open);
         client.query("rollback", "ROLLBACK", TxStatus::Idle);
@@ -209,6 +213,9 @@ fn pitfall_06_what_undoes_a_pin_undoes_none_that_comes_behind_it() {
     ] {
         let mut client = Client::new();
         client.asks(sql);
+        if pin == Pin::Listen {
+            client.session.listens_itself();
+        }
         client.done("X");
         client.done("Y");
         client.ready(TxStatus::Idle);

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use flightmode_pooler::pool::ClientId;
 use serde_json::Value;
 
+use super::listeners::{listeners, LISTENERS};
 use super::table::Type::{Float, Int, Text};
 use super::table::{Cell, Row, Table, Type};
 use crate::config::{Config, PoolMode};
@@ -13,7 +14,7 @@ use crate::hub::{Hub, Operator, PoolOf};
 use crate::pace::Doing;
 use crate::stats::{PoolStats, Stats};
 
-type Columns = &'static [(&'static str, Type)];
+pub type Columns = &'static [(&'static str, Type)];
 
 /// `None`: nothing of that name is shown.
 pub async fn table(hub: &Rc<Hub>, what: &str) -> Option<Table> {
@@ -29,6 +30,7 @@ pub async fn table(hub: &Rc<Hub>, what: &str) -> Option<Table> {
         "state" => (STATE, state(hub, &shards.stats().await)),
         "clients" => (SOCKETS, shards.ask(clients).await.concat()),
         "servers" => (SOCKETS, shards.ask(servers).await.concat()),
+        "listeners" => (LISTENERS, shards.ask(listeners).await.concat()),
         "config" => (CONFIG, config(&hub.config())),
         "version" => (
             &[("version", Text)] as Columns,
@@ -512,7 +514,7 @@ fn servers_of(hub: &Rc<Hub>, pool: &Rc<PoolOf>) -> Vec<Row> {
 }
 
 /// A moment so many seconds ago, as `2026-01-31 12:00:00 UTC`.
-fn ago(s: f64) -> String {
+pub fn ago(s: f64) -> String {
     let now = std::time::SystemTime::now();
     let then = now
         .duration_since(std::time::UNIX_EPOCH)

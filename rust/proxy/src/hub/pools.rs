@@ -204,6 +204,12 @@ impl PoolOf {
         }
     }
 
+    /// The encoding that its servers speak with who asks for none.
+    pub fn encoding(&self) -> Option<Vec<u8>> {
+        let known = self.reported.borrow();
+        known.as_ref()?.get(&b"client_encoding"[..]).cloned()
+    }
+
     /// Plans of prepared statements have gone stale at one server, so at the others too: whoever
     /// comes next has them parsed anew.
     pub fn forget_prepared(&self) {

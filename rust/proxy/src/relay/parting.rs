@@ -1,7 +1,8 @@
 //! How a wait, a statement or the client itself comes to its end.
 
 use super::{
-    on_budget_over, server, Event, FromServer, Held, Rc, Relay, Report, TxStatus, CANCEL_ABANDONED,
+    on_budget_over, server, Event, FromServer, Held, Listens, Rc, Relay, Report, TxStatus,
+    CANCEL_ABANDONED,
 };
 
 impl Relay {
@@ -44,6 +45,7 @@ impl Relay {
 
     pub(super) fn leave(&mut self) {
         self.pool.leave(self.id);
+        self.forget_hearing();
         self.statements.forget(&self.hub);
         if let Some(held) = self.held.take() {
             self.abandon(held);
@@ -89,7 +91,7 @@ impl Relay {
         self.ending = true;
         self.to_client.clear();
         let is_clean = self.session.flow().is_free() && self.session.pins().next().is_none();
-        let is_quiet = |held: &Held| held.server.unsent.is_empty();
+        let is_quiet = |held: &Held| held.server.unsent.is_empty() && held.listens != Listens::Yes;
         if is_clean && !self.settling && self.held.as_ref().is_some_and(is_quiet) {
             self.check_in();
         }
