@@ -148,6 +148,9 @@ def _restart(view: View) -> Decision | None:
     request = wanted(view, RequestKind.RESTART)
     if request is None or request.node is None:
         return None
+    if view.job is not None and view.job.kind == JobKind.SETTINGS:
+        # At most one job runs, and that one ends by itself.
+        return None
     if view.memory.task != request.id:
         memory = replace(view.memory, task=request.id, task_stage="stop", task_since_s=view.now_s)
         why = f"{request.asked_by} asked for a restart of Postgres here"

@@ -38,7 +38,10 @@ def judging(config: PostgresConfig, directory: Path) -> tuple[str, ...]:
     It needs no data: `-C` of a setting that is known without them ends before they are looked at
     (postmaster.c), and after all names and values have been.
     """
-    return (str(config.bin_dir / "postgres"), "-C", "port", "-D", str(directory))
+    program = str(config.bin_dir / "postgres")
+    # In words that are known, whatever is in there: the messages of a bad line come after it.
+    heard = ("-c", "lc_messages=C", "-c", "log_min_messages=warning")
+    return (program, "-C", "port", "-D", str(directory), *heard)
 
 
 def controldata(config: PostgresConfig) -> tuple[str, ...]:

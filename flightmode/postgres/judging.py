@@ -17,6 +17,8 @@ from flightmode.postgres import commands, files
 from flightmode.postgres.settings import PostgresConfig
 from flightmode.postgres.subprocesses import run
 
+WITHIN_S: Final = 10.0
+"""Who waits for a disk that stalls is no job that others have to wait for."""
 _SAID: Final = re.compile(r"^.*?(?:LOG|ERROR|FATAL):  (.*)$", re.MULTILINE)
 _NO_NEWS: Final = ("skipping missing configuration file", "configuration file ")
 _WHERE: Final = re.compile(r' in file "[^"]*" line \d+$')
@@ -25,8 +27,18 @@ _WHERE: Final = re.compile(r' in file "[^"]*" line \d+$')
 async def refusals(config: PostgresConfig, conf_text: str) -> tuple[str, ...]:
     """What PostgreSQL has against this postgresql.conf, in its words; nothing: it takes it.
 
-    Raises PostgresCommandFailed: it ended without a word, which is no judgement; OSError.
+    Raises PostgresCommandFailed: it ended without a word, which is no judgement, or takes longer
+    than WITHIN_S; OSError.
     """
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            return await _refusals(config, conf_text)
+    except TimeoutError:
+        told = f"{config.name}: PostgreSQL has not judged its settings in {WITHIN_S:g} s"
+        raise PostgresCommandFailed(told) from None
+
+
+async def _refusals(config: PostgresConfig, conf_text: str) -> tuple[str, ...]:
     directory = await asyncio.to_thread(_laid_out, config, conf_text)
     try:
         await run(config, commands.judging(config, directory))
@@ -56,8 +68,11 @@ def told(complaint: str) -> tuple[str, ...]:
 def in_files(rows: Iterable[Sequence[object]], waiting: Iterable[object]) -> tuple[str, ...]:
     """The same of a server that runs: of its files, without what only waits for a restart."""
     spared = set(waiting)
+    # Of a setting that is in no file any more there is neither a name nor a place (guc-file.l).
+    waits = 'parameter "{}" cannot be changed without restarting the server'
+    removed = {waits.format(name) for name in spared}
     return tuple(
         f"{name}: {error} ({file}, line {line})" if name else f"{error} ({file}, line {line})"
         for file, line, name, error in rows
-        if name not in spared
+        if name not in spared and error not in removed
     )

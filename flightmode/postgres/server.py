@@ -231,6 +231,8 @@ class PostgresServer:
         now_s = time.monotonic()
         if self._looking is None or now_s - self._looked_at_settings_s < _SETTINGS_EVERY_S:
             return
+        # Also of a look that fails: it reads files, and a disk that stalls holds each one up.
+        self._looked_at_settings_s = now_s
         try:
             lowered = await fetch(self._looking, queries.LOWERED_COMMIT, within_s=_LOOK_S)
             names = list(effective.NAMES)
@@ -241,7 +243,6 @@ class PostgresServer:
             return
         self._lowered = tuple(str(row[0]) for row in lowered)
         self._stray = effective.strays(self._config, {str(row[0]): str(row[1]) for row in rows})
-        self._looked_at_settings_s = now_s
 
     # ---------------------------------------------------------------- settings
 

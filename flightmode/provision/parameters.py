@@ -11,7 +11,7 @@ home=$(mktemp -d)
 trap 'rm -rf "$home"' EXIT
 cd "$home"
 cat > "$home/postgresql.conf"
-said=$("$0" -C port -D "$home" 2>&1 >/dev/null) || {
+said=$("$0" -C port -D "$home" -c lc_messages=C -c log_min_messages=warning 2>&1 >/dev/null) || {
     echo "$said" | grep -v -e 'skipping missing' -e 'contains errors' |
         sed -e 's/^.*\\(LOG\\|FATAL\\|HINT\\): *//' -e 's/ in file .*//' \\
             -e 's/^/[postgres.parameters]: /' >&2

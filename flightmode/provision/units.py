@@ -147,8 +147,9 @@ def firewall_unit() -> str:
     """Before anything of ours listens: etcd and the agent do not start without it, and without an
     agent no Postgres does.  New rules replace the old ones in one transaction, or do not.
 
-    Debian's own service flushes all rules when it starts, stops, or reloads: this comes after it,
-    and again with it.
+    Debian's own service flushes all rules when it starts, stops, or reloads: this comes after it at
+    boot, and again with its restart and its reload.  After a mere start of it the rules come with
+    the next start of etcd or the agent, or the next run of `provision`.
 
     There is no `ExecStop=`: systemd runs it for a restart as well, and nothing tells it which of
     the two it is, so that the ports of what goes on running would be open in between.

@@ -8,8 +8,12 @@ import shlex
 
 from flightmode.provision.facts import AGAIN, COMPLETE, CURRENT, RELEASES
 
+_HELD = 75
 LOCK = "/run/flightmode-release.lock"
 _WAIT_S = 600
+_LINK_S = 300
+"""Longest that wheels take to come: a link that was lost may not be noticed for hours, and the lock
+is held meanwhile."""
 
 
 def unpack_command(release: str) -> str:
@@ -19,7 +23,10 @@ def unpack_command(release: str) -> str:
     and whole nothing is done; one that is current and not whole is made anew beside itself, for it
     may be what runs.
     """
-    return f"flock -w {_WAIT_S} {LOCK} sh -c {shlex.quote(_unpacking(release))}"
+    told = f"another run has been bringing a release for {_WAIT_S} s: {LOCK} is held"
+    refused = f"[ $? -ne {_HELD} ] || echo {shlex.quote(told)} >&2; exit 1"
+    taken = f"flock -E {_HELD} -w {_WAIT_S} {LOCK} sh -c {shlex.quote(_unpacking(release))}"
+    return f"{taken} || {{ {refused}; }}"
 
 
 def _unpacking(release: str) -> str:
@@ -31,17 +38,17 @@ home={RELEASES}/{release}
 now=$(readlink {CURRENT} || true)
 if [ "$now" = "$home" ] || [ "$now" = "$home{AGAIN}" ]; then
     if whole "$now"; then
-        cat >/dev/null
+        timeout {_LINK_S} cat >/dev/null
         exit 0
     fi
     [ "$now" != "$home" ] || home="$home{AGAIN}"
 fi
 if whole "$home"; then
-    cat >/dev/null
+    timeout {_LINK_S} cat >/dev/null
 else
     rm -rf "$home" "$home.wheels"
     mkdir -p "$home.wheels"
-    tar -x -C "$home.wheels"
+    timeout {_LINK_S} tar -x -C "$home.wheels"
     python3 -m venv "$home"
     "$home/bin/pip" install --quiet --no-index --no-cache-dir --disable-pip-version-check \\
         --find-links "$home.wheels" flightmode

@@ -535,6 +535,20 @@ async def test_settings_that_postgres_takes_are_in_force_after_a_reload(machine:
     ]
 
 
+async def test_a_setting_that_was_taken_out_and_waits_for_a_restart_is_no_error(
+    machine: Machine,
+) -> None:
+    ams = await machine.primary()
+    await ams.stop()
+    ams.server = with_parameters(ams, ("max_files_per_process", "1234"))
+    await ams.start(Role.PRIMARY)
+    again = with_parameters(ams)
+    await again.apply_settings()
+    seen = await again.observe(ams.view())
+    await again.close()
+    assert (seen.refused_settings, seen.pending_restart) == ((), ("max_files_per_process",))
+
+
 async def test_a_server_starts_with_the_settings_of_before_rather_than_not_at_all(
     machine: Machine,
 ) -> None:

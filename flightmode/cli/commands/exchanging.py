@@ -89,10 +89,20 @@ class Exchanging:
         for record in leaving(self._path):
             if record.stem in self.here.config.nodes:
                 # flightmode.toml is written after the record, and all else after both.
+                await self._is_not_an_old_file(record.stem)
                 record.unlink()
                 self._tell(f"{record.stem} stays: nothing of its exchange had begun")
             else:
                 await self._finish(self.here, record.stem)
+
+    async def _is_not_an_old_file(self, gone: str) -> None:
+        """Raises RequestWrong: somebody has put the flightmode.toml of before in its place."""
+        try:
+            await self._ways.nobody_has_moved(self.here)
+        except RequestWrong as moved:
+            text = f"the exchange of {gone} had begun, and {self._path} is that of before it: put "
+            text += f"back the one that it wrote ({moved.message})"
+            raise RequestWrong(text, hint=f"flightmode node finish --config {self._path}") from None
 
     async def _finish(self, here: Place, gone: str) -> None:
         record = record_of(self._path, gone)

@@ -31,8 +31,9 @@ def test_what_waits_for_a_restart_is_not_wrong() -> None:
         ("flightmode.conf", 2, "max_connections", "setting could not be applied"),
         ("postgresql.auto.conf", 3, "work_mem", "setting could not be applied"),
         ("postgresql.conf", 9, "", "syntax error"),
+        (None, None, "", 'parameter "wal_buffers" cannot be changed without restarting the server'),
     ]
-    assert in_files(rows, ["max_connections"]) == (
+    assert in_files(rows, ["max_connections", "wal_buffers"]) == (
         "work_mem: setting could not be applied (postgresql.auto.conf, line 3)",
         "syntax error (postgresql.conf, line 9)",
     )

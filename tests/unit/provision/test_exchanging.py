@@ -159,6 +159,20 @@ async def test_what_had_not_begun_takes_nothing_off_a_machine_that_stays(
     nothing_is_leaving(place(toml))
 
 
+async def test_an_exchange_that_has_begun_is_not_forgotten_for_an_old_file(toml: Path) -> None:
+    """Somebody has put back the flightmode.toml of before."""
+    world, before = World(), text_of(toml)
+    await cut_off(toml, world, "wit hears of it")
+    after = text_of(toml)
+    replace_text(toml, before)
+    with pytest.raises(RequestWrong, match="put back the one that it wrote"):
+        await exchanging(toml, world).finish()
+    assert (world.told, record_of(toml, "ams").exists()) == ([], True)
+    replace_text(toml, after)
+    await exchanging(toml, world).finish()
+    assert world.told[-1] == "bring par fra wit"
+
+
 def test_flightmode_toml_keeps_its_mode(toml: Path) -> None:
     toml.chmod(0o600)
     replace_text(toml, "# new")
