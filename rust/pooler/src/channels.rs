@@ -57,7 +57,8 @@ struct Wanted {
 enum Asked {
     Listen(Channel, u64),
     Unlisten,
-    Fence(ClientId),
+    /// Of nobody, if the client has gone.
+    Fence(Option<ClientId>),
 }
 
 /// What an answer means to clients.
@@ -77,7 +78,7 @@ pub struct Channels {
     counts: BTreeMap<ClientId, usize>,
     /// Something changed that the server has not been told.
     changed: BTreeSet<Channel>,
-    fences: Vec<ClientId>,
+    fences: Vec<Option<ClientId>>,
     asked: VecDeque<Asked>,
     number: u64,
 }
@@ -152,7 +153,18 @@ impl Channels {
 
     /// The client is to hear when all that was notified of up to now has come.
     pub fn fence(&mut self, client: ClientId) {
-        self.fences.push(client);
+        self.fences.push(Some(client));
+    }
+
+    /// The client hears of its fences no more: they are not those of one that comes back.
+    pub fn forget_fences(&mut self, client: ClientId) {
+        let asked = self.asked.iter_mut().filter_map(|asked| match asked {
+            Asked::Fence(of) => Some(of),
+            Asked::Listen(..) | Asked::Unlisten => None,
+        });
+        for of in self.fences.iter_mut().chain(asked) {
+            *of = of.filter(|known| *known != client);
+        }
     }
 
     /// What the server has to be told now.  Each is answered, in this order.
@@ -215,7 +227,7 @@ impl Channels {
             }
             Some(Asked::Fence(client)) => Answered {
                 woken: Vec::new(),
-                fenced: Some(client),
+                fenced: client,
             },
             Some(Asked::Unlisten) | None => Answered::default(),
         }
@@ -350,6 +362,21 @@ mod tests {
         channels.remove(ONE, b"a");
         assert_eq!(channels.to_say(), []);
         assert_eq!(channels.add(TWO, b"a"), Has::NotYet);
+    }
+
+    #[test]
+    fn a_fence_of_who_has_gone_is_nobodys() {
+        let mut channels = Channels::default();
+        channels.add(ONE, b"a");
+        channels.fence(TWO);
+        channels.to_say();
+        channels.fence(TWO);
+        channels.forget_fences(TWO);
+        channels.to_say();
+        channels.fence(TWO);
+        channels.to_say();
+        let fenced: Vec<_> = (0..4).map(|_| channels.on_answer(false).fenced).collect();
+        assert_eq!(fenced, [None, None, None, Some(TWO)]);
     }
 
     #[test]

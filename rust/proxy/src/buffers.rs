@@ -37,7 +37,8 @@ pub fn release(buffer: &mut BytesMut) {
     }
     let mut own = std::mem::take(buffer);
     // With its front again, unless others have a share of that.
-    if own.try_reclaim(SIZE) && own.capacity() <= LARGEST {
+    let is_large = own.try_reclaim(LARGEST + 1);
+    if !is_large && own.try_reclaim(SIZE) {
         SPARE.with_borrow_mut(|spare| {
             if spare.len() < MOST {
                 spare.push(own);

@@ -133,6 +133,7 @@ impl PoolOf {
 
     /// The client listens no more.
     pub fn forget_listener(&self, id: ClientId) {
+        self.listener.channels.borrow_mut().forget_fences(id);
         self.listener.mails.borrow_mut().remove(&id);
     }
 
@@ -228,12 +229,14 @@ impl Listener {
 
 /// As long as anybody listens.
 async fn keep(hub: Rc<Hub>, pool: Rc<PoolOf>) {
+    let mut patience = Patience::new();
     while pool.listener.is_wanted() {
         // Of the moment before the login: a term that ends during it is not missed.
         let terms = hub.term.subscribe();
-        let Some((node, server)) = log_in(&hub, &pool).await else {
+        let Some((node, server)) = log_in(&hub, &pool, &mut patience).await else {
             continue;
         };
+        patience = Patience::new();
         let why = Session::new(&hub, &pool, node, server).run(terms).await;
         pool.listener.on_lost();
         if pool.listener.is_wanted() {
@@ -246,8 +249,29 @@ async fn keep(hub: Rc<Hub>, pool: Rc<PoolOf>) {
     pool.listener.is_running.set(false);
 }
 
+/// With what keeps it from a session.
+struct Patience {
+    /// Then those who wait are refused.
+    until: Instant,
+    /// Before the next login, if one fails.
+    pause: Duration,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self {
+            until: Instant::now() + WITHIN,
+            pause: PAUSE,
+        }
+    }
+}
+
 /// A session where something may begin.  `None`: there is none now, or nobody wants it any more.
-async fn log_in(hub: &Rc<Hub>, pool: &Rc<PoolOf>) -> Option<(NodeId, Server)> {
+async fn log_in(
+    hub: &Rc<Hub>,
+    pool: &Rc<PoolOf>,
+    patience: &mut Patience,
+) -> Option<(NodeId, Server)> {
     let mut serving = hub.serving.subscribe();
     let node = *serving.borrow_and_update();
     let target = node.and_then(|node| hub.targets.borrow().get(&node).cloned());
@@ -256,7 +280,10 @@ async fn log_in(hub: &Rc<Hub>, pool: &Rc<PoolOf>) -> Option<(NodeId, Server)> {
         tokio::select! {
             _ = serving.changed() => (),
             () = pool.listener.changed.notified() => (),
-            () = tokio::time::sleep(WITHIN) => pool.listener.refuse_waiting(),
+            () = tokio::time::sleep_until(patience.until) => {
+                pool.listener.refuse_waiting();
+                patience.until = Instant::now() + WITHIN;
+            }
         }
         return None;
     };
@@ -281,7 +308,8 @@ async fn log_in(hub: &Rc<Hub>, pool: &Rc<PoolOf>) -> Option<(NodeId, Server)> {
                 "no session that listens: {wrong}"
             );
             pool.listener.refuse_waiting();
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(patience.pause).await;
+            patience.pause = (patience.pause * 2).min(WITHIN);
             None
         }
     }
@@ -316,7 +344,8 @@ impl<'a> Session<'a> {
         let pool = self.pool;
         // It is idle for as long as nobody notifies.  Servers before 14 know no such limit.
         self.say(b"SET idle_session_timeout = 0");
-        let mut heard = Instant::now();
+        // Since it owes an answer, or has last said something while it did.
+        let (mut heard, mut was_asked) = (Instant::now(), true);
         loop {
             self.say_all();
             if !pool.listener.is_wanted() {
@@ -329,9 +358,10 @@ impl<'a> Session<'a> {
                 return self.part("other settings").await;
             }
             let is_asked = self.is_new || pool.listener.channels.borrow().is_asked();
-            if !is_asked {
+            if !was_asked {
                 heard = Instant::now();
             }
+            was_asked = is_asked;
             tokio::select! {
                 ended = poll_fn(|cx| self.poll(cx)) => {
                     if let Some(why) = ended {
@@ -348,6 +378,8 @@ impl<'a> Session<'a> {
             if let Some(why) = self.take_all() {
                 return why;
             }
+            // Who it came for is to take it before more comes: what is kept for each has a bound.
+            tokio::task::yield_now().await;
         }
     }
 

@@ -93,7 +93,11 @@ impl Statements {
     pub fn set_unnamed(&mut self, parse: Option<&[u8]>) {
         match parse {
             Some(parse) => {
-                // Mostly the same again, or one like it.
+                // Mostly the same again, or one like it; but a long one is not paid for ever.
+                let is_much = self.unnamed.capacity() > (4 << 10).max(2 * parse.len());
+                if is_much {
+                    self.unnamed = Vec::new();
+                }
                 self.unnamed.clear();
                 self.unnamed.extend_from_slice(parse);
             }

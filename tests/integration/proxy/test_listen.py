@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
@@ -37,6 +38,7 @@ pytestmark = [
 
 POOL = 2
 WARNS = {"options": "-c flightmode.listen_gap=warn"}
+LISTENER = "SELECT pid FROM pg_stat_activity WHERE application_name = 'flightmode listener'"
 LISTENERS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'flightmode listener'"
 
 
@@ -340,11 +342,29 @@ def test_what_the_proxy_cannot_follow_keeps_its_server(stage: Stage, sql: str):
         assert not active
 
 
-def test_who_speaks_another_encoding_hears_in_its_own(stage: Stage):
-    with listening(stage, '"e"', client_encoding="LATIN1") as wire:
+@pytest.mark.parametrize("others", [0, 1], ids=["alone", "beside one who listens"])
+def test_who_speaks_another_encoding_hears_in_its_own(stage: Stage, others: int):
+    with ExitStack() as stack:
+        for _ in range(others):
+            stack.enter_context(listening(stage, "other"))
+        wire = stack.enter_context(listening(stage, '"e"', client_encoding="LATIN1"))
         notify(stage, "e", "ü")
         tag, body = wire.next()
         assert (tag, body[4:]) == ("A", b"e\0\xfc\0")
+
+
+def test_who_asks_after_a_silence_is_answered_and_nobody_has_a_gap(stage: Stage):
+    with listening(stage, "quiet") as stays:
+        pid = stage.sql(LISTENER)
+        # Longer than an answer may take.
+        time.sleep(6)
+        with listening(stage, "late") as comes:
+            notify(stage, "late", "here")
+            assert heard(comes) == ("late", "here")
+        assert says(stays, "SELECT 1") == ["T", "1", "SELECT 1", "I"]
+        notify(stage, "quiet", "still")
+        assert heard(stays) == ("quiet", "still")
+        assert stage.sql(LISTENER) == pid
 
 
 # ------------------------------------------------------------------ drivers

@@ -75,6 +75,7 @@ impl Session {
         self.naming.clear();
         self.portals.clear();
         self.failed = false;
+        self.listening = self.listening.take().filter(|one| !one.is_over());
         let moment = if is_between {
             Moment::Between
         } else {

@@ -122,7 +122,8 @@ impl Relay {
             return;
         };
         let begins_own = notifies && hearing.own == Own::Unknown;
-        if !listens && !begins_own {
+        // Who has no channel there listens at its own server, and nobody would tell it of a fence.
+        if hearing.channels.is_empty() || (!listens && !begins_own) {
             return;
         }
         let Some(fence) = self.pool.fence(self.id, &hearing.mail) else {
