@@ -56,6 +56,10 @@ PEOPLE = (
             ),
         ),
     ),
+    Mutant(
+        "what a person asked for outlives its request",
+        (("decide/remember.py", "    memory = _task(view, memory)\n", ""),),
+    ),
 )
 
 BY_PEOPLE: Mapping[str, str] = MappingProxyType(
@@ -71,6 +75,7 @@ BY_PEOPLE: Mapping[str, str] = MappingProxyType(
         "a leader without data renews against a person's word": (
             "a-leader-without-data-and-a-person-who-accepts-that"
         ),
+        "what a person asked for outlives its request": "a-restart-whose-end-is-not-heard-of",
     }
 )
 """The kept plan that finds it."""

@@ -42,6 +42,7 @@ def refresh(view: View) -> View:
             namesake_s=memory.namesake_s,
         )
     memory = _namesake(view, memory)
+    memory = _task(view, memory)
     memory = _heard_of_wal(view, memory)
     watched = _watched(view, memory)
     if watched != memory.watched:
@@ -63,6 +64,14 @@ def _namesake(view: View, memory: Memory) -> Memory:
     if theirs is None or view.now_s - theirs.changed_s > view.policy.member_fresh_s:
         return memory
     return replace(memory, namesake=theirs.member.machine, namesake_s=theirs.changed_s)
+
+
+def _task(view: View, memory: Memory) -> Memory:
+    """It is over with its request, also when the answer to what ended that was lost: a leader that
+    goes on saying that it is about to stop has the proxies hold everybody (S7)."""
+    if memory.task is None or any(each.id == memory.task for each in view.store.requests):
+        return memory
+    return replace(memory, task=None, task_stage="")
 
 
 def _heard_of_wal(view: View, memory: Memory) -> Memory:

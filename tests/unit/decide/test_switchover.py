@@ -91,6 +91,14 @@ def test_a_primary_that_restarts_in_its_place_lets_its_clients_wait_too():
     assert [publication.member.parting for publication in done(again, Publish)] == [False]
 
 
+def test_who_did_not_hear_that_its_request_has_ended_is_not_about_to_stop():
+    asked = store(requests=(request(RequestKind.RESTART, "ams"),))
+    first = decide(leader(store=asked, memory=memory(**OLD)))
+    gone = decide(leader(store=store(), memory=first.memory))
+    assert [publication.member.parting for publication in done(gone, Publish)] == [False]
+    assert (gone.memory.task, gone.memory.task_stage) == (None, "")
+
+
 def test_the_checkpoint_is_waited_for():
     checkpointed = memory(**OLD, task="r1", task_stage="checkpoint", task_since_s=NOW_S - 1)
     busy = Job(JobKind.CHECKPOINT, 3, NOW_S - 1)
