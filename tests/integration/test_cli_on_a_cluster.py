@@ -207,7 +207,11 @@ async def test_a_node_whose_address_was_edited_is_refused_before_anything_is_cha
         fra = place(person.toml).config.nodes["fra"].host
         moved = right.replace(f'"{fra}"', '"127.99.0.2"')
         assert moved != right
-        verbs = (("provision",), ("config", "apply"), ("node", "replace", "wit", "--by", "w=127.99.0.9"))
+        verbs = (
+            ("provision",),
+            ("config", "apply"),
+            ("node", "replace", "wit", "--by", "w=127.99.0.9"),
+        )
         for verb, *words in verbs:
             person.toml.write_text(moved)
             refused = await person.types(verb, *words)
