@@ -28,9 +28,11 @@ GIVEN = (
         (
             (
                 "decide/requests.py",
-                '        memory = replace(view.memory, task=None, task_stage="")\n',
-                "        memory = view.memory\n",
+                '        memory = replace(view.memory, task=None, task_stage="")\n'
+                "        result = view.result(JobKind.STOP)\n",
+                "        memory = view.memory\n        result = view.result(JobKind.STOP)\n",
             ),
+            ("decide/remember.py", "    memory = _task(view, memory)\n", ""),
         ),
     ),
     Mutant(
