@@ -32,16 +32,18 @@ def setting(config: PostgresConfig, name: str) -> tuple[str, ...]:
     return (str(config.bin_dir / "postgres"), "-C", name, "-D", str(config.data_dir))
 
 
+HEARD = ("-c", "lc_messages=C", "-c", "log_min_messages=warning")
+"""What is wrong with a file is said in words that are known, whatever else is in it: bad lines are
+told of when these are in force."""
+
+
 def judging(config: PostgresConfig, directory: Path) -> tuple[str, ...]:
     """Fails where it would not start with the postgresql.conf in there.
 
     It needs no data: `-C` of a setting that is known without them ends before they are looked at
     (postmaster.c), and after all names and values have been.
     """
-    program = str(config.bin_dir / "postgres")
-    # In words that are known, whatever is in there: the messages of a bad line come after it.
-    heard = ("-c", "lc_messages=C", "-c", "log_min_messages=warning")
-    return (program, "-C", "port", "-D", str(directory), *heard)
+    return (str(config.bin_dir / "postgres"), "-C", "port", "-D", str(directory), *HEARD)
 
 
 def controldata(config: PostgresConfig) -> tuple[str, ...]:

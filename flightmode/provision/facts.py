@@ -90,6 +90,10 @@ class Facts:
     kernel: Mapping[str, str] = field(default_factory=dict)
     """Settings of the kernel that may be changed from there; in a container they may not."""
 
+    def runs(self, unit: str) -> bool:
+        """Of those that it was asked about."""
+        return unit in self.units and self.units[unit].active == "active"
+
 
 def script(wanted: Wanted) -> str:
     """A shell script that prints a line for each fact, and changes nothing.

@@ -7,6 +7,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from flightmode.pki.files import make_directory, write_private
@@ -37,12 +38,10 @@ def kept(name: str, make: Callable[[], bytes]) -> bytes:
     if found is not None:
         return found
     made = make()
-    try:
+    with suppress(OSError):
         make_directory(path.parent)
         _forget_old(path.parent)
         write_private(path, made + _seal(made))
-    except OSError:
-        return made
     return made
 
 

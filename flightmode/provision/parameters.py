@@ -4,19 +4,20 @@ import shlex
 
 from flightmode.config import Config
 from flightmode.config.derive import parameters_of
+from flightmode.postgres.commands import HEARD
 from flightmode.postgres.settings import quoted
 
-_JUDGE = """set -e
+_JUDGE = f"""set -e
 home=$(mktemp -d)
 trap 'rm -rf "$home"' EXIT
 cd "$home"
 cat > "$home/postgresql.conf"
-said=$("$0" -C port -D "$home" -c lc_messages=C -c log_min_messages=warning 2>&1 >/dev/null) || {
+said=$("$0" -C port -D "$home" {shlex.join(HEARD)} 2>&1 >/dev/null) || {{
     echo "$said" | grep -v -e 'skipping missing' -e 'contains errors' |
         sed -e 's/^.*\\(LOG\\|FATAL\\|HINT\\): *//' -e 's/ in file .*//' \\
             -e 's/^/[postgres.parameters]: /' >&2
     exit 1
-}
+}}
 """
 
 

@@ -12,7 +12,10 @@ from flightmode.provision.facts import CLOCKS, CURRENT, DebianCluster, Facts
 from flightmode.provision.parameters import judging
 from flightmode.provision.takeover import away, taken_over
 from flightmode.provision.wanted import (
+    AGENT,
     ETCD,
+    FENCE,
+    FIREWALL,
     KERNEL,
     OWN_USER,
     PROXY,
@@ -27,9 +30,6 @@ SUPPORTED = (("debian", "12"), ("debian", "13"))
 MACHINES = ("x86_64", "aarch64")
 FREE_MB = 2048
 _POSTGRESQL = "postgresql.service"
-_FENCE = "flightmode-fence.service"
-_FIREWALL = "flightmode-firewall.service"
-_AGENT = "flightmode-agent.service"
 CLOSE_S = 0.1
 """The start of a process is known to a hundredth of a second; what happens to it is further apart
 than this from what was written before."""
@@ -130,7 +130,7 @@ def _unfit(config: Config, wanted: Wanted, facts: Facts, now_s: float) -> tuple[
         off = facts.clock_s - now_s
         problems.append(f"has a clock that is off by {off:+.1f} s: certificates will not hold")
     ours = {"etcd", "postgres", "flightmode", "python", "python3"}
-    if _is_active(PROXY_SOCKET, facts):
+    if facts.runs(PROXY_SOCKET):
         ours.add("systemd")
     adopts = taken_over(wanted, facts) is not None
     for port, name in facts.listeners.items():
@@ -340,7 +340,7 @@ def _units(wanted: Wanted, facts: Facts, release: str) -> list[Step]:
     stopped = [
         name
         for name in wanted.units
-        if not _is_active(name, facts) and not (name == PROXY_SOCKET and _is_active(PROXY, facts))
+        if not facts.runs(name) and not (name == PROXY_SOCKET and facts.runs(PROXY))
     ]
     disabled = [
         n for n in wanted.units if n not in facts.units or facts.units[n].enabled != "enabled"
@@ -349,15 +349,11 @@ def _units(wanted: Wanted, facts: Facts, release: str) -> list[Step]:
         steps.append(Step("enable at boot", f"systemctl enable --quiet {' '.join(disabled)}"))
     restarted = [n for n in _restarted(wanted, facts, changed, release) if n not in stopped]
     for name in stopped:
-        if name == _FENCE:
+        if name == FENCE:
             steps += _taking_over(wanted, facts)
         steps.append(Step(f"start {name}", _start(name), meets=True))
     steps += [_restart(wanted, facts, name) for name in restarted]
     return steps
-
-
-def _is_active(name: str, facts: Facts) -> bool:
-    return name in facts.units and facts.units[name].active == "active"
 
 
 def _restart(wanted: Wanted, facts: Facts, name: str) -> Step:
@@ -370,10 +366,10 @@ def _restart(wanted: Wanted, facts: Facts, name: str) -> Step:
             f"systemctl stop {both}; systemctl start {PROXY_SOCKET} && systemctl start {PROXY}"
         )
         return Step(f"restart {PROXY}, which listens elsewhere", command)
-    if name == _FIREWALL:
+    if name == FIREWALL:
         # A restart would leave the ports open in between, and for good if it failed.
         return Step(f"reload {name}", f"systemctl reload {name}")
-    in_turn = name in (ETCD, _AGENT)
+    in_turn = name in (ETCD, AGENT)
     return Step(f"restart {name}", f"systemctl restart {name}", in_turn=in_turn, meets=True)
 
 
@@ -401,7 +397,7 @@ def fence_restart(config: Config, wanted: Wanted) -> Step:
     port, user = config.nodes[wanted.name].postgres_port, config.postgres.user
     asked = ["runuser", "-u", user, "--", "psql", "-h", wanted.socket_dir, "-p", str(port)]
     wait = f"until {shlex.join([*asked, '-qAtc', 'SELECT 1'])} >/dev/null 2>&1; do sleep 0.2; done"
-    command = f"systemctl restart {_FENCE} && timeout 120 sh -c {shlex.quote(wait)}"
+    command = f"systemctl restart {FENCE} && timeout 120 sh -c {shlex.quote(wait)}"
     return Step("PostgreSQL restarts, under a new fence", command)
 
 
@@ -424,10 +420,10 @@ def _restarted(wanted: Wanted, facts: Facts, changed: set[str], release: str) ->
     }
     if not facts.firewall:
         # Somebody has flushed all rules: the unit is as active as before.
-        names.add(_FIREWALL)
+        names.add(FIREWALL)
     names |= {
         name
-        for name in (_AGENT, PROXY)
+        for name in (AGENT, PROXY)
         if facts.release != release or _is_older(name, CURRENT, facts)
     }
     return [name for name in wanted.units if name in names and "fence" not in name]

@@ -18,12 +18,11 @@ from flightmode.provision.plan import (
     locked_apt,
     proxy_takeover,
 )
-from flightmode.provision.wanted import PROXY, Role, Wanted
+from flightmode.provision.wanted import FENCE, PROXY, Role, Wanted
 from flightmode.remote.port import Remote
 
 LOOK_WITHIN_S = 300.0
 _TAIL = 1200
-_FENCE = "flightmode-fence.service"
 _UPGRADE = "upgrade --with-new-pkgs -y -q"
 """Never `dist-upgrade`: it may remove packages, and it might be one that we run."""
 
@@ -96,7 +95,7 @@ def plan(config: Config, wanted: Wanted, age: Age) -> Plan:
 
 
 def _restart(config: Config, wanted: Wanted, name: str) -> Step:
-    if name == _FENCE:
+    if name == FENCE:
         return fence_restart(config, wanted)
     if name == PROXY:
         return proxy_takeover()

@@ -10,9 +10,7 @@ from shlex import quote
 from flightmode.config import Config
 from flightmode.model.member import NodeKind
 from flightmode.provision.facts import DebianCluster, Facts
-from flightmode.provision.wanted import Wanted
-
-_FENCE = "flightmode-fence.service"
+from flightmode.provision.wanted import FENCE, Wanted
 
 
 def taken_over(wanted: Wanted, facts: Facts) -> DebianCluster | None:
@@ -31,7 +29,7 @@ def obstacles(config: Config, looked: Sequence[tuple[Wanted, Facts]]) -> list[tu
     for host, facts in looked:
         old = taken_over(host, facts)
         # A fence that runs has its data already: nothing is stopped any more.
-        if old is not None and not _runs(_FENCE, facts):
+        if old is not None and not facts.runs(FENCE):
             return [*_unseen(config, host, old, looked), *_with_data(host, old, looked)]
     return []
 
@@ -67,7 +65,7 @@ def _in_its_way(first: str, old: DebianCluster, other: Wanted, facts: Facts) -> 
         f"has something in {other.data_dir}, and no cluster is made of the PostgreSQL on {first} "
         "while another node has data"
     )
-    if _runs(_FENCE, facts):
+    if facts.runs(FENCE):
         return (
             f"{told}; if it is that one's standby already, say on {first} that Debian is not to "
             f"start it: `echo disabled > /etc/postgresql/{old.major}/{old.name}/start.conf`"
@@ -80,7 +78,3 @@ def away(cluster: DebianCluster | None, data_dir: str) -> str:
     """A command for a person that deletes nothing."""
     stop = f"systemctl stop {cluster.unit} && " if cluster is not None and cluster.active else ""
     return f"{stop}mv -T {quote(data_dir)} {quote(f'{data_dir}.before')}"
-
-
-def _runs(name: str, facts: Facts) -> bool:
-    return name in facts.units and facts.units[name].active == "active"

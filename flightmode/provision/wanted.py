@@ -21,6 +21,9 @@ OWN_USER = "flightmode"
 """Runs etcd, the witness' agent and the proxy: a system user that owns nothing else."""
 ETCD = "flightmode-etcd.service"
 """Of the type `notify`: a restart of it that is waited for ends when it answers again."""
+FENCE = "flightmode-fence.service"
+AGENT = "flightmode-agent.service"
+FIREWALL = "flightmode-firewall.service"
 PROXY = "flightmode-proxy.service"
 PROXY_SOCKET = "flightmode-proxy.socket"
 ETC = "/etc/flightmode"
@@ -125,7 +128,7 @@ def _node(config: Config, name: str, bundle: Bundle) -> Wanted:
     major = config.cluster.postgres_major
     own = Owned(0o600, f"{user}:{user}")
     units = _units_of_a_node(config, name, user, database=database)
-    agent = ("flightmode-agent.service",)
+    agent = (AGENT,)
     files = [
         *_unit_files(units),
         File(f"{ETCD_DROP_INS}/neighbours.conf", etcd_neighbours(config).encode(), _PUBLIC),
@@ -133,7 +136,7 @@ def _node(config: Config, name: str, bundle: Bundle) -> Wanted:
             f"{ETC}/firewall.nft",
             firewall(config, name).encode(),
             _PUBLIC,
-            ("flightmode-firewall.service",),
+            (FIREWALL,),
             judge="nft -c -f -",
         ),
         *_brought(bundle, own, agent),
@@ -187,12 +190,12 @@ def _directories(user: str) -> dict[str, Owned]:
 
 
 def _units_of_a_node(config: Config, name: str, user: str, *, database: bool) -> dict[str, str]:
-    fence = {"flightmode-fence.service": fence_unit(config, name)} if database else {}
+    fence = {FENCE: fence_unit(config, name)} if database else {}
     return {
-        "flightmode-firewall.service": firewall_unit(),
+        FIREWALL: firewall_unit(),
         ETCD: etcd_unit(config, name, OWN_USER),
         **fence,
-        "flightmode-agent.service": agent_unit(name, user, fenced=database),
+        AGENT: agent_unit(name, user, fenced=database),
     }
 
 
@@ -231,7 +234,7 @@ def _unit_files(units: Mapping[str, str]) -> list[File]:
     """A fence is never restarted for a new unit file: Postgres would stop with it.  A firewall has
     nothing to gain from it, and a socket that listens elsewhere comes with other settings of the
     proxy, which is restarted then."""
-    never = ("flightmode-fence.service", "flightmode-firewall.service", PROXY_SOCKET)
+    never = (FENCE, FIREWALL, PROXY_SOCKET)
     return [
         File(
             f"{UNITS}/{name}",

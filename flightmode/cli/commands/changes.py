@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from flightmode.cli.commands.moved import nobody_has_moved
 from flightmode.cli.commands.provision import show_plan
 from flightmode.cli.commands.reaching import remotes_of
 from flightmode.cli.commands.rolling import NOTHING_NEW, Rolling
-from flightmode.cli.commands.standing import nobody_has_moved
 from flightmode.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Place, place
 from flightmode.cli.show import as_json, out
 from flightmode.errors import BundleMissing, RequestUnfinished, StepFailed

@@ -12,8 +12,8 @@ import typer
 from rich.console import Console
 
 from flightmode.cli.asking import Asking, by_operator, carry
+from flightmode.cli.commands.moved import nobody_has_moved
 from flightmode.cli.commands.reaching import remotes_of
-from flightmode.cli.commands.standing import nobody_has_moved
 from flightmode.cli.commands.turning import in_turn
 from flightmode.cli.commands.wholeness import quiet, serving, whole
 from flightmode.cli.leaving import nothing_is_leaving

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from flightmode.cli.asking import Asking, by_operator, carry
+from flightmode.cli.commands.moved import nobody_has_moved
 from flightmode.cli.commands.provision import say
 from flightmode.cli.commands.reaching import remotes_of
-from flightmode.cli.commands.standing import nobody_has_moved
 from flightmode.cli.commands.wholeness import answers, lacks, quiet, status_of
 from flightmode.cli.leaving import nothing_is_leaving
 from flightmode.cli.options import Place

@@ -5,9 +5,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, Protocol
 
 from flightmode.cli.asking import Asking, by_operator, carry
+from flightmode.cli.commands.moved import nobody_has_moved
 from flightmode.cli.commands.provision import bring
 from flightmode.cli.commands.reaching import etcd_through, remotes_of
-from flightmode.cli.commands.standing import nobody_has_moved
 from flightmode.cli.commands.wholeness import status_of
 from flightmode.cli.options import Place
 from flightmode.provision.wanted import File, Wanted

@@ -186,6 +186,14 @@ async def anew(toml: Path, world: World, *, force: bool = False) -> None:
     await begin_anew(place(toml), "fra", world, force=force, wait_s=0.5, json=True)
 
 
+async def anew_cut_off(toml: Path, event: str) -> World:
+    world = World()
+    world.cut_at(event)
+    with pytest.raises(Cut):
+        await anew(toml, world, force=True)
+    return world
+
+
 def numbers(world: World) -> list[int]:
     return [each.id for each in world.members.known]
 
@@ -210,10 +218,7 @@ async def test_a_machine_that_does_not_fit_costs_etcd_no_member(toml: Path) -> N
 @pytest.mark.parametrize("way", ["finish", "again"])
 async def test_one_that_was_cut_off_goes_on_and_nothing_else_begins(toml: Path, way: str) -> None:
     """Also while the node is heard of: its agent runs, and its etcd was struck off."""
-    world = World()
-    world.cut_at(FOLLOW)
-    with pytest.raises(Cut):
-        await anew(toml, world, force=True)
+    world = await anew_cut_off(toml, FOLLOW)
     with pytest.raises(RequestWrong, match="the exchange of fra was begun") as refused:
         nothing_is_leaving(place(toml))
     assert "node finish" in refused.value.hint_text
@@ -225,10 +230,7 @@ async def test_one_that_was_cut_off_goes_on_and_nothing_else_begins(toml: Path, 
 
 
 async def test_a_member_that_has_started_is_struck_off_by_no_second_run(toml: Path) -> None:
-    world = World()
-    world.cut_at("bring ams fra wit")
-    with pytest.raises(Cut):
-        await anew(toml, world, force=True)
+    world = await anew_cut_off(toml, "bring ams fra wit")
     world.started("fra", 100)
     world.held["fra"] = existing(100).content.decode()
     await exchanging(toml, world).finish()
@@ -237,20 +239,14 @@ async def test_a_member_that_has_started_is_struck_off_by_no_second_run(toml: Pa
 
 async def test_one_whose_disk_is_gone_again_is_struck_off_by_a_second_run(toml: Path) -> None:
     """It would vote again under a number whose votes it has forgotten."""
-    world = World()
-    world.cut_at("bring ams fra wit")
-    with pytest.raises(Cut):
-        await anew(toml, world, force=True)
+    world = await anew_cut_off(toml, "bring ams fra wit")
     world.started("fra", 100)
     await anew(toml, world)
     assert numbers(world) == [1, 3, 101]
 
 
 async def test_one_that_leads_by_now_is_not_struck_off(toml: Path) -> None:
-    world = World()
-    world.cut_at("etcd is asked")
-    with pytest.raises(Cut):
-        await anew(toml, world, force=True)
+    world = await anew_cut_off(toml, "etcd is asked")
     anew_of(toml, "fra").parent.mkdir(exist_ok=True)
     anew_of(toml, "fra").write_text("2")
     world.writes = "fra"
