@@ -10,7 +10,7 @@
 //! it takes to share a buffer, and one of them would hold all of it.
 
 use bytes::Bytes;
-use flightmode_wire::frame::HEADER;
+use flightmode_wire::frame::{self, Rules, Talker};
 
 use crate::hold::Moment;
 
@@ -253,13 +253,10 @@ impl Unit {
 
 /// Each of the messages that stand one behind the other.
 fn messages(mut sent: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let rules = Rules::new(Talker::Client, frame::Stage::Session);
     std::iter::from_fn(move || {
-        let &[_, a, b, c, d, ..] = sent else {
-            return None;
-        };
-        // It counts itself and not the tag.
-        let length = u32::from_be_bytes([a, b, c, d]) as usize + HEADER - 4;
-        let (message, rest) = sent.split_at_checked(length)?;
+        let frame = rules.peek(sent).ok()??;
+        let (message, rest) = sent.split_at_checked(frame.len)?;
         sent = rest;
         Some(message)
     })
@@ -280,6 +277,7 @@ impl Default for Unit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flightmode_wire::frame::HEADER;
 
     fn ledger() -> Ledger {
         Ledger::new(100, 150)
@@ -287,7 +285,9 @@ mod tests {
 
     /// Of so many bytes beside its header.
     fn message(length: u8) -> Vec<u8> {
-        let mut bytes = vec![b'Q', 0, 0, 0, length + 4];
+        // A query has an end at least: what has no body is a Sync.
+        let tag = if length == 0 { b'S' } else { b'Q' };
+        let mut bytes = vec![tag, 0, 0, 0, length + 4];
         bytes.resize(HEADER + usize::from(length), b'x');
         bytes
     }

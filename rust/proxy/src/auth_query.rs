@@ -176,7 +176,7 @@ impl Asked {
     }
 
     async fn open(&self, hub: &Rc<Hub>, node: NodeId) -> Result<Server, String> {
-        let target = hub.targets.borrow().get(&node).cloned();
+        let target = hub.target_of(node);
         let target = target.ok_or("no server can be asked")?;
         let secret = private(&self.query.secret_file).map_err(|wrong| wrong.to_string())?;
         let word = secret

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use flightmode_pooler::topology::Lsn;
 use serde::{Deserialize, Serialize};
@@ -274,6 +275,13 @@ pub struct Times {
     pub client_idle_s: f64,
     pub idle_in_transaction_s: f64,
     pub query_s: f64,
+}
+
+impl Times {
+    /// Longest that a login at a server may take.
+    pub fn server_connect(&self) -> Duration {
+        Duration::from_secs_f64(self.server_connect_s.max(0.1))
+    }
 }
 
 impl Default for Times {

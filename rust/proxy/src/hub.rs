@@ -373,6 +373,11 @@ impl Hub {
         }
     }
 
+    /// Where it is; `None`: it is in the settings no more.
+    pub fn target_of(&self, node: NodeId) -> Option<Target> {
+        self.targets.borrow().get(&node).cloned()
+    }
+
     pub fn name_of(&self, node: NodeId) -> String {
         let names = self.names.borrow();
         names.get(node.0 as usize).cloned().unwrap_or_default()

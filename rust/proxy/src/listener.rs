@@ -274,7 +274,7 @@ async fn log_in(
 ) -> Option<(NodeId, Server)> {
     let mut serving = hub.serving.subscribe();
     let node = *serving.borrow_and_update();
-    let target = node.and_then(|node| hub.targets.borrow().get(&node).cloned());
+    let target = node.and_then(|node| hub.target_of(node));
     let is_paused = pool.machine.borrow().is_paused();
     let (Some(node), Some(target), false) = (node, target, is_paused) else {
         tokio::select! {
@@ -297,7 +297,7 @@ async fn log_in(
         );
         identity.startup.push(name);
     }
-    let within = Duration::from_secs_f64(hub.config().times.server_connect_s.max(0.1));
+    let within = hub.config().times.server_connect();
     match server::connect(&target, &identity, within, 1).await {
         Ok(server) => Some((node, server)),
         Err(wrong) => {

@@ -125,7 +125,7 @@ impl Replica {
         let mut held = std::pin::pin!(tokio::time::timeout(hold_for, async {
             loop {
                 let node = *serving.borrow_and_update();
-                let target = node.and_then(|node| hub.targets.borrow().get(&node).cloned());
+                let target = node.and_then(|node| hub.target_of(node));
                 if target.is_some() || serving.changed().await.is_err() {
                     return target;
                 }
@@ -196,6 +196,6 @@ async fn own_server(
         startup,
         ..known
     };
-    let within = Duration::from_secs_f64(config.times.server_connect_s.max(0.1));
+    let within = config.times.server_connect();
     connect(target, &identity, within, 1).await
 }

@@ -418,9 +418,7 @@ pub async fn strike(
     if !pool.machine.borrow_mut().cancel_begins(server, client) {
         return;
     }
-    let target = pool
-        .node_of(server)
-        .and_then(|node| hub.targets.borrow().get(&node).cloned());
+    let target = pool.node_of(server).and_then(|node| hub.target_of(node));
     if let Some(target) = target {
         if let Err(wrong) = server::cancel(&target, key, CANCEL_WITHIN).await {
             tracing::warn!("a cancel did not get through: {wrong}");

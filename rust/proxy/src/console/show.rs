@@ -465,7 +465,7 @@ fn servers_of(hub: &Rc<Hub>, pool: &Rc<PoolOf>) -> Vec<Row> {
     let now_s = hub.now_s();
     let clients = hub.clients.borrow();
     let row = |seen: flightmode_pooler::pool::operate::Seen| {
-        let target = hub.targets.borrow().get(&seen.node).cloned();
+        let target = hub.target_of(seen.node);
         let state = match (seen.connecting, seen.client) {
             (true, _) => "login",
             (false, Some(_)) => "active",

@@ -234,14 +234,14 @@ impl PoolOf {
 
 /// Log in, and tell the machine how it went.
 async fn open(hub: Rc<Hub>, pool: Rc<PoolOf>, id: ServerId, node: NodeId) {
-    let target = hub.targets.borrow().get(&node).cloned();
+    let target = hub.target_of(node);
     let Some(target) = target else {
         // It was taken out of the settings: a login that nobody makes would count as one for ever.
         return pool.lost(&hub, id);
     };
     let identity = pool.identity.borrow().clone();
     let config = hub.config();
-    let within = Duration::from_secs_f64(config.times.server_connect_s.max(0.1));
+    let within = config.times.server_connect();
     match server::connect(&target, &identity, within, config.max_prepared).await {
         Ok(mut server) => {
             pool.note_reported(&mut server);

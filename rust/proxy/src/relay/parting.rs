@@ -67,9 +67,7 @@ impl Relay {
     /// next has a row to send.
     pub(super) fn abandon(&self, held: Held) {
         let (hub, pool) = (Rc::clone(&self.hub), Rc::clone(&self.pool));
-        let target = pool
-            .node_of(held.id)
-            .and_then(|node| hub.targets.borrow().get(&node).cloned());
+        let target = pool.node_of(held.id).and_then(|node| hub.target_of(node));
         let (Some(target), Some(key), true) =
             (target, &held.server.key, self.session.flow().is_running())
         else {
